@@ -1,0 +1,154 @@
+//! What happened to a job, in order: one numbered event after another.
+//!
+//! Pure. Decides how large an event may be and how many a job may have; never stores one.
+
+use crate::job::{Time, cut};
+use serde::{Deserialize, Serialize};
+
+/// The most bytes one event takes as JSON; longer ones are cut and say so.
+pub const EVENT_LIMIT: usize = 16 * 1024;
+/// The most events a job has.
+pub const EVENTS_LIMIT: u64 = 5_000;
+/// Events beyond this number are kept for what the runner itself reports.
+const CHATTER_LIMIT: u64 = EVENTS_LIMIT - 200;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Queued,
+    Claimed,
+    Cloning,
+    WorktreeReady,
+    AgentStarted,
+    /// What the agent said.
+    AgentText,
+    /// A tool the agent used, `tool` names it.
+    AgentTool,
+    /// What the tool answered.
+    AgentToolResult,
+    /// Anything else worth a line: a retry, a denied tool, output that is no event.
+    AgentNotice,
+    AgentEnded,
+    Committed,
+    Pushed,
+    PrOpened,
+    /// Publishing did not happen, or not yet, and why.
+    PublishNotice,
+    HandedBack,
+    WorkerLost,
+    /// The agent said more than is kept.
+    EventsCut,
+    Ended,
+}
+
+impl Kind {
+    /// Chatter is the agent's own; it is not synced and is the first to be dropped.
+    pub fn is_chatter(self) -> bool {
+        use Kind::*;
+        matches!(self, AgentText | AgentTool | AgentToolResult | AgentNotice)
+    }
+}
+
+/// An event before the store gave it a number.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub kind: Kind,
+    pub text: String,
+    pub tool: Option<String>,
+}
+
+impl Draft {
+    pub fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), tool: None }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// Starts at 1 and rises by one.
+    pub number: u64,
+    pub time: Time,
+    pub attempt: u32,
+    pub kind: Kind,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The text was longer than an event may be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+}
+
+impl Event {
+    /// The event as one line of JSON of at most [`EVENT_LIMIT`] bytes.
+    pub fn to_line(&self) -> String {
+        let mut event = self.clone();
+        if let Some(tool) = event.tool.take() {
+            event.tool = Some(cut(tool, 256));
+        }
+        let mut room = EVENT_LIMIT;
+        loop {
+            if event.text.len() > room {
+                event.text = cut(event.text, room);
+                event.cut = true;
+            }
+            // Text, numbers and names: there is nothing here that JSON cannot hold.
+            let line = serde_json::to_string(&event).unwrap_or_default();
+            if line.len() <= EVENT_LIMIT {
+                return line;
+            }
+            // JSON's escapes made it longer than the text: take off at least that much.
+            room = event.text.len().saturating_sub((line.len() - EVENT_LIMIT).div_ceil(6).max(16));
+        }
+    }
+}
+
+/// What becomes of the next event of a job that has `so_far` of them.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Admission {
+    Keep,
+    /// Keep nothing of it, but say once that events are being dropped.
+    SayCut,
+    Drop,
+}
+
+pub fn admit(kind: Kind, so_far: u64) -> Admission {
+    match kind {
+        Kind::Ended => Admission::Keep,
+        kind if kind.is_chatter() && so_far == CHATTER_LIMIT => Admission::SayCut,
+        kind if kind.is_chatter() && so_far > CHATTER_LIMIT => Admission::Drop,
+        _ if so_far + 1 >= EVENTS_LIMIT => Admission::Drop,
+        _ => Admission::Keep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: String) -> Event {
+        Event { number: 1, time: Time(0), attempt: 1, kind: Kind::AgentText, text, tool: None, cut: false }
+    }
+
+    #[test]
+    fn a_line_is_never_longer_than_the_limit() {
+        for text in ["x".repeat(100_000), "\u{0}".repeat(20_000), "ä\"\\".repeat(9_000), "😀".repeat(50_000)] {
+            let line = event(text).to_line();
+            assert!(line.len() <= EVENT_LIMIT && line.len() > EVENT_LIMIT / 2, "{}", line.len());
+            let back: Event = serde_json::from_str(&line).unwrap();
+            assert!(back.cut && back.text.ends_with("[cut]"));
+        }
+        let short = event("hello".into()).to_line();
+        assert!(!short.contains("cut"), "{short}");
+    }
+
+    #[test]
+    fn chatter_gives_way_to_what_the_runner_reports() {
+        assert_eq!(admit(Kind::AgentText, CHATTER_LIMIT - 1), Admission::Keep);
+        assert_eq!(admit(Kind::AgentText, CHATTER_LIMIT), Admission::SayCut);
+        assert_eq!(admit(Kind::AgentText, CHATTER_LIMIT + 1), Admission::Drop);
+        assert_eq!(admit(Kind::Pushed, CHATTER_LIMIT + 1), Admission::Keep);
+        assert_eq!(admit(Kind::Claimed, EVENTS_LIMIT - 1), Admission::Drop);
+        assert_eq!(admit(Kind::Ended, EVENTS_LIMIT - 1), Admission::Keep);
+    }
+}

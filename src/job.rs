@@ -1,0 +1,590 @@
+//! What a job is: its id, its record, and the states it can be in.
+//!
+//! Pure: no clock, no file, no network. Time comes in as an argument. A job is [`Queued`],
+//! [`Running`] or [`Ended`], each a type of its own, and a transition is a method that consumes
+//! one and returns the next: a transition that is not allowed has no method, so it cannot be
+//! written down. Nothing outside this module sets `status`.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Deref;
+
+/// The most of an agent's final text that a record keeps, in bytes (the interface's number).
+pub const OUTPUT_LIMIT: usize = 50_000;
+/// The most of an error that a record keeps, in bytes (the interface's number).
+pub const ERROR_LIMIT: usize = 10_000;
+/// Workers a job may cost their lives before it ends as poison.
+pub const DEATHS_LIMIT: u32 = 3;
+
+/// A job's id: a UUID in its hyphenated lower-case form, and therefore safe in a path.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct JobId(String);
+
+impl JobId {
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().hyphenated().to_string())
+    }
+
+    /// Accepts only the canonical form, so that no other spelling of an id, and no path, passes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let canonical = uuid::Uuid::try_parse(text).ok()?.hyphenated().to_string();
+        (canonical == text).then_some(Self(canonical))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 8 hex digits: what branch names and people use.
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+
+    /// The branch this job's work is pushed to.
+    pub fn branch(&self) -> String {
+        format!("agenticore-{}", self.short())
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is not a job id"))
+    }
+}
+
+/// A point in time: milliseconds since 1970 in UTC, RFC 3339 on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Time(pub i64);
+
+impl Time {
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().as_millisecond())
+    }
+
+    pub fn plus_seconds(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add((seconds as i64).saturating_mul(1000)))
+    }
+
+    /// Milliseconds from `earlier` to this time; negative when the clock went back.
+    pub fn since(self, earlier: Time) -> i64 {
+        self.0 - earlier.0
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let stamp = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
+        write!(f, "{stamp:.3}")
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let stamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(stamp.as_millisecond()))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+impl Status {
+    pub const ALL: [Status; 6] =
+        [Status::Queued, Status::Running, Status::Succeeded, Status::Failed, Status::Cancelled, Status::Expired];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Queued => "queued",
+            Status::Running => "running",
+            Status::Succeeded => "succeeded",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Expired => "expired",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Status::Queued | Status::Running)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    FireAndForget,
+    Sync,
+}
+
+/// What a user asked for, already checked.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub task: String,
+    pub profile: String,
+    pub repo_url: Option<String>,
+    pub base_ref: Option<String>,
+    pub session_id: Option<String>,
+    pub file_path: Option<String>,
+    pub create_repo: bool,
+    pub private: bool,
+    pub mode: Mode,
+    pub ttl_seconds: u64,
+}
+
+/// How the agent's run was judged. Kept in the record, so that an attempt that takes over
+/// publishes what was done and never runs the agent again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    pub succeeded: bool,
+    pub exit_code: Option<i32>,
+    pub output: Option<String>,
+    pub error: Option<String>,
+}
+
+/// What the agent used, as it reports it in its `result`.
+#[derive(Clone, Default, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    pub cost_usd: Option<f64>,
+    /// The session's cost so far: Claude's own figure, cumulative over resumed runs.
+    pub session_cost_usd: Option<f64>,
+    pub turns: Option<u64>,
+    pub usage: Option<serde_json::Value>,
+    pub denied_tools: Vec<String>,
+}
+
+/// The job record: the interface's fields, then ours. Read through [`Queued`], [`Running`] and
+/// [`Ended`], which alone can change it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub id: JobId,
+    pub repo_url: Option<String>,
+    pub base_ref: Option<String>,
+    pub task: String,
+    pub profile: String,
+    status: Status,
+    pub mode: Mode,
+    pub exit_code: Option<i32>,
+    pub session_id: Option<String>,
+    pub pr_url: Option<String>,
+    pub output: Option<String>,
+    pub error: Option<String>,
+    pub created_at: Time,
+    pub started_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    pub ttl_seconds: u64,
+    pub pid: Option<u32>,
+    pub pod_name: Option<String>,
+    pub worktree_path: Option<String>,
+    pub branch: Option<String>,
+    pub job_config_dir: Option<String>,
+    pub file_path: Option<String>,
+    // Beyond the interface.
+    pub create_repo: bool,
+    pub private: bool,
+    /// The session the user asked to resume; `session_id` becomes what Claude reports.
+    pub resume_session: Option<String>,
+    /// Rises at every claim; fences what an attempt writes.
+    pub attempt: u32,
+    /// Workers lost while they ran this job.
+    pub deaths: u32,
+    /// The commit the worktree began at.
+    pub base_commit: Option<String>,
+    /// The branch a pull request goes to.
+    pub pr_base: Option<String>,
+    /// The commit to push; set before the push begins.
+    pub commit: Option<String>,
+    /// The branch is on the remote.
+    pub pushed: bool,
+    /// Something a reader should know that is no error, such as why there is no PR.
+    pub note: Option<String>,
+    /// Set when the agent's run was judged; from then on it is never run again.
+    pub verdict: Option<Verdict>,
+    #[serde(flatten)]
+    pub spent: Spent,
+}
+
+impl Record {
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Succeeded, but its work did not reach where the profile wants it.
+    pub fn is_unpublished(&self) -> bool {
+        self.status == Status::Succeeded && self.error.is_some()
+    }
+}
+
+/// A job as it is stored or listed, in whichever state.
+#[derive(Clone, Debug)]
+pub enum Job {
+    Queued(Queued),
+    Running(Running),
+    Ended(Ended),
+}
+
+#[derive(Clone, Debug)]
+pub struct Queued(Record);
+#[derive(Clone, Debug)]
+pub struct Running(Record);
+#[derive(Clone, Debug)]
+pub struct Ended(Record);
+
+impl From<Record> for Job {
+    fn from(record: Record) -> Self {
+        match record.status {
+            Status::Queued => Job::Queued(Queued(record)),
+            Status::Running => Job::Running(Running(record)),
+            _ => Job::Ended(Ended(record)),
+        }
+    }
+}
+
+impl Deref for Job {
+    type Target = Record;
+    fn deref(&self) -> &Record {
+        match self {
+            Job::Queued(job) => job,
+            Job::Running(job) => job,
+            Job::Ended(job) => job,
+        }
+    }
+}
+
+macro_rules! reads_as_record {
+    ($($state:ident)*) => {$(
+        impl Deref for $state {
+            type Target = Record;
+            fn deref(&self) -> &Record {
+                &self.0
+            }
+        }
+        impl From<$state> for Record {
+            fn from(job: $state) -> Record {
+                job.0
+            }
+        }
+    )*};
+}
+reads_as_record!(Queued Running Ended);
+
+/// Something an attempt achieved. It is in the record before the next step begins.
+#[derive(Clone, Debug)]
+pub enum Mark {
+    /// The job's own directory stands: configuration, profile, working directory without a repository.
+    Directory(String),
+    Worktree {
+        path: String,
+        branch: Option<String>,
+        base_ref: String,
+        base_commit: String,
+        pr_base: String,
+    },
+    AgentStarted {
+        pid: u32,
+    },
+    Session(String),
+    AgentEnded {
+        verdict: Verdict,
+        spent: Spent,
+    },
+    Committed(String),
+    Pushed,
+    PrOpened(String),
+    /// The worktree is gone: its work is pushed, or there was none.
+    WorktreeRemoved,
+    Note(String),
+    /// The agent succeeded, but its work could not be published.
+    Unpublished(String),
+}
+
+impl Queued {
+    pub fn new(id: JobId, spec: Spec, now: Time) -> Self {
+        Self(Record {
+            id,
+            repo_url: spec.repo_url,
+            base_ref: spec.base_ref,
+            task: spec.task,
+            profile: spec.profile,
+            status: Status::Queued,
+            mode: spec.mode,
+            exit_code: None,
+            session_id: spec.session_id.clone(),
+            pr_url: None,
+            output: None,
+            error: None,
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+            ttl_seconds: spec.ttl_seconds,
+            pid: None,
+            pod_name: None,
+            worktree_path: None,
+            branch: None,
+            job_config_dir: None,
+            file_path: spec.file_path,
+            create_repo: spec.create_repo,
+            private: spec.private,
+            resume_session: spec.session_id,
+            attempt: 0,
+            deaths: 0,
+            base_commit: None,
+            pr_base: None,
+            commit: None,
+            pushed: false,
+            note: None,
+            verdict: None,
+            spent: Spent::default(),
+        })
+    }
+
+    /// Never claimed within its TTL: nobody waits for it any more.
+    pub fn is_overdue(&self, now: Time) -> bool {
+        self.attempt == 0 && now > self.created_at.plus_seconds(self.ttl_seconds)
+    }
+
+    pub fn claim(mut self, pod: &str, now: Time) -> Running {
+        self.0.attempt += 1;
+        self.0.status = Status::Running;
+        self.0.started_at = Some(now);
+        self.0.pod_name = Some(pod.to_owned());
+        self.0.pid = None;
+        Running(self.0)
+    }
+
+    pub fn cancel(self, now: Time) -> Ended {
+        end(self.0, Status::Cancelled, Some("cancelled while it was queued".into()), now)
+    }
+
+    pub fn expire(self, now: Time) -> Ended {
+        let error = format!("no worker claimed it within its time to live of {} s", self.ttl_seconds);
+        end(self.0, Status::Expired, Some(error), now)
+    }
+}
+
+impl Running {
+    pub fn mark(&mut self, mark: Mark) {
+        let record = &mut self.0;
+        match mark {
+            Mark::Directory(path) => record.job_config_dir = Some(path),
+            Mark::Worktree { path, branch, base_ref, base_commit, pr_base } => {
+                record.worktree_path = Some(path);
+                record.branch = branch;
+                record.base_ref = Some(base_ref);
+                record.base_commit = Some(base_commit);
+                record.pr_base = Some(pr_base);
+            }
+            Mark::AgentStarted { pid } => record.pid = Some(pid),
+            Mark::Session(id) => record.session_id = Some(id),
+            Mark::AgentEnded { verdict, spent } => {
+                record.pid = None;
+                record.exit_code = verdict.exit_code;
+                record.output = verdict.output.clone();
+                record.error = verdict.error.clone();
+                // The texts stand in the record already: once is enough.
+                record.verdict = Some(Verdict { output: None, error: None, ..verdict });
+                record.spent = spent;
+            }
+            Mark::Committed(commit) => record.commit = Some(commit),
+            Mark::Pushed => record.pushed = true,
+            Mark::PrOpened(url) => record.pr_url = Some(url),
+            Mark::WorktreeRemoved => record.worktree_path = None,
+            Mark::Note(text) => record.note = Some(text),
+            Mark::Unpublished(why) => record.error = Some(cut(why, ERROR_LIMIT)),
+        }
+    }
+
+    /// The end that the verdict on the agent's run decides.
+    pub fn finish(self, now: Time) -> Ended {
+        let succeeded = self.verdict.as_ref().is_some_and(|v| v.succeeded);
+        let status = if succeeded { Status::Succeeded } else { Status::Failed };
+        let error = self.error.clone();
+        end(self.0, status, error, now)
+    }
+
+    /// The end of an attempt that could not be carried out.
+    pub fn fail(self, why: String, now: Time) -> Ended {
+        end(self.0, Status::Failed, Some(why), now)
+    }
+
+    pub fn cancel(self, now: Time) -> Ended {
+        let error = format!("cancelled while attempt {} ran on {}", self.attempt, self.pod());
+        end(self.0, Status::Cancelled, Some(error), now)
+    }
+
+    /// Back to the queue, on purpose: no death.
+    pub fn hand_back(mut self) -> Queued {
+        self.0.status = Status::Queued;
+        self.0.pid = None;
+        Queued(self.0)
+    }
+
+    /// Its worker is gone. The third such loss ends the job as poison.
+    pub fn lose_worker(mut self, now: Time) -> Result<Queued, Ended> {
+        self.0.deaths += 1;
+        if self.deaths < DEATHS_LIMIT {
+            return Ok(self.hand_back());
+        }
+        let why = format!(
+            "poison: {} workers were lost while they ran this job, the last on {} in attempt {}",
+            self.deaths,
+            self.pod(),
+            self.attempt
+        );
+        Err(end(self.0, Status::Failed, Some(why), now))
+    }
+
+    fn pod(&self) -> &str {
+        self.pod_name.as_deref().unwrap_or("an unnamed pod")
+    }
+}
+
+impl Ended {
+    /// When the record and what belongs to it leave.
+    pub fn leaves_at(&self) -> Time {
+        self.ended_at.unwrap_or(self.created_at).plus_seconds(self.ttl_seconds)
+    }
+}
+
+fn end(mut record: Record, status: Status, error: Option<String>, now: Time) -> Ended {
+    record.status = status;
+    record.error = error.map(|text| cut(text, ERROR_LIMIT));
+    record.output = record.output.map(|text| cut(text, OUTPUT_LIMIT));
+    record.ended_at = Some(now);
+    record.pid = None;
+    Ended(record)
+}
+
+/// At most `limit` bytes of `text`, cut between characters, and said at its end.
+pub fn cut(mut text: String, limit: usize) -> String {
+    const SAID: &str = "… [cut]";
+    if text.len() > limit {
+        let mut at = limit.saturating_sub(SAID.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        text.truncate(at);
+        text.push_str(SAID);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queued() -> Queued {
+        let spec = Spec {
+            task: "t".into(),
+            profile: "coding".into(),
+            repo_url: None,
+            base_ref: None,
+            session_id: None,
+            file_path: None,
+            create_repo: false,
+            private: true,
+            mode: Mode::FireAndForget,
+            ttl_seconds: 10,
+        };
+        Queued::new(JobId::random(), spec, Time(1_000))
+    }
+
+    #[test]
+    fn ids_have_one_spelling() {
+        let id = JobId::random();
+        assert_eq!(JobId::parse(id.as_str()), Some(id.clone()));
+        for wrong in [&id.as_str().to_uppercase(), &id.as_str().replace('-', ""), "../../etc", ""] {
+            assert_eq!(JobId::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_third_lost_worker_ends_a_job() {
+        let mut job = queued();
+        for death in 1..DEATHS_LIMIT {
+            let running = job.claim("pod", Time(2_000));
+            assert_eq!(running.attempt, death);
+            job = running.lose_worker(Time(3_000)).unwrap();
+            assert_eq!(job.deaths, death);
+        }
+        let ended = job.claim("pod-7", Time(2_000)).lose_worker(Time(3_000)).unwrap_err();
+        assert_eq!(ended.status(), Status::Failed);
+        let error = ended.error.clone().unwrap();
+        assert!(error.contains("poison") && error.contains("pod-7"), "{error}");
+    }
+
+    #[test]
+    fn handing_back_counts_no_death_and_keeps_what_was_achieved() {
+        let mut job = queued();
+        for _ in 0..5 {
+            let mut running = job.claim("pod", Time(2_000));
+            running.mark(Mark::Session("s".into()));
+            job = running.hand_back();
+        }
+        assert_eq!((job.deaths, job.attempt), (0, 5));
+        assert_eq!(job.session_id.as_deref(), Some("s"));
+    }
+
+    #[test]
+    fn only_a_job_that_was_never_claimed_expires() {
+        let job = queued();
+        assert!(!job.is_overdue(Time(11_000)));
+        assert!(job.is_overdue(Time(11_001)));
+        let back = job.claim("pod", Time(2_000)).hand_back();
+        assert!(!back.is_overdue(Time(1_000_000)));
+    }
+
+    #[test]
+    fn the_verdict_decides_the_end() {
+        for (succeeded, status) in [(true, Status::Succeeded), (false, Status::Failed)] {
+            let mut job = queued().claim("pod", Time(2_000));
+            let verdict = Verdict { succeeded, exit_code: Some(0), output: Some("o".into()), error: None };
+            job.mark(Mark::AgentEnded { verdict, spent: Spent::default() });
+            let ended = job.finish(Time(4_000));
+            assert_eq!((ended.status(), ended.output.as_deref()), (status, Some("o")));
+            assert_eq!(ended.leaves_at(), Time(14_000));
+        }
+    }
+
+    #[test]
+    fn a_record_survives_json() {
+        let record: Record = queued().claim("pod", Time(2_345)).into();
+        let text = serde_json::to_string(&record).unwrap();
+        let back: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        assert!(text.contains(r#""started_at":"1970-01-01T00:00:02.345Z""#), "{text}");
+        assert!(text.contains(r#""status":"running""#) && text.contains(r#""cost_usd":null"#), "{text}");
+    }
+
+    #[test]
+    fn cutting_respects_characters_and_says_so() {
+        assert_eq!(cut("short".into(), 10), "short");
+        let text = cut("ä".repeat(100), 51);
+        assert!(text.len() <= 51 && text.ends_with("… [cut]"), "{text}");
+    }
+}

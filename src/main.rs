@@ -1,0 +1,12 @@
+//! Which role this process plays. Everything else is below.
+
+mod event;
+mod job;
+mod process;
+
+fn main() {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(process::supervise::ROLE) = arguments.first().and_then(|a| a.to_str()) {
+        std::process::exit(process::supervise::main(&arguments[1..]));
+    }
+}

@@ -1,0 +1,66 @@
+//! Who is whose child, as /proc tells it. Read only.
+
+use std::collections::HashMap;
+use std::fs;
+
+/// Every process below `root`, parents before their children; not `root` itself.
+pub fn descendants(root: i32) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, parent) in all() {
+        children.entry(parent).or_default().push(pid);
+    }
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() {
+        if let Some(more) = children.remove(&found[at]) {
+            found.extend(more);
+        }
+        at += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// The direct children of `parent`.
+pub fn children(parent: i32) -> Vec<i32> {
+    all().into_iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid).collect()
+}
+
+/// (pid, parent's pid) of all processes. One that vanishes meanwhile is left out.
+fn all() -> Vec<(i32, i32)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read(entry.path().join("stat")).ok()?;
+            Some((pid, parent_in(&stat)?))
+        })
+        .collect()
+}
+
+/// `PID (name) STATE PPID …`: the name may hold anything, also `)`.
+fn parent_in(stat: &[u8]) -> Option<i32> {
+    let after_name = &stat[stat.iter().rposition(|&b| b == b')')? + 1..];
+    std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_forge_a_parent() {
+        assert_eq!(parent_in(b"17 (sh) S 4 17 17 0"), Some(4));
+        assert_eq!(parent_in(b"17 (a) S 1 1) R 4 17"), Some(4));
+        assert_eq!(parent_in(b"17 (sh"), None);
+    }
+
+    #[test]
+    fn finds_a_child() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(descendants(std::process::id() as i32).contains(&(child.id() as i32)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,162 @@
+//! The system calls that std does not have, each behind a safe function. The only `unsafe` there is.
+//!
+//! Never decides anything: no retries beyond EINTR, no policy, no state.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+pub use libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Orphans below this process become its children instead of init's.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: prctl with integer arguments touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Other processes of this uid can read neither this one's memory nor its environment.
+/// An exec resets it. Root is not refused.
+pub fn become_unreadable() -> io::Result<()> {
+    // SAFETY: as above.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
+}
+
+pub fn effective_uid() -> u32 {
+    // SAFETY: geteuid cannot fail and touches no memory.
+    unsafe { libc::geteuid() }
+}
+
+/// Sends `signal`. A process that is gone is no error.
+pub fn kill(pid: i32, signal: i32) {
+    if pid > 1 {
+        // SAFETY: integers only.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Sends `signal` to the process group led by `leader`.
+pub fn kill_group(leader: i32, signal: i32) {
+    if leader > 1 {
+        // SAFETY: integers only.
+        unsafe { libc::kill(-leader, signal) };
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+#[derive(PartialEq, Eq, Debug)]
+pub enum Reaped {
+    /// This child ended, and so.
+    Child(i32, Exit),
+    /// There are children, and all of them live.
+    NoneEnded,
+    /// There is no child at all.
+    NoChildren,
+}
+
+/// Reaps one ended child without waiting: `pid`, or any with -1.
+pub fn reap(pid: i32) -> Reaped {
+    let mut status = 0;
+    loop {
+        // SAFETY: status outlives the call.
+        let found = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+        return match found {
+            0 => Reaped::NoneEnded,
+            found if found > 0 && libc::WIFSIGNALED(status) => {
+                Reaped::Child(found, Exit::Signal(libc::WTERMSIG(status)))
+            }
+            found if found > 0 => Reaped::Child(found, Exit::Code(libc::WEXITSTATUS(status))),
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => continue,
+            _ => Reaped::NoChildren,
+        };
+    }
+}
+
+/// Waits until one of `fds` can be read (or has ended), or `limit` is over; tells which.
+pub fn wait_readable(fds: &[BorrowedFd], limit: Duration) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<libc::pollfd> =
+        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();
+    // Rounded up: a wait of 0.4 ms must not become a busy loop of waits of 0 ms.
+    let milliseconds = limit.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+    // SAFETY: the array and its length belong together and outlive the call.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+    match check(result) {
+        Ok(_) => Ok(polled.iter().map(|p| p.revents != 0).collect()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(vec![false; fds.len()]),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: fcntl with integer arguments on a descriptor that the caller holds open.
+    unsafe {
+        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)).map(drop)
+    }
+}
+
+/// The command's process, and what it starts, will hold `fd` open under the same number.
+/// `fd` must stay open until the command was spawned.
+pub fn pass_on(command: &mut Command, fd: RawFd) {
+    // SAFETY: between fork and exec only fcntl is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || check(libc::fcntl(fd, libc::F_SETFD, 0)).map(drop));
+    }
+}
+
+/// Two connected sockets that keep message boundaries. Both are closed on exec.
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: the array holds two integers; on success both are new descriptors that nobody else owns.
+    unsafe {
+        check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// Takes over a descriptor that the parent passed on. None when it is not open.
+pub fn adopt(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD only asks; the descriptor was passed to this process for this one use.
+    unsafe { (libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| OwnedFd::from_raw_fd(fd)) }
+}
+
+pub fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    // SAFETY: pointer and length describe `message`. NOSIGNAL: a closed peer is an error, not a death.
+    let sent = unsafe { libc::send(fd.as_raw_fd(), message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// One message, empty when the peer has closed.
+pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length describe `buffer`.
+    let got = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
+}
+
+/// Makes `receive` give up after `limit`.
+pub fn set_receive_limit(fd: &OwnedFd, limit: Duration) -> io::Result<()> {
+    let limit = libc::timeval { tv_sec: limit.as_secs() as libc::time_t, tv_usec: limit.subsec_micros().into() };
+    // SAFETY: the pointer and the size describe `limit`.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const limit).cast(),
+            size_of::<libc::timeval>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
