@@ -1,8 +1,10 @@
 //! Which role this process plays. Everything else is below.
 
+mod config;
 mod event;
 mod job;
 mod process;
+mod store;
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

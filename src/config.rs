@@ -1,0 +1,659 @@
+//! The settings: environment over `config.yml` over default, one table, read once, handed down.
+//!
+//! Never global, never read again later. Prints no secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a setting's value must look like.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Secret,
+    Path,
+    Port,
+    /// A whole number within these bounds.
+    Count(u64, u64),
+    /// Seconds, or milliseconds with `ms`.
+    Duration,
+    Bool,
+    Choice(&'static [&'static str]),
+    /// `http://…` or `https://…` without a trailing slash.
+    Url,
+    /// Words separated by commas.
+    List,
+    SecretList,
+}
+
+impl Kind {
+    fn allowed(self) -> String {
+        match self {
+            Kind::Text | Kind::Secret => "any text".into(),
+            Kind::Path => "an absolute path, or one below ~/".into(),
+            Kind::Port => "a port from 0 to 65535".into(),
+            Kind::Count(least, most) => format!("a whole number from {least} to {most}"),
+            Kind::Duration => "seconds, such as 90, or milliseconds, such as 500ms".into(),
+            Kind::Bool => "true or false".into(),
+            Kind::Choice(words) => format!("one of: {}", words.join(", ")),
+            Kind::Url => "a URL that begins with https:// or http://".into(),
+            Kind::List | Kind::SecretList => "words separated by commas".into(),
+        }
+    }
+
+    fn is_secret(self) -> bool {
+        matches!(self, Kind::Secret | Kind::SecretList)
+    }
+
+    /// The value in its normal form, or None when it does not parse.
+    fn normalize(self, text: &str, home: Option<&Path>) -> Option<String> {
+        let text = text.trim();
+        match self {
+            Kind::Text | Kind::Secret => Some(text.to_owned()),
+            Kind::Path => expand(text, home).map(|path| path.to_string_lossy().into_owned()),
+            Kind::Port => text.parse::<u16>().ok().map(|port| port.to_string()),
+            Kind::Count(least, most) => {
+                text.parse::<u64>().ok().filter(|n| (least..=most).contains(n)).map(|n| n.to_string())
+            }
+            Kind::Duration => parse_duration(text).map(|_| text.to_owned()),
+            Kind::Bool => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Some("true".into()),
+                "false" | "0" | "no" | "off" => Some("false".into()),
+                _ => None,
+            },
+            Kind::Choice(words) => words.contains(&text).then(|| text.to_owned()),
+            Kind::Url => {
+                let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+                let good = !rest.is_empty() && !rest.contains(['@', ' ', '?', '#']);
+                good.then(|| text.trim_end_matches('/').to_owned())
+            }
+            Kind::List | Kind::SecretList => {
+                Some(text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
+struct Row {
+    variable: &'static str,
+    key: &'static str,
+    /// Empty: none.
+    default: &'static str,
+    kind: Kind,
+    help: &'static str,
+}
+
+const fn row(variable: &'static str, key: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Row {
+    Row { variable, key, default, kind, help }
+}
+
+/// Every setting there is.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    row("AGENTICORE_HOST", "server.host", "127.0.0.1", Kind::Text, "address the server listens on, and where clients look for it"),
+    row("AGENTICORE_PORT", "server.port", "8200", Kind::Port, "its port"),
+    row("AGENTICORE_API_KEYS", "server.api_keys", "", Kind::SecretList, "keys that requests must carry one of; none: no authentication"),
+    row("AGENTICORE_CLAUDE_BINARY", "claude.binary", "claude", Kind::Text, "the Claude Code program"),
+    row("AGENTICORE_CLAUDE_TIMEOUT", "claude.timeout", "3600", Kind::Duration, "how long an agent may run, unless its profile says otherwise"),
+    row("AGENTICORE_CLAUDE_CONFIG_DIR", "claude.config_dir", "", Kind::Path, "where Claude's login (.credentials.json) lies; none: ~/.claude"),
+    row("AGENTICORE_CLAUDE_MAX_RETRIES", "claude.max_retries", "10", Kind::Count(0, 15), "how often Claude retries a failed API request"),
+    row("AGENTICORE_DEFAULT_PROFILE", "claude.default_profile", "coding", Kind::Text, "profile of a job that names none (AGENTIHOOKS_PROFILE is its older name)"),
+    row("AGENTICORE_DEFAULT_MCP_FILE", "claude.default_mcp_file", "", Kind::Path, "a .mcp.json whose servers every job gets"),
+    row("AGENTICORE_AGENT_ENV", "claude.env", "", Kind::List, "names of further variables that are passed on to Claude"),
+    row("AGENTICORE_STALL_TIMEOUT", "claude.stall_timeout", "900", Kind::Duration, "an agent that says nothing for this long is ended"),
+    row("AGENTICORE_RESULT_GRACE", "claude.result_grace", "60", Kind::Duration, "how long Claude may linger after its last result"),
+    row("AGENTICORE_KILL_GRACE", "claude.kill_grace", "5", Kind::Duration, "what Claude gets between SIGTERM and SIGKILL"),
+    row("AGENTICORE_REPOS_ROOT", "repos.root", "~/agenticore-repos", Kind::Path, "the clone cache"),
+    row("AGENTICORE_WORKTREE_ROOT", "repos.worktree_root", "~/.agenticore/worktrees", Kind::Path, "one worktree a job; a local disk"),
+    row("AGENTICORE_SHARED_FS_ROOT", "repos.shared_fs_root", "", Kind::Path, "the shared volume, if there is one"),
+    row("AGENTICORE_JOBS_DIR", "repos.jobs_dir", "~/.agenticore/jobs", Kind::Path, "queue, records and events"),
+    row("AGENTICORE_MAX_PARALLEL_JOBS", "repos.max_parallel_jobs", "3", Kind::Count(1, 256), "jobs that run at once; the others wait in the queue"),
+    row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000), "seconds a queued job waits at most, and an ended one is kept"),
+    row("AGENTICORE_POD_NAME", "repos.pod_name", "", Kind::Text, "this server's name in the records; none: the host's name"),
+    row("AGENTICORE_ALLOW_LOCAL_REPOS", "repos.allow_local", "false", Kind::Bool, "accept paths on this machine as repo_url"),
+    row("AGENTICORE_ALLOW_HTTP_REPOS", "repos.allow_http", "false", Kind::Bool, "accept http:// to other hosts than this one"),
+    row("AGENTICORE_GIT_TIMEOUT", "repos.git_timeout", "600", Kind::Duration, "how long one git command may take"),
+    row("AGENTICORE_LOCK_TIMEOUT", "repos.lock_timeout", "900", Kind::Duration, "how long a job waits for its repository's lock"),
+    row("AGENTICORE_GIT_AUTHOR_NAME", "repos.author_name", "agenticore", Kind::Text, "author of the commits that the runner makes"),
+    row("AGENTICORE_GIT_AUTHOR_EMAIL", "repos.author_email", "agenticore@localhost", Kind::Text, "and the address"),
+    row("AGENTICORE_PUBLISH_TRIES", "repos.publish_tries", "5", Kind::Count(1, 20), "how often a push or a pull request is tried"),
+    row("AGENTICORE_PUBLISH_BACKOFF", "repos.publish_backoff", "2", Kind::Duration, "the pause after the first try; doubles each time"),
+    row("AGENTICORE_SHUTDOWN_GRACE", "server.shutdown_grace", "25", Kind::Duration, "what running jobs get at SIGTERM before they go back to the queue"),
+    row("REDIS_URL", "redis.url", "", Kind::Secret, "Redis; none: the embedded store"),
+    row("AGENTICORE_AGENTIHOOKS_PATH", "agentihooks_path", "", Kind::Path, "an agentihooks checkout whose profiles/ are offered"),
+    row("GITHUB_TOKEN", "github.token", "", Kind::Secret, "pushes and opens pull requests"),
+    row("GITHUB_APP_ID", "github.app_id", "", Kind::Text, "a GitHub App instead of a token; it wins"),
+    row("GITHUB_APP_INSTALLATION_ID", "github.app_installation_id", "", Kind::Text, "its installation"),
+    row("GITHUB_APP_PRIVATE_KEY", "github.app_private_key", "", Kind::Secret, "its private key (PEM)"),
+    row("GITHUB_APP_PRIVATE_KEY_PATH", "github.app_private_key_path", "", Kind::Path, "or a file with it"),
+    row("GITHUB_APP_PRIVATE_KEY_BASE64", "github.app_private_key_base64", "", Kind::Secret, "or the same in base64"),
+    row("GITHUB_SERVER_URL", "github.server_url", "https://github.com", Kind::Url, "GitHub, or GitHub Enterprise"),
+    row("GITHUB_API_URL", "github.api_url", "https://api.github.com", Kind::Url, "its REST API"),
+    row("AGENTICORE_OTEL_ENABLED", "otel.enabled", "false", Kind::Bool, "have Claude send its telemetry"),
+    row("OTEL_EXPORTER_OTLP_ENDPOINT", "otel.endpoint", "http://otel-collector:4317", Kind::Url, "where to"),
+    row("OTEL_EXPORTER_OTLP_PROTOCOL", "otel.protocol", "grpc", Kind::Choice(&["grpc", "http/protobuf", "http/json"]), "and how"),
+    row("AGENTICORE_OTEL_LOG_PROMPTS", "otel.log_prompts", "false", Kind::Bool, "prompts included"),
+    row("AGENTICORE_OTEL_LOG_TOOL_DETAILS", "otel.log_tool_details", "true", Kind::Bool, "tool inputs included"),
+];
+
+/// Older names of a variable, asked when the present one is not set.
+const OLDER_NAMES: &[(&str, &str)] = &[("AGENTICORE_DEFAULT_PROFILE", "AGENTIHOOKS_PROFILE")];
+
+/// What may not be handed to an agent, whatever `AGENTICORE_AGENT_ENV` says.
+const NEVER_FOR_AGENTS: &[&str] = &["REDIS_URL", "AGENTICORE_API_KEYS", "GIT_ASKPASS", "SSH_AUTH_SOCK", "SSH_ASKPASS"];
+
+#[derive(Clone)]
+pub struct Config {
+    pub host: String,
+    pub port: u16,
+    pub api_keys: Vec<String>,
+    pub claude: Claude,
+    pub default_profile: String,
+    pub repos: Repos,
+    pub jobs_dir: PathBuf,
+    pub shared_root: Option<PathBuf>,
+    pub max_parallel_jobs: usize,
+    pub job_ttl_seconds: u64,
+    pub pod_name: String,
+    pub shutdown_grace: Duration,
+    pub github: GitHub,
+    /// Where profiles are looked for, after the built-in ones; later ones win.
+    pub profile_dirs: Vec<PathBuf>,
+    /// What runs below one job's id: merged profile, working directory without a repository.
+    pub job_dirs_root: PathBuf,
+    /// `~/.agenticore`: what `run --local` keeps for itself lies there.
+    pub own_dir: PathBuf,
+    pub variables: BTreeMap<String, String>,
+    effective: Vec<Effective>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Claude {
+    pub binary: String,
+    pub timeout: Duration,
+    /// The directory that holds this machine's login, if any is known.
+    pub login_dir: Option<PathBuf>,
+    pub max_retries: u64,
+    pub default_mcp_file: Option<PathBuf>,
+    pub extra_env: Vec<String>,
+    pub stall_timeout: Duration,
+    pub result_grace: Duration,
+    pub kill_grace: Duration,
+    pub otel: Option<Otel>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Otel {
+    pub endpoint: String,
+    pub protocol: String,
+    pub log_prompts: bool,
+    pub log_tool_details: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Repos {
+    pub root: PathBuf,
+    pub worktree_root: PathBuf,
+    pub allow_local: bool,
+    pub allow_http: bool,
+    pub git_timeout: Duration,
+    pub lock_timeout: Duration,
+    pub author_name: String,
+    pub author_email: String,
+    pub publish_tries: u32,
+    pub publish_backoff: Duration,
+}
+
+#[derive(Clone)]
+pub struct GitHub {
+    pub server_url: String,
+    pub api_url: String,
+    pub token: Option<String>,
+    pub app: Option<GitHubApp>,
+}
+
+#[derive(Clone)]
+pub struct GitHubApp {
+    pub id: String,
+    pub installation: String,
+    pub private_key: PrivateKey,
+}
+
+#[derive(Clone)]
+pub enum PrivateKey {
+    Pem(String),
+    Base64(String),
+    File(PathBuf),
+}
+
+/// One setting as it came out, for `agenticore config`.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    pub variable: &'static str,
+    pub key: &'static str,
+    pub value: Option<String>,
+    pub source: String,
+    pub is_secret: bool,
+    pub help: &'static str,
+}
+
+impl Effective {
+    /// The value for people's eyes: secrets are only said to be there.
+    pub fn shown(&self) -> String {
+        match &self.value {
+            Some(_) if self.is_secret => "********".into(),
+            Some(value) => value.clone(),
+            None => "(none)".into(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum Error {
+    Value { variable: &'static str, shown: String, source: String, allowed: String },
+    NoHome(&'static str),
+    File(PathBuf, String),
+    Inconsistent(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Value { variable, shown, source, allowed } => {
+                write!(f, "{variable} is {shown} (from {source}), but must be {allowed}")
+            }
+            Error::NoHome(variable) => {
+                write!(
+                    f,
+                    "{variable} defaults to a place below the home directory, but HOME is not set: set one of them"
+                )
+            }
+            Error::File(path, why) => write!(f, "{}: {why}", path.display()),
+            Error::Inconsistent(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Holds secrets: never printed by accident.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Config(…)")
+    }
+}
+
+impl Config {
+    /// Reads the process's environment and `~/.agenticore/config.yml`.
+    pub fn load() -> Result<Self, Error> {
+        // A variable that is not UTF-8 cannot be one of ours, whose values are all text.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::from(variables)
+    }
+
+    pub fn from(variables: BTreeMap<String, String>) -> Result<Self, Error> {
+        let home = variables.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let file = match &home {
+            Some(home) => read_file(&home.join(".agenticore/config.yml"))?,
+            None => BTreeMap::new(),
+        };
+        let effective =
+            TABLE.iter().map(|row| resolve(row, &variables, &file, home.as_deref())).collect::<Result<Vec<_>, _>>()?;
+        let values = Values(&effective);
+        values.check()?;
+        let own_dir = home.clone().unwrap_or_else(std::env::temp_dir).join(".agenticore");
+        let shared_root = values.path("AGENTICORE_SHARED_FS_ROOT");
+        let temporary = variables.get("TMPDIR").filter(|t| !t.is_empty()).map_or("/tmp".into(), PathBuf::from);
+        let job_dirs_root =
+            shared_root.as_ref().map_or_else(|| temporary.join("agenticore-jobs"), |root| root.join("jobs"));
+        let agentihooks = values.path("AGENTICORE_AGENTIHOOKS_PATH").map(|path| path.join("profiles"));
+        let profile_dirs = agentihooks.into_iter().chain([own_dir.join("profiles")]).collect();
+        Ok(Self {
+            host: values.text("AGENTICORE_HOST"),
+            port: values.number("AGENTICORE_PORT") as u16,
+            api_keys: values.list("AGENTICORE_API_KEYS"),
+            claude: values.claude(home.as_deref()),
+            default_profile: values.text("AGENTICORE_DEFAULT_PROFILE"),
+            repos: values.repos(),
+            jobs_dir: values.path("AGENTICORE_JOBS_DIR").unwrap_or_default(),
+            shared_root,
+            max_parallel_jobs: values.number("AGENTICORE_MAX_PARALLEL_JOBS") as usize,
+            job_ttl_seconds: values.number("AGENTICORE_JOB_TTL"),
+            pod_name: values.get("AGENTICORE_POD_NAME").map_or_else(host_name, str::to_owned),
+            shutdown_grace: values.duration("AGENTICORE_SHUTDOWN_GRACE"),
+            github: values.github()?,
+            profile_dirs,
+            job_dirs_root,
+            own_dir,
+            effective,
+            variables,
+        })
+    }
+
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// Every secret among the settings and among what Claude is given, to be kept out of texts.
+    pub fn secrets(&self) -> Vec<String> {
+        let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
+        let claudes = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+        let claudes = claudes.iter().filter_map(|name| self.variables.get(*name).cloned());
+        ours.chain(claudes).chain(self.api_keys.clone()).collect()
+    }
+
+    /// Where clients find the server.
+    pub fn server_url(&self) -> String {
+        let host = match self.host.as_str() {
+            "0.0.0.0" | "" => "127.0.0.1".to_owned(),
+            "::" => "[::1]".to_owned(),
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        format!("http://{host}:{}", self.port)
+    }
+}
+
+fn resolve(
+    row: &Row,
+    variables: &BTreeMap<String, String>,
+    file: &BTreeMap<String, String>,
+    home: Option<&Path>,
+) -> Result<Effective, Error> {
+    let older = OLDER_NAMES.iter().filter(|(name, _)| *name == row.variable).map(|(_, older)| *older);
+    let set = [row.variable].into_iter().chain(older).find_map(|name| {
+        let value = variables.get(name).filter(|value| !value.trim().is_empty())?;
+        Some((value.as_str(), format!("environment ({name})")))
+    });
+    let found = set.or_else(|| Some((file.get(row.key)?.as_str(), format!("config.yml ({})", row.key))));
+    let (raw, source) = found.unwrap_or((row.default, "default".into()));
+    let value = match raw {
+        "" => None,
+        raw => Some(row.kind.normalize(raw, home).ok_or_else(|| {
+            if matches!(row.kind, Kind::Path) && raw.starts_with('~') && home.is_none() {
+                return Error::NoHome(row.variable);
+            }
+            let shown = if row.kind.is_secret() { "a secret".into() } else { format!("`{raw}`") };
+            Error::Value { variable: row.variable, shown, source: source.clone(), allowed: row.kind.allowed() }
+        })?),
+    };
+    Ok(Effective {
+        variable: row.variable,
+        key: row.key,
+        value,
+        source,
+        is_secret: row.kind.is_secret(),
+        help: row.help,
+    })
+}
+
+/// The resolved table, read by name.
+struct Values<'a>(&'a [Effective]);
+
+impl Values<'_> {
+    fn get(&self, variable: &str) -> Option<&str> {
+        self.0.iter().find(|e| e.variable == variable)?.value.as_deref()
+    }
+
+    fn text(&self, variable: &str) -> String {
+        self.get(variable).unwrap_or_default().to_owned()
+    }
+
+    fn owned(&self, variable: &str) -> Option<String> {
+        self.get(variable).map(str::to_owned)
+    }
+
+    fn path(&self, variable: &str) -> Option<PathBuf> {
+        self.get(variable).map(PathBuf::from)
+    }
+
+    fn number(&self, variable: &str) -> u64 {
+        self.get(variable).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    fn duration(&self, variable: &str) -> Duration {
+        self.get(variable).and_then(parse_duration).unwrap_or_default()
+    }
+
+    fn is_true(&self, variable: &str) -> bool {
+        self.get(variable) == Some("true")
+    }
+
+    fn list(&self, variable: &str) -> Vec<String> {
+        self.get(variable).map(|text| text.split(',').map(str::to_owned).collect()).unwrap_or_default()
+    }
+
+    /// What no single row can tell.
+    fn check(&self) -> Result<(), Error> {
+        for name in self.list("AGENTICORE_AGENT_ENV") {
+            if NEVER_FOR_AGENTS.contains(&name.as_str()) || name.starts_with("GITHUB_") || name == "GH_TOKEN" {
+                let why = format!("AGENTICORE_AGENT_ENV names {name}, which no agent may have");
+                return Err(Error::Inconsistent(why));
+            }
+        }
+        let host = self.text("AGENTICORE_HOST");
+        if host.contains(['/', ' ', '@']) {
+            let why =
+                format!("AGENTICORE_HOST is `{host}`, but must be a host name or an address, without scheme or port");
+            return Err(Error::Inconsistent(why));
+        }
+        Ok(())
+    }
+
+    fn claude(&self, home: Option<&Path>) -> Claude {
+        let otel = self.is_true("AGENTICORE_OTEL_ENABLED").then(|| Otel {
+            endpoint: self.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
+            protocol: self.text("OTEL_EXPORTER_OTLP_PROTOCOL"),
+            log_prompts: self.is_true("AGENTICORE_OTEL_LOG_PROMPTS"),
+            log_tool_details: self.is_true("AGENTICORE_OTEL_LOG_TOOL_DETAILS"),
+        });
+        Claude {
+            binary: self.text("AGENTICORE_CLAUDE_BINARY"),
+            timeout: self.duration("AGENTICORE_CLAUDE_TIMEOUT"),
+            login_dir: self.path("AGENTICORE_CLAUDE_CONFIG_DIR").or_else(|| Some(home?.join(".claude"))),
+            max_retries: self.number("AGENTICORE_CLAUDE_MAX_RETRIES"),
+            default_mcp_file: self.path("AGENTICORE_DEFAULT_MCP_FILE"),
+            extra_env: self.list("AGENTICORE_AGENT_ENV"),
+            stall_timeout: self.duration("AGENTICORE_STALL_TIMEOUT"),
+            result_grace: self.duration("AGENTICORE_RESULT_GRACE"),
+            kill_grace: self.duration("AGENTICORE_KILL_GRACE"),
+            otel,
+        }
+    }
+
+    fn repos(&self) -> Repos {
+        Repos {
+            root: self.path("AGENTICORE_REPOS_ROOT").unwrap_or_default(),
+            worktree_root: self.path("AGENTICORE_WORKTREE_ROOT").unwrap_or_default(),
+            allow_local: self.is_true("AGENTICORE_ALLOW_LOCAL_REPOS"),
+            allow_http: self.is_true("AGENTICORE_ALLOW_HTTP_REPOS"),
+            git_timeout: self.duration("AGENTICORE_GIT_TIMEOUT"),
+            lock_timeout: self.duration("AGENTICORE_LOCK_TIMEOUT"),
+            author_name: self.text("AGENTICORE_GIT_AUTHOR_NAME"),
+            author_email: self.text("AGENTICORE_GIT_AUTHOR_EMAIL"),
+            publish_tries: self.number("AGENTICORE_PUBLISH_TRIES") as u32,
+            publish_backoff: self.duration("AGENTICORE_PUBLISH_BACKOFF"),
+        }
+    }
+
+    fn github(&self) -> Result<GitHub, Error> {
+        let key = self
+            .owned("GITHUB_APP_PRIVATE_KEY")
+            .map(PrivateKey::Pem)
+            .or_else(|| self.path("GITHUB_APP_PRIVATE_KEY_PATH").map(PrivateKey::File))
+            .or_else(|| self.owned("GITHUB_APP_PRIVATE_KEY_BASE64").map(PrivateKey::Base64));
+        let app = match (self.owned("GITHUB_APP_ID"), self.owned("GITHUB_APP_INSTALLATION_ID"), key) {
+            (Some(id), Some(installation), Some(private_key)) => Some(GitHubApp { id, installation, private_key }),
+            (None, None, None) => None,
+            _ => {
+                let why = "a GitHub App needs GITHUB_APP_ID, GITHUB_APP_INSTALLATION_ID and one of \
+                           GITHUB_APP_PRIVATE_KEY, _PATH, _BASE64: not all of them are set";
+                return Err(Error::Inconsistent(why.into()));
+            }
+        };
+        Ok(GitHub {
+            server_url: self.text("GITHUB_SERVER_URL"),
+            api_url: self.text("GITHUB_API_URL"),
+            token: self.owned("GITHUB_TOKEN"),
+            app,
+        })
+    }
+}
+
+/// `config.yml` as `a.b` → text. A file that is not there is empty.
+fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Error::File(path.to_owned(), error.to_string())),
+    };
+    let mut found = BTreeMap::new();
+    if text.trim().is_empty() {
+        return Ok(found);
+    }
+    let tree: serde_json::Value =
+        serde_saphyr::from_str(&text).map_err(|e| Error::File(path.to_owned(), format!("is not valid YAML: {e}")))?;
+    match tree {
+        serde_json::Value::Null => {}
+        serde_json::Value::Object(_) => flatten("", &tree, &mut found),
+        _ => return Err(Error::File(path.to_owned(), "must hold keys and values".into())),
+    }
+    Ok(found)
+}
+
+fn flatten(prefix: &str, value: &serde_json::Value, into: &mut BTreeMap<String, String>) {
+    use serde_json::Value;
+    let text = match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, value, into);
+            }
+            return;
+        }
+        Value::Null => return,
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(","),
+        other => other.to_string(),
+    };
+    into.insert(prefix.to_owned(), text);
+}
+
+fn expand(text: &str, home: Option<&Path>) -> Option<PathBuf> {
+    let path = match text.strip_prefix('~') {
+        Some("") => home?.to_owned(),
+        Some(rest) => home?.join(rest.strip_prefix('/')?),
+        None => PathBuf::from(text),
+    };
+    path.is_absolute().then_some(path)
+}
+
+/// Seconds, or milliseconds with `ms`; at most ten years.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    const MOST: Duration = Duration::from_secs(315_360_000);
+    let duration = match text.strip_suffix("ms") {
+        Some(milliseconds) => Duration::from_millis(milliseconds.trim().parse().ok()?),
+        None => Duration::from_secs(text.strip_suffix('s').unwrap_or(text).trim().parse().ok()?),
+    };
+    (duration <= MOST).then_some(duration)
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".into(),
+        name => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::from(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+    }
+
+    fn home_with(yaml: &str) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".agenticore")).unwrap();
+        std::fs::write(home.path().join(".agenticore/config.yml"), yaml).unwrap();
+        home
+    }
+
+    #[test]
+    fn defaults_hold_for_every_row() {
+        let config = config(&[("HOME", "/home/u")]).unwrap();
+        assert_eq!((config.port, config.max_parallel_jobs), (8200, 3));
+        assert_eq!(config.jobs_dir, Path::new("/home/u/.agenticore/jobs"));
+        assert_eq!(config.job_dirs_root, Path::new("/tmp/agenticore-jobs"));
+        assert!(config.effective().iter().all(|e| e.source == "default"));
+    }
+
+    #[test]
+    fn environment_wins_over_file_wins_over_default() {
+        let home = home_with("server:\n  port: 9000\n  host: 0.0.0.0\nrepos:\n  max_parallel_jobs: 7\n");
+        let home = home.path().to_str().unwrap();
+        let config =
+            config(&[("HOME", home), ("AGENTICORE_PORT", "9001"), ("AGENTICORE_MAX_PARALLEL_JOBS", " ")]).unwrap();
+        assert_eq!((config.port, config.max_parallel_jobs), (9001, 7));
+        assert_eq!(config.server_url(), "http://127.0.0.1:9001");
+        let source = |v: &str| config.effective().iter().find(|e| e.variable == v).unwrap().source.clone();
+        assert_eq!(source("AGENTICORE_PORT"), "environment (AGENTICORE_PORT)");
+        assert_eq!(source("AGENTICORE_HOST"), "config.yml (server.host)");
+    }
+
+    #[test]
+    fn a_value_that_does_not_parse_names_variable_value_and_what_is_allowed() {
+        let cases = [
+            ("AGENTICORE_PORT", "http", "a port"),
+            ("AGENTICORE_MAX_PARALLEL_JOBS", "0", "from 1 to 256"),
+            ("AGENTICORE_JOB_TTL", "1d", "whole number"),
+            ("AGENTICORE_STALL_TIMEOUT", "-3", "seconds"),
+            ("AGENTICORE_ALLOW_LOCAL_REPOS", "maybe", "true or false"),
+            ("AGENTICORE_JOBS_DIR", "jobs", "absolute path"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "http/protobuf"),
+            ("GITHUB_API_URL", "ftp://x", "https://"),
+        ];
+        for (variable, value, allowed) in cases {
+            let text = config(&[("HOME", "/h"), (variable, value)]).unwrap_err().to_string();
+            assert!(text.contains(variable) && text.contains(value) && text.contains(allowed), "{text}");
+        }
+        let home = home_with("server: {port: [1");
+        let text = config(&[("HOME", home.path().to_str().unwrap())]).unwrap_err().to_string();
+        assert!(text.contains("config.yml") && text.contains("YAML"), "{text}");
+    }
+
+    #[test]
+    fn secrets_are_masked_and_listed_for_redaction() {
+        let config =
+            config(&[("HOME", "/h"), ("GITHUB_TOKEN", "ghp_secret"), ("AGENTICORE_API_KEYS", "k1, k2")]).unwrap();
+        assert!(config.effective().iter().all(|e| !e.shown().contains("ghp_") && !e.shown().contains("k1")));
+        assert!(config.secrets().contains(&"ghp_secret".to_owned()) && config.secrets().contains(&"k2".to_owned()));
+    }
+
+    #[test]
+    fn what_agents_must_not_have_cannot_be_named() {
+        for name in ["REDIS_URL", "GITHUB_TOKEN", "GITHUB_APP_PRIVATE_KEY", "GH_TOKEN"] {
+            let error = config(&[("HOME", "/h"), ("AGENTICORE_AGENT_ENV", name)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn half_a_github_app_is_refused() {
+        let error = config(&[("HOME", "/h"), ("GITHUB_APP_ID", "1")]).unwrap_err().to_string();
+        assert!(error.contains("GITHUB_APP_INSTALLATION_ID"), "{error}");
+    }
+
+    #[test]
+    fn without_a_home_the_sentence_says_what_to_set() {
+        let error = config(&[]).unwrap_err().to_string();
+        assert!(error.contains("HOME is not set"), "{error}");
+    }
+}

@@ -1,0 +1,120 @@
+//! What the embedded store keeps in memory: the line, the jobs that live, and of every job what a
+//! listing asks for. No I/O.
+
+use super::Live;
+use crate::job::{Job, JobId, Status, Time};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A job that lives, behind a lock of its own that is held while its files are written.
+pub type Cell = Arc<Mutex<Live>>;
+
+pub fn lock(cell: &Cell) -> MutexGuard<'_, Live> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Entry {
+    created_at: Time,
+    status: Status,
+    session_id: Option<String>,
+    leaves_at: Option<Time>,
+}
+
+#[derive(Default)]
+pub struct Index {
+    entries: BTreeMap<JobId, Entry>,
+    by_age: BTreeSet<(Time, JobId)>,
+    /// Place in line → job; the lowest is taken first.
+    line: BTreeMap<i64, JobId>,
+    /// The places given out so far lie between these two.
+    front: i64,
+    back: i64,
+    pub live: HashMap<JobId, Cell>,
+    /// Found running at start, to be taken over.
+    pub left_running: Vec<JobId>,
+    /// Ended, but their attempt has not been tidied away.
+    pub leftovers: Vec<JobId>,
+    pub ended_are_known: bool,
+}
+
+impl Index {
+    pub fn note(&mut self, job: &Job) {
+        let leaves_at = match job {
+            Job::Ended(ended) => Some(ended.leaves_at()),
+            _ => None,
+        };
+        let entry =
+            Entry { created_at: job.created_at, status: job.status(), session_id: job.session_id.clone(), leaves_at };
+        self.by_age.insert((job.created_at, job.id.clone()));
+        self.entries.insert(job.id.clone(), entry);
+    }
+
+    pub fn forget(&mut self, id: &JobId) {
+        if let Some(entry) = self.entries.remove(id) {
+            self.by_age.remove(&(entry.created_at, id.clone()));
+        }
+    }
+
+    /// A place behind all others. Nobody is in it until [`queue`](Self::queue).
+    pub fn last_place(&mut self) -> i64 {
+        self.back += 1;
+        self.back
+    }
+
+    /// A place before all others.
+    pub fn first_place(&mut self) -> i64 {
+        self.front -= 1;
+        self.front
+    }
+
+    pub fn queue(&mut self, place: i64, id: JobId) {
+        self.front = self.front.min(place);
+        self.back = self.back.max(place);
+        self.line.insert(place, id);
+    }
+
+    pub fn leave_line(&mut self, place: i64) {
+        self.line.remove(&place);
+    }
+
+    pub fn take_first(&mut self) -> Option<(i64, Cell)> {
+        while let Some((place, id)) = self.line.pop_first() {
+            if let Some(cell) = self.live.get(&id) {
+                return Some((place, cell.clone()));
+            }
+        }
+        None
+    }
+
+    pub fn queued(&self) -> Vec<JobId> {
+        self.line.values().cloned().collect()
+    }
+
+    pub fn queued_count(&self) -> usize {
+        self.line.len()
+    }
+
+    /// Ended jobs whose time to live was over at `now`.
+    pub fn over(&self, now: Time) -> Vec<JobId> {
+        let over = self.entries.iter().filter(|(_, entry)| entry.leaves_at.is_some_and(|at| at < now));
+        over.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub fn newest(&self, limit: usize, status: Option<Status>) -> Vec<JobId> {
+        self.find(|entry| status.is_none_or(|status| entry.status == status)).take(limit).cloned().collect()
+    }
+
+    pub fn with_session(&self, session: &str) -> Option<JobId> {
+        self.find(|entry| entry.status.has_ended() && entry.session_id.as_deref() == Some(session)).next().cloned()
+    }
+
+    pub fn matching(&self, prefix: &str) -> Vec<JobId> {
+        let from = self.entries.keys().skip_while(|id| id.as_str() < prefix);
+        from.take_while(|id| id.as_str().starts_with(prefix)).take(2).cloned().collect()
+    }
+
+    /// Newest first.
+    fn find(&self, fits: impl Fn(&Entry) -> bool) -> impl Iterator<Item = &JobId> {
+        self.by_age.iter().rev().map(|(_, id)| id).filter(move |id| self.entries.get(*id).is_some_and(&fits))
+    }
+}

@@ -1,0 +1,593 @@
+//! The store without Redis: files in the jobs directory, one server per directory.
+//!
+//! ```text
+//! .lock               flock of the one server
+//! .agents             flock, shared, of every supervisor that server started
+//! open/ID.json        a job that lives, with its place in line
+//! ID.json             a job that has ended; made by link(2), so the first end stays
+//! events/ID.jsonl     its events
+//! ```
+//!
+//! Order of writes: record, then event. Ending: ended file, event, open file removed. The open
+//! file of a job that was cancelled while it ran goes when its attempt has been tidied away.
+//! Never holds the index's lock while it writes a file; takes a job's lock before the index's.
+
+mod index;
+mod startup;
+
+pub use startup::open;
+
+use super::event_log::{self, EventLog};
+use super::{Cancelled, Counts, End, Error, Lease, Store, crash, files};
+use crate::event::{Draft, Event, Kind};
+use crate::job::{Ended, Job, JobId, Mark, Queued, Record, Spec, Status, Time};
+use index::{Cell, Index, lock};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a question about old jobs waits at start, while the directory is being read.
+const HISTORY_LIMIT: Duration = Duration::from_secs(30);
+
+pub struct Embedded {
+    paths: Paths,
+    pod: String,
+    index: Mutex<Index>,
+    /// Told of every submission, hand-back and end.
+    changed: Condvar,
+    _lock: File,
+}
+
+struct Paths(PathBuf);
+
+impl Paths {
+    fn open(&self, id: &JobId) -> PathBuf {
+        self.0.join("open").join(format!("{id}.json"))
+    }
+
+    fn ended(&self, id: &JobId) -> PathBuf {
+        self.0.join(format!("{id}.json"))
+    }
+
+    fn events(&self, id: &JobId) -> PathBuf {
+        self.0.join("events").join(format!("{id}.jsonl"))
+    }
+
+    fn agents(&self) -> PathBuf {
+        self.0.join(".agents")
+    }
+
+    fn read_ended(&self, id: &JobId) -> Result<Option<Record>, String> {
+        let path = self.ended(id);
+        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+/// `open/ID.json`: the record and its number in the line.
+#[derive(Deserialize)]
+struct OpenFile {
+    place: i64,
+    #[serde(flatten)]
+    record: Record,
+}
+
+#[derive(Serialize)]
+struct OpenFileOf<'a> {
+    place: i64,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+/// A job that lives.
+struct Live {
+    job: Job,
+    place: i64,
+    log: EventLog,
+}
+
+impl Embedded {
+    /// The file that supervisors hold a shared flock of.
+    pub fn agents_lock(&self) -> PathBuf {
+        self.paths.agents()
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index, once it knows the ended jobs.
+    fn whole_index(&self) -> Result<MutexGuard<'_, Index>, Error> {
+        let (index, wait) = self
+            .changed
+            .wait_timeout_while(self.index(), HISTORY_LIMIT, |index| !index.ended_are_known)
+            .unwrap_or_else(PoisonError::into_inner);
+        if wait.timed_out() {
+            return Err(Error::Unavailable("the job history is still being read: try again".into()));
+        }
+        Ok(index)
+    }
+
+    fn cell(&self, id: &JobId) -> Option<Cell> {
+        self.index().live.get(id).cloned()
+    }
+
+    fn read_ended(&self, id: &JobId) -> Result<Option<Record>, Error> {
+        self.paths.read_ended(id).map_err(Error::Unavailable)
+    }
+
+    fn write_open(&self, place: i64, record: &Record) -> Result<(), Error> {
+        let bytes =
+            serde_json::to_vec(&OpenFileOf { place, record }).map_err(|error| Error::Unavailable(error.to_string()))?;
+        files::replace(&self.paths.open(&record.id), &bytes).map_err(Error::Unavailable)
+    }
+
+    /// Runs `change` on the job that `lease` names, if it still is that attempt's.
+    fn with_lease<T>(&self, lease: &Lease, change: impl FnOnce(&mut Live) -> Result<T, Error>) -> Result<T, Error> {
+        let cell = self.cell(&lease.id).ok_or(Error::Lost)?;
+        let mut live = lock(&cell);
+        match &live.job {
+            Job::Running(job) if job.attempt == lease.attempt => change(&mut live),
+            _ => Err(Error::Lost),
+        }
+    }
+
+    /// Makes `ended` the outcome, unless there is one. Returns the one that stays. `tidy`: nothing
+    /// of an attempt is left, so the open file goes too.
+    fn close(&self, live: &mut Live, ended: Ended, tidy: bool) -> Result<Record, Error> {
+        let mut record = Record::from(ended);
+        let bytes = serde_json::to_vec(&record).map_err(|error| Error::Unavailable(error.to_string()))?;
+        if !files::create_once(&self.paths.ended(&record.id), &bytes).map_err(Error::Unavailable)?
+            && let Some(first) = self.read_ended(&record.id)?
+        {
+            record = first;
+        }
+        crash::point(Kind::Ended, "after-record");
+        live.job = Job::from(record.clone());
+        if !live.log.has_end() {
+            self.append(live, ended_event(&record));
+        }
+        crash::point(Kind::Ended, "after-event");
+        live.log.rest();
+        if tidy && let Err(why) = files::remove(&self.paths.open(&record.id)) {
+            eprintln!("agenticore: {why}");
+        }
+        let mut index = self.index();
+        index.live.remove(&record.id);
+        index.leave_line(live.place);
+        index.note(&live.job);
+        drop(index);
+        self.changed.notify_all();
+        Ok(record)
+    }
+
+    /// An event that cannot be written is not worth a job: it is reported and lost.
+    fn append(&self, live: &mut Live, event: Draft) {
+        let kind = event.kind;
+        if let Err(why) = live.log.append(event, live.job.attempt) {
+            eprintln!("agenticore: an event of job {} is lost: {why}", live.job.id);
+        }
+        if kind != Kind::Ended {
+            crash::point(kind, "after-event");
+        }
+    }
+
+    /// Puts a job at the head of the line.
+    fn requeue(&self, live: &mut Live, job: Queued, event: Draft) -> Result<(), Error> {
+        let place = self.index().first_place();
+        self.write_open(place, &job)?;
+        crash::point(event.kind, "after-record");
+        let id = job.id.clone();
+        live.job = Job::Queued(job);
+        live.place = place;
+        self.append(live, event);
+        live.log.rest();
+        let mut index = self.index();
+        index.note(&live.job);
+        index.queue(place, id);
+        drop(index);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn take_first(&self, wait: Duration) -> Option<(i64, Cell)> {
+        let until = Instant::now() + wait;
+        let mut index = self.index();
+        loop {
+            if let Some(first) = index.take_first() {
+                return Some(first);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            index = self.changed.wait_timeout(index, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The job in `cell`, running, if it is still queued. One that is overdue expires instead.
+    fn claim_this(&self, cell: &Cell, place: i64) -> Result<Option<Record>, Error> {
+        let mut live = lock(cell);
+        let Job::Queued(job) = &live.job else { return Ok(None) };
+        let now = Time::now();
+        if job.is_overdue(now) {
+            let ended = job.clone().expire(now);
+            self.close(&mut live, ended, true)?;
+            return Ok(None);
+        }
+        let running = job.clone().claim(&self.pod, now);
+        self.write_open(place, &running)?;
+        crash::point(Kind::Claimed, "after-record");
+        live.job = Job::Running(running);
+        let claimed = format!("attempt {} on {}", live.job.attempt, self.pod);
+        self.append(&mut live, Draft::new(Kind::Claimed, claimed));
+        self.index().note(&live.job);
+        Ok(Some((*live.job).clone()))
+    }
+
+    fn expire(&self, id: &JobId, now: Time) -> Result<(), Error> {
+        let Some(cell) = self.cell(id) else { return Ok(()) };
+        let mut live = lock(&cell);
+        match &live.job {
+            Job::Queued(job) if job.is_overdue(now) => {
+                let ended = job.clone().expire(now);
+                self.close(&mut live, ended, true).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn ended_event(record: &Record) -> Draft {
+    let why = record.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    Draft::new(Kind::Ended, format!("{}{why}", record.status().as_str()))
+}
+
+impl Store for Embedded {
+    fn submit(&self, spec: Spec) -> Result<Record, Error> {
+        let job = Queued::new(JobId::random(), spec, Time::now());
+        let record = Record::from(job.clone());
+        let events = self.paths.events(&job.id);
+        let mut log = EventLog::open(events.clone()).map_err(Error::Unavailable)?;
+        let place = self.index().last_place();
+        let written = log
+            .append(Draft::new(Kind::Queued, ""), 0)
+            .map_err(Error::Unavailable)
+            .and_then(|()| self.write_open(place, &record));
+        if let Err(error) = written {
+            // Events without a job mean nothing; they go, if the disk lets them.
+            let _ = files::remove(&events);
+            return Err(error);
+        }
+        log.rest();
+        crash::point(Kind::Queued, "after-record");
+        let id = record.id.clone();
+        let live = Live { job: Job::Queued(job), place, log };
+        let mut index = self.index();
+        index.note(&live.job);
+        index.live.insert(id.clone(), Arc::new(Mutex::new(live)));
+        index.queue(place, id);
+        drop(index);
+        self.changed.notify_all();
+        Ok(record)
+    }
+
+    fn claim(&self, wait: Duration) -> Result<Option<Record>, Error> {
+        let until = Instant::now() + wait;
+        while let Some((place, cell)) = self.take_first(until.saturating_duration_since(Instant::now())) {
+            match self.claim_this(&cell, place) {
+                Ok(None) => {}
+                Ok(Some(record)) => return Ok(Some(record)),
+                Err(error) => {
+                    let id = lock(&cell).job.id.clone();
+                    self.index().queue(place, id);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<(), Error> {
+        self.with_lease(lease, |live| {
+            let Job::Running(mut job) = live.job.clone() else { return Err(Error::Lost) };
+            // A process id means nothing after a crash, and a session begins again: both wait for
+            // the next step's write.
+            let waits = matches!(mark, Mark::AgentStarted { .. } | Mark::Session(_));
+            job.mark(mark);
+            if !waits {
+                self.write_open(live.place, &job)?;
+            }
+            live.job = Job::Running(job);
+            if let Some(event) = event {
+                crash::point(event.kind, "after-record");
+                self.append(live, event);
+            }
+            self.index().note(&live.job);
+            Ok(())
+        })
+    }
+
+    fn say(&self, lease: &Lease, event: Draft) -> Result<(), Error> {
+        self.with_lease(lease, |live| {
+            self.append(live, event);
+            Ok(())
+        })
+    }
+
+    fn finish(&self, lease: &Lease, end: End) -> Result<Record, Error> {
+        self.with_lease(lease, |live| {
+            let Job::Running(job) = live.job.clone() else { return Err(Error::Lost) };
+            let now = Time::now();
+            let ended = match end {
+                End::Verdict => job.finish(now),
+                End::Failed(why) => job.fail(why, now),
+            };
+            self.close(live, ended, true)
+        })
+    }
+
+    fn hand_back(&self, lease: &Lease, why: &str) -> Result<(), Error> {
+        self.with_lease(lease, |live| {
+            let Job::Running(job) = live.job.clone() else { return Err(Error::Lost) };
+            self.requeue(live, job.hand_back(), Draft::new(Kind::HandedBack, why))
+        })
+    }
+
+    fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
+        let Some(cell) = self.cell(id) else {
+            return Ok(self.read_ended(id)?.map_or(Cancelled::Unknown, Cancelled::Ended));
+        };
+        let mut live = lock(&cell);
+        let now = Time::now();
+        let (ended, was_running) = match &live.job {
+            Job::Queued(job) => (job.clone().cancel(now), false),
+            Job::Running(job) => (job.clone().cancel(now), true),
+            Job::Ended(job) => return Ok(Cancelled::Ended(job.clone().into())),
+        };
+        let record = self.close(&mut live, ended, !was_running)?;
+        if record.status() != Status::Cancelled {
+            return Ok(Cancelled::Ended(record));
+        }
+        Ok(Cancelled::Done { record, was_running })
+    }
+
+    fn leftovers(&self) -> Vec<Record> {
+        let ids = self.index().leftovers.clone();
+        ids.iter().filter_map(|id| self.read_ended(id).ok().flatten()).collect()
+    }
+
+    fn release(&self, id: &JobId) -> Result<(), Error> {
+        files::remove(&self.paths.open(id)).map_err(Error::Unavailable)?;
+        self.index().leftovers.retain(|left| left != id);
+        Ok(())
+    }
+
+    fn get(&self, id: &JobId) -> Result<Option<Record>, Error> {
+        match self.cell(id) {
+            Some(cell) => Ok(Some((*lock(&cell).job).clone())),
+            None => self.read_ended(id),
+        }
+    }
+
+    fn matching(&self, prefix: &str) -> Result<Vec<JobId>, Error> {
+        Ok(self.whole_index()?.matching(prefix))
+    }
+
+    fn list(&self, limit: usize, status: Option<Status>) -> Result<Vec<Record>, Error> {
+        let wanted = self.whole_index()?.newest(limit, status);
+        // One that is removed meanwhile is left out.
+        wanted.iter().filter_map(|id| self.get(id).transpose()).collect()
+    }
+
+    fn events(&self, id: &JobId, after: u64, limit: usize) -> Result<Vec<Event>, Error> {
+        event_log::read(&self.paths.events(id), after, limit).map_err(Error::Unavailable)
+    }
+
+    fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {
+        let found = self.whole_index()?.with_session(session);
+        found.map_or(Ok(None), |id| self.get(&id))
+    }
+
+    fn counts(&self) -> Counts {
+        let index = self.index();
+        let queued = index.queued_count();
+        Counts { queued, running: index.live.len().saturating_sub(queued) }
+    }
+
+    fn wait_for_end(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error> {
+        let waited = self.changed.wait_timeout_while(self.index(), wait, |index| index.live.contains_key(id));
+        let lives = waited.unwrap_or_else(PoisonError::into_inner).0.live.contains_key(id);
+        if lives { Ok(None) } else { self.read_ended(id) }
+    }
+
+    fn tend(&self) -> Result<Vec<Record>, Error> {
+        let now = Time::now();
+        let (queued, over) = {
+            let index = self.index();
+            (index.queued(), index.over(now))
+        };
+        for id in queued {
+            self.expire(&id, now)?;
+        }
+        Ok(over.iter().filter_map(|id| self.read_ended(id).ok().flatten()).collect())
+    }
+
+    fn remove(&self, id: &JobId) -> Result<(), Error> {
+        files::remove(&self.paths.events(id)).map_err(Error::Unavailable)?;
+        files::remove(&self.paths.ended(id)).map_err(Error::Unavailable)?;
+        self.index().forget(id);
+        Ok(())
+    }
+
+    fn recover(&self, limit: Duration) -> Result<usize, Error> {
+        startup::recover(self, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Mode, Verdict};
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn spec(task: &str) -> Spec {
+        Spec {
+            task: task.into(),
+            profile: "coding".into(),
+            repo_url: None,
+            base_ref: None,
+            session_id: None,
+            file_path: None,
+            create_repo: false,
+            private: true,
+            mode: Mode::FireAndForget,
+            ttl_seconds: 60,
+        }
+    }
+
+    fn store(dir: &tempfile::TempDir) -> Arc<Embedded> {
+        open(dir.path(), "pod").unwrap()
+    }
+
+    /// As after a SIGKILL: the files stay, the lock goes.
+    fn restart(store: Arc<Embedded>, dir: &tempfile::TempDir) -> Arc<Embedded> {
+        store.whole_index().map(drop).unwrap(); // its reader thread has let go
+        while Arc::strong_count(&store) > 1 {
+            std::thread::yield_now();
+        }
+        drop(store);
+        self::store(dir)
+    }
+
+    fn end_well(store: &Embedded, record: &Record) {
+        let verdict = Verdict { succeeded: true, exit_code: Some(0), output: None, error: None };
+        let mark = Mark::AgentEnded { verdict, spent: Default::default() };
+        store.mark(&Lease::of(record), mark, Some(Draft::new(Kind::AgentEnded, ""))).unwrap();
+        store.finish(&Lease::of(record), End::Verdict).unwrap();
+    }
+
+    #[test]
+    fn first_in_first_out_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = store(&dir);
+        let ids: Vec<_> = (0..5).map(|n| first.submit(spec(&n.to_string())).unwrap().id).collect();
+        assert_eq!(first.claim(NOW).unwrap().unwrap().id, ids[0]);
+        let second = restart(first, &dir);
+        let late = second.submit(spec("late")).unwrap().id;
+        assert_eq!(second.recover(NOW).unwrap(), 1);
+        let taken: Vec<_> = std::iter::from_fn(|| second.claim(NOW).unwrap()).collect();
+        let order: Vec<_> = taken.iter().map(|r| &r.id).collect();
+        assert_eq!(order, ids.iter().chain([&late]).collect::<Vec<_>>());
+        assert_eq!((taken[0].attempt, taken[0].deaths), (2, 1));
+        assert_eq!((taken[1].attempt, taken[1].deaths), (1, 0));
+    }
+
+    #[test]
+    fn an_old_lease_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        store.submit(spec("t")).unwrap();
+        let old = Lease::of(&store.claim(NOW).unwrap().unwrap());
+        store.hand_back(&old, "drain").unwrap();
+        let record = store.claim(NOW).unwrap().unwrap();
+        assert_eq!((record.attempt, record.deaths), (2, 0));
+        assert_eq!(store.mark(&old, Mark::Pushed, None), Err(Error::Lost));
+        assert_eq!(store.say(&old, Draft::new(Kind::AgentText, "zombie")), Err(Error::Lost));
+        assert!(store.finish(&old, End::Failed("zombie".into())).is_err());
+        end_well(&store, &record);
+        let events = store.events(&record.id, 0, 100).unwrap();
+        assert!(events.iter().all(|e| e.text != "zombie"));
+        assert_eq!(events.last().unwrap().kind, Kind::Ended);
+    }
+
+    #[test]
+    fn cancel_and_finish_have_one_winner() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        store.submit(spec("t")).unwrap();
+        let record = store.claim(NOW).unwrap().unwrap();
+        assert!(matches!(store.cancel(&record.id), Ok(Cancelled::Done { was_running: true, .. })));
+        assert_eq!(store.finish(&Lease::of(&record), End::Verdict).unwrap_err(), Error::Lost);
+        assert_eq!(store.get(&record.id).unwrap().unwrap().status(), Status::Cancelled);
+        assert!(store.paths.open(&record.id).exists(), "its attempt has not been tidied away");
+        let again = restart(store, &dir);
+        assert_eq!(again.leftovers().len(), 1);
+        again.release(&record.id).unwrap();
+        assert!(again.leftovers().is_empty() && !again.paths.open(&record.id).exists());
+        assert!(matches!(again.cancel(&record.id), Ok(Cancelled::Ended(r)) if r.status() == Status::Cancelled));
+        assert!(matches!(again.cancel(&JobId::random()), Ok(Cancelled::Unknown)));
+    }
+
+    #[test]
+    fn a_queued_job_that_is_cancelled_is_never_claimed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let id = store.submit(spec("t")).unwrap().id;
+        assert!(matches!(store.cancel(&id), Ok(Cancelled::Done { was_running: false, .. })));
+        assert!(store.claim(NOW).unwrap().is_none());
+        assert_eq!(store.counts(), Counts::default());
+    }
+
+    #[test]
+    fn overdue_jobs_expire_and_ended_ones_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let id = store.submit(Spec { ttl_seconds: 0, ..spec("t") }).unwrap().id;
+        std::thread::sleep(Duration::from_millis(3));
+        assert!(store.tend().unwrap().is_empty());
+        assert_eq!(store.get(&id).unwrap().unwrap().status(), Status::Expired);
+        std::thread::sleep(Duration::from_millis(3));
+        let over = store.tend().unwrap();
+        assert_eq!(over.len(), 1);
+        store.remove(&id).unwrap();
+        assert!(store.get(&id).unwrap().is_none() && store.list(10, None).unwrap().is_empty());
+        assert!(store.events(&id, 0, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn listings_are_newest_first_and_know_ended_jobs_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = store(&dir);
+        let ids: Vec<_> = (0..4)
+            .map(|n| {
+                std::thread::sleep(Duration::from_millis(2));
+                first.submit(spec(&n.to_string())).unwrap().id
+            })
+            .collect();
+        let record = first.claim(NOW).unwrap().unwrap();
+        first.mark(&Lease::of(&record), Mark::Session("s-1".into()), None).unwrap();
+        end_well(&first, &record);
+        let second = restart(first, &dir);
+        let listed: Vec<_> = second.list(3, None).unwrap().into_iter().map(|r| r.id).collect();
+        assert_eq!(listed, [&ids[3], &ids[2], &ids[1]].map(Clone::clone));
+        let succeeded = second.list(10, Some(Status::Succeeded)).unwrap();
+        assert_eq!(succeeded[0].id, ids[0]);
+        assert_eq!(second.with_session("s-1").unwrap().unwrap().id, ids[0]);
+        assert_eq!(second.matching(&ids[2].as_str()[..13]).unwrap(), [ids[2].clone()]);
+    }
+
+    #[test]
+    fn one_server_per_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = store(&dir);
+        let error = open(dir.path(), "pod").err().unwrap();
+        assert!(error.contains("another server") && error.contains(&std::process::id().to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_refuses_loses_no_job_and_accepts_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let id = store.submit(spec("t")).unwrap().id;
+        // A directory in the way of the temporary file: writes fail even for root.
+        let in_the_way = dir.path().join("open").join(format!("{id}.json.tmp"));
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert!(matches!(store.claim(NOW), Err(Error::Unavailable(why)) if why.contains(id.as_str())));
+        std::fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(store.claim(NOW).unwrap().unwrap().id, id);
+    }
+}

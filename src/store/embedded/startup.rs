@@ -1,0 +1,148 @@
+//! How the embedded store starts: one server per directory, what is there is read, and what a
+//! dead server left is taken over.
+
+use super::index::{Cell, Index, lock};
+use super::{Embedded, Live, OpenFile, Paths, ended_event};
+use crate::event::{Draft, Kind};
+use crate::job::{Job, JobId, Time};
+use crate::store::event_log::EventLog;
+use crate::store::{Error, files};
+use fs2::FileExt;
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Opens `directory`, which it makes if need be, for the pod of this name. Fails when another
+/// server has it, or when it cannot be written.
+pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
+    let paths = Paths(directory.to_owned());
+    for below in ["open", "events"] {
+        let path = directory.join(below);
+        fs::create_dir_all(&path).map_err(|error| files::explain("make the jobs directory", &path, &error))?;
+    }
+    let lock = take_lock(directory)?;
+    File::create(paths.agents()).map_err(|error| files::explain("write", &paths.agents(), &error))?;
+    for place in [directory.to_owned(), directory.join("open")] {
+        files::remove_unfinished(&place)?;
+    }
+    let index = load_open(&paths)?;
+    let store = Arc::new(Embedded {
+        paths,
+        pod: pod.to_owned(),
+        index: Mutex::new(index),
+        changed: Condvar::new(),
+        _lock: lock,
+    });
+    let reader = store.clone();
+    // Reads what ended earlier, so that a long history does not delay the start; ends when done.
+    std::thread::Builder::new()
+        .name("index".into())
+        .spawn(move || load_ended(&reader))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    Ok(store)
+}
+
+fn take_lock(directory: &Path) -> Result<File, String> {
+    let path = directory.join(".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(&path)
+        .map_err(|error| files::explain("write", &path, &error))?;
+    if FileExt::try_lock_exclusive(&file).is_err() {
+        let holder = fs::read_to_string(&path).unwrap_or_default();
+        let holder = holder.trim();
+        let who = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
+        return Err(format!(
+            "another server{who} already uses the jobs directory {}: give this one its own AGENTICORE_JOBS_DIR",
+            directory.display()
+        ));
+    }
+    // For people and for the message above; the lock itself is the flock.
+    fs::write(&path, format!("{}\n", std::process::id())).map_err(|error| files::explain("write", &path, &error))?;
+    Ok(file)
+}
+
+fn load_open(paths: &Paths) -> Result<Index, String> {
+    let mut index = Index::default();
+    for path in files::list(&paths.0.join("open"))? {
+        let Some(bytes) = files::read(&path)? else { continue };
+        let Ok(OpenFile { place, record }) = serde_json::from_slice(&bytes) else {
+            eprintln!("agenticore: {} is no job record; it is left alone", path.display());
+            continue;
+        };
+        let id = record.id.clone();
+        if let Some(ended) = paths.read_ended(&id)? {
+            // A crash came between the ended file and its event: the event follows now.
+            let mut log = EventLog::open(paths.events(&id))?;
+            if !log.has_end() {
+                log.append(ended_event(&ended), ended.attempt)?;
+            }
+            index.leftovers.push(id);
+            continue;
+        }
+        let job = Job::from(record);
+        index.note(&job);
+        match &job {
+            Job::Queued(_) => index.queue(place, id.clone()),
+            _ => index.left_running.push(id.clone()),
+        }
+        let log = EventLog::open(paths.events(&id))?;
+        index.live.insert(id, Arc::new(Mutex::new(Live { job, place, log })));
+    }
+    Ok(index)
+}
+
+fn load_ended(store: &Embedded) {
+    for path in files::list(&store.paths.0).unwrap_or_default() {
+        let Some(id) = path.file_stem().and_then(|s| s.to_str()).and_then(JobId::parse) else { continue };
+        if let Ok(Some(record)) = store.paths.read_ended(&id) {
+            store.index().note(&Job::from(record));
+        }
+    }
+    store.index().ended_are_known = true;
+    store.changed.notify_all();
+}
+
+/// Takes over what was found running, once the agents of the server that ran it are gone.
+pub fn recover(store: &Embedded, limit: Duration) -> Result<usize, Error> {
+    wait_for_agents(&store.paths.agents(), limit)?;
+    let ids = std::mem::take(&mut store.index().left_running);
+    let mut left: Vec<Cell> = ids.iter().filter_map(|id| store.cell(id)).collect();
+    // The one that was first in line goes back to the head last, and so is first again.
+    left.sort_by_key(|cell| std::cmp::Reverse(lock(cell).place));
+    for cell in &left {
+        let mut live = lock(cell);
+        let Job::Running(job) = &live.job else { continue };
+        let lost = format!("its server ended without giving it back, in attempt {}", job.attempt);
+        let event = Draft::new(Kind::WorkerLost, lost);
+        match job.clone().lose_worker(Time::now()) {
+            Ok(job) => store.requeue(&mut live, job, event)?,
+            Err(ended) => {
+                let id = ended.id.clone();
+                store.append(&mut live, event);
+                store.close(&mut live, ended, false)?;
+                store.index().leftovers.push(id);
+            }
+        }
+    }
+    Ok(left.len())
+}
+
+/// Supervisors of a dead server end their trees within seconds; nothing is taken over before.
+fn wait_for_agents(path: &Path, limit: Duration) -> Result<(), Error> {
+    let unavailable = |error: std::io::Error| Error::Unavailable(files::explain("lock", path, &error));
+    let file = File::open(path).map_err(unavailable)?;
+    let until = Instant::now() + limit;
+    while FileExt::try_lock_exclusive(&file).is_err() {
+        if Instant::now() >= until {
+            let why = format!("agents of an earlier server still run after {} s: end them by hand", limit.as_secs());
+            return Err(Error::Unavailable(why));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    FileExt::unlock(&file).map_err(unavailable)
+}

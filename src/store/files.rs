@@ -1,0 +1,113 @@
+//! Files that survive a crash: written whole or not at all, synced with their directory.
+//!
+//! Every error says what was tried on which path.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Ends the names of files that are not finished; they mean nothing and may be removed.
+const UNFINISHED: &str = ".tmp";
+
+pub fn explain(action: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {action} {}: {error}", path.display())
+}
+
+/// Replaces `path` by `bytes`: temporary name, sync, rename, sync of the directory.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let unfinished = write_unfinished(path, bytes)?;
+    fs::rename(&unfinished, path).and_then(|()| sync_directory(path)).map_err(|error| {
+        let _ = fs::remove_file(&unfinished);
+        explain("write", path, &error)
+    })
+}
+
+/// Makes `path` unless it is there already. False: somebody was first, and theirs stays.
+pub fn create_once(path: &Path, bytes: &[u8]) -> Result<bool, String> {
+    let unfinished = write_unfinished(path, bytes)?;
+    let linked = fs::hard_link(&unfinished, path);
+    let _ = fs::remove_file(&unfinished);
+    match linked.and_then(|()| sync_directory(path)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(explain("write", path, &error)),
+    }
+}
+
+/// Removes `path`; one that is not there is removed already. Not synced: whoever finds it again
+/// after a crash removes it again.
+pub fn remove(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(explain("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a crash left unfinished in `directory`.
+pub fn remove_unfinished(directory: &Path) -> Result<(), String> {
+    for path in list(directory)? {
+        if path.to_string_lossy().ends_with(UNFINISHED) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(directory).map_err(|error| explain("list", directory, &error))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// The file's bytes, or None when it is not there.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(explain("read", path, &error)),
+    }
+}
+
+fn write_unfinished(path: &Path, bytes: &[u8]) -> Result<PathBuf, String> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    let unfinished = PathBuf::from(name);
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => Ok(unfinished),
+        Err(error) => {
+            let _ = fs::remove_file(&unfinished);
+            Err(explain("write", path, &error))
+        }
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_two_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        assert_eq!(create_once(&path, b"first"), Ok(true));
+        assert_eq!(create_once(&path, b"second"), Ok(false));
+        assert_eq!(read(&path), Ok(Some(b"first".to_vec())));
+        replace(&path, b"third").unwrap();
+        assert_eq!(read(&path), Ok(Some(b"third".to_vec())));
+        assert_eq!(list(dir.path()).unwrap(), [path]);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let error = replace(Path::new("/nonexistent/a.json"), b"").unwrap_err();
+        assert!(error.contains("/nonexistent/a.json"), "{error}");
+    }
+}

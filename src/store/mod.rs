@@ -1,0 +1,129 @@
+//! Queue, records and events: one trait, whatever keeps them.
+//!
+//! A store knows what a job's transitions are (`job.rs`) and makes each of them durable before it
+//! returns. It never starts a process, never touches a repository, and does not decide *when*
+//! a job moves. `../ARCHITECTURE.md` gives the order of writes and why.
+
+mod crash;
+pub mod embedded;
+mod event_log;
+mod files;
+
+use crate::event::{Draft, Event};
+use crate::job::{JobId, Mark, Record, Spec, Status};
+use std::fmt;
+use std::time::Duration;
+
+/// An attempt's right to write: names the job and the attempt it was given to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub id: JobId,
+    pub attempt: u32,
+}
+
+impl Lease {
+    pub fn of(record: &Record) -> Self {
+        Self { id: record.id.clone(), attempt: record.attempt }
+    }
+}
+
+/// How an attempt ends its job.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// As the agent's verdict, already in the record, says.
+    Verdict,
+    Failed(String),
+}
+
+#[derive(Debug)]
+pub enum Cancelled {
+    Unknown,
+    /// Too late: this is how it had ended.
+    Ended(Record),
+    Done {
+        record: Record,
+        was_running: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub queued: usize,
+    pub running: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// It could not be written or read; nothing has changed. Trying again may help.
+    Unavailable(String),
+    /// The lease is not the job's present one: whoever holds it has to stop.
+    Lost,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Unavailable(why) => f.write_str(why),
+            Error::Lost => f.write_str("the job is no longer this attempt's"),
+        }
+    }
+}
+
+pub trait Store: Send + Sync {
+    /// Accepted when it returns: the job is on disk and will reach an end.
+    fn submit(&self, spec: Spec) -> Result<Record, Error>;
+
+    /// The job that waits longest, now running as a new attempt. None after `wait` without one.
+    fn claim(&self, wait: Duration) -> Result<Option<Record>, Error>;
+
+    /// Records what the attempt achieved, then the event. Durable when it returns.
+    fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<(), Error>;
+
+    /// Adds an event that changes nothing in the record. Chatter is not synced.
+    fn say(&self, lease: &Lease, event: Draft) -> Result<(), Error>;
+
+    /// Ends the job; the first end stays, whoever made it.
+    fn finish(&self, lease: &Lease, end: End) -> Result<Record, Error>;
+
+    /// Puts the job at the head of the line. Counts no death.
+    fn hand_back(&self, lease: &Lease, why: &str) -> Result<(), Error>;
+
+    /// Cancels a queued or running job; decided when it returns. A running attempt learns of it
+    /// by [`Error::Lost`]; its leftovers are listed until [`Store::release`].
+    fn cancel(&self, id: &JobId) -> Result<Cancelled, Error>;
+
+    /// Ended jobs whose attempt has not been tidied away yet, after a restart.
+    fn leftovers(&self) -> Vec<Record>;
+
+    /// The job has ended and nothing of its attempt is left.
+    fn release(&self, id: &JobId) -> Result<(), Error>;
+
+    fn get(&self, id: &JobId) -> Result<Option<Record>, Error>;
+
+    /// The ids that begin with `prefix`, at most two.
+    fn matching(&self, prefix: &str) -> Result<Vec<JobId>, Error>;
+
+    /// Newest first.
+    fn list(&self, limit: usize, status: Option<Status>) -> Result<Vec<Record>, Error>;
+
+    /// The events after number `after`, in order, at most `limit`.
+    fn events(&self, id: &JobId, after: u64, limit: usize) -> Result<Vec<Event>, Error>;
+
+    /// The newest job that reported this Claude session.
+    fn with_session(&self, session: &str) -> Result<Option<Record>, Error>;
+
+    fn counts(&self) -> Counts;
+
+    /// The record once it has ended, or None after `wait`.
+    fn wait_for_end(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error>;
+
+    /// Expires what nobody claimed in time; returns the ended jobs whose time to live is over.
+    fn tend(&self) -> Result<Vec<Record>, Error>;
+
+    /// Forgets an ended job: record and events.
+    fn remove(&self, id: &JobId) -> Result<(), Error>;
+
+    /// Takes over what a server that died here left running. To be called once, before the first
+    /// claim; waits until its agents are gone, at most `limit`. Returns how many jobs it found.
+    fn recover(&self, limit: Duration) -> Result<usize, Error>;
+}
