@@ -5,6 +5,7 @@ mod event;
 mod job;
 mod process;
 mod store;
+mod workspace;
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

@@ -145,18 +145,17 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
 }
 
-/// Makes `receive` give up after `limit`.
-pub fn set_receive_limit(fd: &OwnedFd, limit: Duration) -> io::Result<()> {
-    let limit = libc::timeval { tv_sec: limit.as_secs() as libc::time_t, tv_usec: limit.subsec_micros().into() };
-    // SAFETY: the pointer and the size describe `limit`.
-    check(unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const limit).cast(),
-            size_of::<libc::timeval>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
+/// Wakes whoever waits in [`receive`] on this socket, for good.
+pub fn shut_down(fd: &OwnedFd) {
+    // SAFETY: integers only. A socket that is shut down already is no error worth telling.
+    unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// The command's process is killed when the thread that spawned it ends, hence also when this
+/// process is killed.
+pub fn die_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)).map(drop));
+    }
 }

@@ -1,0 +1,171 @@
+//! The clone cache: one bare repository per URL, shared by all its jobs.
+//!
+//! ```text
+//! {root}/{key}/.lock      the repository's lock
+//! {root}/{key}/repo/      the cache (a Python program's clone with a work tree will do)
+//! {root}/{key}/fetched    when its references were fetched last, and the default branch then
+//! ```
+//!
+//! Never collects garbage, never prunes a worktree, and never replaces a cache that has one.
+
+use super::git::{self, Call, Git};
+use super::lock::{self, Locks};
+use super::url::RepoUrl;
+use crate::config;
+use crate::process::stop::{Reason, Stop};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub struct Workspaces {
+    pub(super) git: Git,
+    pub(super) settings: config::Repos,
+    pub(super) github_server: String,
+    pub(super) pod: String,
+    locks: Locks,
+}
+
+/// Why there is no workspace, or no publishing.
+#[derive(Debug)]
+pub enum Error {
+    Stopped(Reason),
+    /// Trying again later may help.
+    Passing(String),
+    Final(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Stopped(_) => f.write_str("stopped"),
+            Error::Passing(why) | Error::Final(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<git::Error> for Error {
+    fn from(error: git::Error) -> Self {
+        match error {
+            git::Error::Stopped(reason) => Error::Stopped(reason),
+            git::Error::TimedOut { .. } => Error::Passing(error.to_string()),
+            other => Error::Final(other.to_string()),
+        }
+    }
+}
+
+/// A cache that is locked by this job.
+pub struct Locked<'a> {
+    pub(super) spaces: &'a Workspaces,
+    pub(super) url: &'a RepoUrl,
+    /// `{root}/{key}`
+    pub(super) place: PathBuf,
+    /// The git directory: `repo/`, or `repo/.git` of a clone with a work tree.
+    pub(super) git_dir: PathBuf,
+    _guard: lock::Guard,
+}
+
+impl Workspaces {
+    pub fn new(config: &config::Config) -> io::Result<Self> {
+        Ok(Self {
+            git: Git::new(&config.variables, config.repos.git_timeout)?,
+            settings: config.repos.clone(),
+            github_server: config.github.server_url.clone(),
+            pod: config.pod_name.clone(),
+            locks: Locks::default(),
+        })
+    }
+
+    pub(super) fn place_of(&self, url: &RepoUrl) -> PathBuf {
+        self.settings.root.join(url.key())
+    }
+
+    /// The cache's git directory, if the cache is one that git can use.
+    pub(super) fn git_dir_of(&self, url: &RepoUrl) -> Option<PathBuf> {
+        let repo = self.place_of(url).join("repo");
+        [repo.join(".git"), repo].into_iter().find(|path| is_whole(path))
+    }
+
+    /// Locks the cache of `url`. One that is not there, or was left half-made, is made first, empty.
+    pub fn lock<'a>(&'a self, url: &'a RepoUrl, stop: &Stop) -> Result<Locked<'a>, Error> {
+        let place = self.place_of(url);
+        let guard = self.locks.take(&place, self.settings.lock_timeout, stop).map_err(|error| match error {
+            lock::Error::Stopped(reason) => Error::Stopped(reason),
+            lock::Error::TimedOut(limit) => Error::Final(format!(
+                "the lock of {url}'s cache did not become free within {} s (AGENTICORE_LOCK_TIMEOUT)",
+                limit.as_secs()
+            )),
+            lock::Error::Io(error) => Error::Final(format!("cannot lock {}: {error}", place.display())),
+        })?;
+        let found = self.git_dir_of(url);
+        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), place, _guard: guard };
+        match found {
+            Some(git_dir) => locked.git_dir = git_dir,
+            None => locked.make_anew()?,
+        }
+        if !locked.git_dir.join("packed-refs").exists() {
+            // The private git directories link to it, so it has to be there.
+            let _ = fs::write(locked.git_dir.join("packed-refs"), "");
+        }
+        Ok(locked)
+    }
+}
+
+impl Locked<'_> {
+    /// Puts a new, empty cache in place of whatever is there. Refused while any worktree is
+    /// registered: it would lose its repository.
+    pub(super) fn make_anew(&mut self) -> Result<(), Error> {
+        let repo = self.place.join("repo");
+        for git_dir in [repo.clone(), repo.join(".git")] {
+            if registered_worktrees(&git_dir) > 0 {
+                return Err(Error::Final(format!(
+                    "the clone cache {} is damaged, and cannot be made anew while worktrees of other jobs hang on it: \
+                     submit again when they have ended",
+                    repo.display()
+                )));
+            }
+        }
+        let fresh = self.place.join("fresh");
+        let broken = self.place.join("broken");
+        let failed =
+            |error: io::Error| Error::Final(format!("cannot make the clone cache {}: {error}", repo.display()));
+        for left in [&fresh, &broken] {
+            super::remove::tree(left).map_err(failed)?;
+        }
+        let mut command = self.spaces.git.command();
+        command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]).arg(&fresh);
+        self.spaces.git.run(command, "init", Call::default())?;
+        fs::write(fresh.join("config"), config_of(self.url)).map_err(failed)?;
+        if repo.exists() {
+            fs::rename(&repo, &broken).map_err(failed)?;
+        }
+        fs::rename(&fresh, &repo).map_err(failed)?;
+        let _ = fs::remove_file(self.place.join("fetched"));
+        let _ = super::remove::tree(&broken);
+        self.git_dir = repo;
+        Ok(())
+    }
+}
+
+/// What the *agent's* git reads; ours never does. No automatic gc: it would not know of worktrees
+/// on other hosts.
+fn config_of(url: &RepoUrl) -> String {
+    format!(
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
+         [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
+         [remote \"origin\"]\n\turl = {url}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n\ttagOpt = --no-tags\n"
+    )
+}
+
+fn is_whole(git_dir: &Path) -> bool {
+    let head = fs::read_to_string(git_dir.join("HEAD")).unwrap_or_default();
+    let head_is_sound = head.starts_with("ref: ") || head.trim().len() >= 40;
+    head_is_sound
+        && git_dir.join("objects").is_dir()
+        && git_dir.join("refs").is_dir()
+        && git_dir.join("config").is_file()
+}
+
+fn registered_worktrees(git_dir: &Path) -> usize {
+    fs::read_dir(git_dir.join("worktrees")).map_or(0, |entries| entries.flatten().count())
+}

@@ -1,0 +1,235 @@
+//! Brings a cache up to date and finds the commit a job begins at.
+
+use super::cache::{Error, Locked};
+use super::credentials::Login;
+use super::git::{self, Call, Cause};
+use super::lens::Lens;
+use crate::job::Time;
+use crate::process::stop::Stop;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// A fetch is shared by jobs that came before it began, for this long: seconds are what "arrive
+/// together" means, and nobody minds a base that is 10 s old.
+const SHARED_FOR: Duration = Duration::from_secs(10);
+/// A lock file this old was left by a git that died: references are locked for milliseconds.
+const LOCK_FILE_IS_STALE: Duration = Duration::from_secs(10);
+/// How often a passing failure of the network, or a lock file, is met with another try.
+const TRIES: u32 = 3;
+
+const UNBORN: &str = "ref: refs/heads/agenticore-none";
+
+/// Where a job begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Base {
+    /// What was asked for, or the default branch.
+    pub name: String,
+    pub commit: String,
+    /// The branch that a pull request goes to.
+    pub pr_base: String,
+}
+
+/// `{key}/fetched`
+#[derive(Serialize, Deserialize)]
+struct Fetched {
+    began: Time,
+    default_branch: Option<String>,
+}
+
+pub struct Wish<'a> {
+    pub base_ref: Option<&'a str>,
+    /// A fetch that began after this will do.
+    pub not_before: Time,
+    pub login: Option<Login>,
+    pub stop: &'a Stop,
+}
+
+impl Wish<'_> {
+    fn call(&self) -> Call<'_> {
+        Call { login: self.login.clone(), stop: Some(self.stop) }
+    }
+}
+
+impl Locked<'_> {
+    /// The base of a job. Fetches unless a fetch is fresh enough; a damaged cache is made anew, once.
+    pub fn base(&mut self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Error> {
+        match self.try_base(wish, progress) {
+            Err(Failure::Git(error)) if error.cause() == Cause::Damaged => {
+                progress("the clone cache is damaged: it is made anew");
+                self.make_anew()?;
+                self.try_base(wish, progress).map_err(|failure| self.explain(failure, wish))
+            }
+            other => other.map_err(|failure| self.explain(failure, wish)),
+        }
+    }
+
+    fn try_base(&self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
+        let lens = Lens::onto(&self.spaces.git, &self.git_dir, UNBORN)?;
+        if let Some(fetched) = self.fetched().filter(|f| is_fresh(f, wish.not_before))
+            && let Ok(base) = self.resolve(&lens, wish, fetched.default_branch)
+        {
+            return Ok(base);
+        }
+        progress(&format!("fetching {}", self.url));
+        let began = Time::now();
+        let default_branch = self.persistently(wish, || default_branch(&lens, self.url.as_str(), wish.call()))?;
+        self.persistently(wish, || {
+            let refspec = "+refs/heads/*:refs/remotes/origin/*";
+            let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
+            let arguments: Vec<&str> = fetch.into_iter().chain(["--", self.url.as_str(), refspec]).collect();
+            lens.run(&arguments, wish.call()).map(drop)
+        })?;
+        let fetched = Fetched { began, default_branch: default_branch.clone() };
+        // A note that is lost costs a fetch.
+        let _ = serde_json::to_vec(&fetched).map(|bytes| fs::write(self.place.join("fetched"), bytes));
+        self.resolve(&lens, wish, default_branch)
+    }
+
+    fn fetched(&self) -> Option<Fetched> {
+        serde_json::from_slice(&fs::read(self.place.join("fetched")).ok()?).ok()
+    }
+
+    fn resolve(&self, lens: &Lens, wish: &Wish, default_branch: Option<String>) -> Result<Base, Failure> {
+        let branch = |name: &str| lens.commit_of(&format!("refs/remotes/origin/{name}"), Call::default());
+        let pr_base = || default_branch.clone().unwrap_or_else(|| "main".into());
+        let Some(asked) = wish.base_ref else {
+            let name = default_branch.clone().ok_or_else(|| self.without_default(lens))?;
+            let commit = branch(&name)?.ok_or(Failure::Empty)?;
+            return Ok(Base { pr_base: name.clone(), name, commit });
+        };
+        let name = asked.strip_prefix("refs/heads/").unwrap_or(asked);
+        if let Some(commit) = branch(name)? {
+            return Ok(Base { name: asked.into(), commit, pr_base: name.into() });
+        }
+        let is_hash = asked.len() == 40 && asked.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_hash && let Some(commit) = lens.commit_of(asked, Call::default())? {
+            return Ok(Base { name: asked.into(), commit, pr_base: pr_base() });
+        }
+        let wanted =
+            if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
+        match lens.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], wish.call()) {
+            Ok(_) => {}
+            Err(error) if error.cause() == Cause::NoSuchRef => return Err(self.no_such_base(lens)),
+            Err(error) => return Err(Failure::Git(error)),
+        }
+        let noted = fs::read_to_string(lens.path("FETCH_HEAD")).unwrap_or_default();
+        let hash: String = noted.chars().take_while(char::is_ascii_hexdigit).collect();
+        let commit = lens.commit_of(&hash, Call::default())?.ok_or(Failure::NoSuchBase)?;
+        Ok(Base { name: asked.into(), commit, pr_base: pr_base() })
+    }
+
+    fn without_default(&self, lens: &Lens) -> Failure {
+        if has_branches(lens) { Failure::NoDefault } else { Failure::Empty }
+    }
+
+    fn no_such_base(&self, lens: &Lens) -> Failure {
+        if has_branches(lens) { Failure::NoSuchBase } else { Failure::Empty }
+    }
+
+    /// Tries again where trying again helps: the network, and lock files of another git.
+    fn persistently<T>(&self, wish: &Wish, mut action: impl FnMut() -> Result<T, git::Error>) -> Result<T, Failure> {
+        let mut tried = 0;
+        let mut waited_for_lock = Duration::ZERO;
+        loop {
+            let error = match action() {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let pause = match error.cause() {
+                Cause::Unreachable if tried + 1 < TRIES => Duration::from_secs(1 << tried),
+                Cause::LockFile if waited_for_lock <= LOCK_FILE_IS_STALE + Duration::from_secs(2) => {
+                    if remove_stale_lock(&error, &self.git_dir) {
+                        continue;
+                    }
+                    waited_for_lock += Duration::from_millis(500);
+                    Duration::from_millis(500)
+                }
+                _ => return Err(Failure::Git(error)),
+            };
+            tried += u32::from(error.cause() == Cause::Unreachable);
+            if let Some(reason) = wish.stop.pause(pause) {
+                return Err(Failure::Git(git::Error::Stopped(reason)));
+            }
+        }
+    }
+
+    fn explain(&self, failure: Failure, wish: &Wish) -> Error {
+        let url = self.url;
+        let asked = wish.base_ref.unwrap_or_default();
+        let error = match failure {
+            Failure::Empty => return Error::Final(format!("{url} is empty: push a first commit to it")),
+            Failure::NoDefault => {
+                return Error::Final(format!(
+                    "{url} names no default branch: say which branch to begin at with base_ref"
+                ));
+            }
+            Failure::NoSuchBase => {
+                return Error::Final(format!("{url} has no branch, tag or commit `{asked}`: check base_ref"));
+            }
+            Failure::Git(error) => error,
+        };
+        let text = match error.cause() {
+            Cause::Login if wish.login.is_some() => {
+                format!("{url} refused the server's credentials: check what its token or App may do ({error})")
+            }
+            Cause::Login => format!(
+                "{url} wants credentials, and the server has none for it: it logs in to {} with GITHUB_TOKEN or a GitHub \
+                 App, and by ssh with the keys of its user ({error})",
+                self.spaces.github_server
+            ),
+            Cause::NoRepository => {
+                format!("{url} does not exist, or the server's credentials may not see it: check the URL ({error})")
+            }
+            Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
+            _ => return error.into(),
+        };
+        Error::Final(text)
+    }
+}
+
+enum Failure {
+    Git(git::Error),
+    /// Not one branch.
+    Empty,
+    /// Branches, but HEAD points to none of them.
+    NoDefault,
+    NoSuchBase,
+}
+
+impl From<git::Error> for Failure {
+    fn from(error: git::Error) -> Self {
+        Failure::Git(error)
+    }
+}
+
+fn is_fresh(fetched: &Fetched, not_before: Time) -> bool {
+    let age = Time::now().since(fetched.began);
+    fetched.began >= not_before && (0..=SHARED_FOR.as_millis() as i64).contains(&age)
+}
+
+/// The branch that the remote's HEAD points to. None: no HEAD, or one that points to a commit.
+fn default_branch(lens: &Lens, url: &str, call: Call) -> Result<Option<String>, git::Error> {
+    let listed = lens.run(&["ls-remote", "--symref", "--", url, "HEAD"], call)?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let branch = text.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));
+    Ok(branch.map(str::to_owned))
+}
+
+fn has_branches(lens: &Lens) -> bool {
+    let arguments = ["for-each-ref", "--count=1", "--format=%(refname)", "refs/remotes/origin/"];
+    lens.run(&arguments, Call::default()).is_ok_and(|listed| !listed.stdout.is_empty())
+}
+
+/// Removes the lock file that `error` names, if it lies in this cache and is old. We hold the
+/// repository's lock, so it is no other runner's.
+fn remove_stale_lock(error: &git::Error, git_dir: &Path) -> bool {
+    let git::Error::Failed { said, .. } = error else { return false };
+    let Some((_, rest)) = said.split_once("Unable to create '") else { return false };
+    let Some((path, _)) = rest.split_once("': File exists") else { return false };
+    let path = Path::new(path);
+    let (Ok(real), Ok(root)) = (path.canonicalize(), git_dir.canonicalize()) else { return false };
+    let age = real.metadata().and_then(|m| m.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    real.starts_with(root) && age.is_some_and(|age| age > LOCK_FILE_IS_STALE) && fs::remove_file(real).is_ok()
+}

@@ -1,0 +1,17 @@
+//! Where an agent works: clone caches, worktrees, and the git that makes them.
+//!
+//! The agent shares the runner's uid and can write the cache's configuration, so no git that the
+//! runner starts ever reads it: see `lens.rs`.
+
+pub mod askpass;
+pub mod cache;
+pub mod credentials;
+pub mod fetch;
+pub mod git;
+pub mod lens;
+pub mod lock;
+pub mod publish;
+pub mod refname;
+pub mod remove;
+pub mod url;
+pub mod worktree;

@@ -1,0 +1,87 @@
+//! Turns what an agent left into a commit, and brings the commit to the remote.
+
+use super::cache::Error;
+use super::credentials::Login;
+use super::git::{self, Call, Cause};
+use super::lens::Lens;
+use super::url::RepoUrl;
+use super::worktree::{Inspection, Worktree};
+use crate::process::stop::Stop;
+
+/// How a push came out.
+#[derive(Debug, PartialEq)]
+pub enum Push {
+    /// The branch is on the remote, at our commit.
+    Done,
+    /// It was there already, at this other commit.
+    Exists(String),
+}
+
+impl Worktree<'_> {
+    /// Commits what no commit holds yet; returns the commit to push.
+    pub fn commit(&self, found: &Inspection, message: &str) -> Result<String, Error> {
+        if !found.is_dirty {
+            return Ok(found.head.clone());
+        }
+        let settings = &self.spaces.settings;
+        let author = [
+            ("GIT_AUTHOR_NAME", settings.author_name.as_str()),
+            ("GIT_AUTHOR_EMAIL", settings.author_email.as_str()),
+            ("GIT_COMMITTER_NAME", settings.author_name.as_str()),
+            ("GIT_COMMITTER_EMAIL", settings.author_email.as_str()),
+        ];
+        // Objects are written to the cache: under its lock, like everything that writes there.
+        let locked = self.spaces.lock(self.url, &Stop::default())?;
+        let (lens, _) = self.lens(&found.head)?;
+        lens.run(&["add", "--all"], Call::default())?;
+        let commit = ["commit", "--quiet", "--no-verify", "--allow-empty", "--cleanup=verbatim", "-m", message];
+        lens.run_as(&commit, &author, Call::default())?;
+        // HEAD is detached in the lens, so it holds the new commit itself.
+        let made = lens.head();
+        if let Some(branch) = &self.branch {
+            // A worktree that is kept shows the commit on its branch.
+            lens.run(&["update-ref", &format!("refs/heads/{branch}"), &made], Call::default())?;
+        }
+        drop(locked);
+        Ok(made)
+    }
+
+    /// Creates `branch` on the remote at `commit`; never moves one that is there.
+    pub fn push(&self, commit: &str, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Push, Error> {
+        let git_dir = self
+            .spaces
+            .git_dir_of(self.url)
+            .ok_or_else(|| Error::Final(format!("the clone cache of {} is gone", self.url)))?;
+        let lens = Lens::onto(&self.spaces.git, &git_dir, commit)?;
+        let absent = format!("--force-with-lease=refs/heads/{branch}:");
+        let refspec = format!("{commit}:refs/heads/{branch}");
+        let call = Call { login: login.clone(), stop: Some(stop) };
+        let pushed =
+            lens.run(&["push", "--porcelain", "--no-verify", &absent, "--", self.url.as_str(), &refspec], call);
+        match pushed {
+            Ok(_) => Ok(Push::Done),
+            Err(error) if error.cause() == Cause::BranchExists => {
+                let there = remote_branch(&lens, self.url, branch, Call { login, stop: Some(stop) })?;
+                match there {
+                    Some(there) if there == commit => Ok(Push::Done),
+                    Some(there) => Ok(Push::Exists(there)),
+                    None => Err(Error::Passing(format!("the branch {branch} was there and is gone again"))),
+                }
+            }
+            Err(error @ git::Error::Failed { .. }) if error.cause() == Cause::Unreachable => {
+                Err(Error::Passing(format!("cannot push to {}: {error}", self.url)))
+            }
+            Err(error @ git::Error::Failed { .. }) if error.cause() == Cause::Login => Err(Error::Final(format!(
+                "{} does not let the server push: its token or App needs write access to the contents ({error})",
+                self.url
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn remote_branch(lens: &Lens, url: &RepoUrl, branch: &str, call: Call) -> Result<Option<String>, git::Error> {
+    let listed = lens.run(&["ls-remote", "--", url.as_str(), &format!("refs/heads/{branch}")], call)?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    Ok(text.split_whitespace().next().map(str::to_owned))
+}
