@@ -4,6 +4,7 @@ mod config;
 mod event;
 mod job;
 mod process;
+mod profile;
 mod store;
 mod workspace;
 

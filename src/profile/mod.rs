@@ -1,0 +1,281 @@
+//! Execution profiles: where they are found, what they say, what becomes of `extends`.
+//!
+//! Reads profile directories; writes only through `materialize`, and only into a job's own
+//! directory, never into a repository.
+
+mod flags;
+pub mod materialize;
+mod parse;
+
+pub use flags::Flags;
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// So that a bare install works.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("coding", include_str!("builtin/coding.yml")),
+    ("review", include_str!("builtin/review.yml")),
+    ("plan", include_str!("builtin/plan.yml")),
+];
+
+/// Where profiles come from: later directories win on a name.
+#[derive(Clone)]
+pub struct Profiles {
+    directories: Vec<PathBuf>,
+    default_timeout: Duration,
+}
+
+/// One `profile.yml`, as it stands there.
+#[derive(Clone, Default, Debug)]
+struct Layer {
+    name: String,
+    description: Option<String>,
+    extends: Option<String>,
+    auto_pr: Option<bool>,
+    trust_repo: Option<bool>,
+    github_token: Option<bool>,
+    worktree: Option<bool>,
+    timeout: Option<Duration>,
+    flags: Flags,
+    /// Its directory; None for a built-in one.
+    directory: Option<PathBuf>,
+}
+
+/// A profile with everything it extends merged in.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub name: String,
+    pub description: String,
+    pub extends: Option<String>,
+    /// Succeeded work is pushed and becomes a pull request.
+    pub auto_pr: bool,
+    /// The repository's own hooks, settings and MCP servers may run.
+    pub trust_repo: bool,
+    /// The agent gets the server's GitHub token.
+    pub github_token: bool,
+    /// A branch of its own; without it the checkout is for reading, on a detached HEAD.
+    pub worktree: bool,
+    pub timeout: Duration,
+    pub flags: Flags,
+    /// The directories to take files from, parents first.
+    directories: Vec<PathBuf>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Error {
+    Unknown { name: String, known: Vec<String> },
+    Cycle(Vec<String>),
+    Broken { path: String, why: String },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Unknown { name, known } => write!(f, "unknown profile `{name}`: known are {}", known.join(", ")),
+            Error::Cycle(names) => write!(f, "profiles extend one another in a circle: {}", names.join(" → ")),
+            Error::Broken { path, why } => write!(f, "{path}: {why}"),
+        }
+    }
+}
+
+impl Profiles {
+    pub fn new(directories: Vec<PathBuf>, default_timeout: Duration) -> Self {
+        Self { directories, default_timeout }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.sources().into_keys().collect()
+    }
+
+    /// All that can be read, by name, and what is wrong with the others.
+    pub fn all(&self) -> (Vec<Profile>, Vec<Error>) {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for name in self.names() {
+            match self.find(&name) {
+                Ok(profile) => good.push(profile),
+                Err(error) => bad.push(error),
+            }
+        }
+        (good, bad)
+    }
+
+    pub fn find(&self, name: &str) -> Result<Profile, Error> {
+        let sources = self.sources();
+        let mut chain: Vec<Layer> = Vec::new();
+        let mut next = Some(name.to_owned());
+        while let Some(name) = next {
+            if let Some(at) = chain.iter().position(|layer| layer.name == name) {
+                let names = chain[at..].iter().map(|layer| layer.name.clone()).chain([name]);
+                return Err(Error::Cycle(names.collect()));
+            }
+            let Some(source) = sources.get(&name) else {
+                let known = sources.keys().cloned().collect();
+                return Err(Error::Unknown { name, known });
+            };
+            let layer = read(&name, source.as_deref())?;
+            next = layer.extends.clone();
+            chain.push(layer);
+        }
+        Ok(self.merge(chain))
+    }
+
+    /// Name → directory, None for built-in.
+    fn sources(&self) -> BTreeMap<String, Option<PathBuf>> {
+        let mut found: BTreeMap<_, _> = BUILT_IN.iter().map(|(name, _)| (name.to_string(), None)).collect();
+        for directory in &self.directories {
+            let Ok(entries) = std::fs::read_dir(directory) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.join("profile.yml").is_file()) {
+                if let Some(name) =
+                    path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
+                {
+                    found.insert(name.to_owned(), Some(path.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    /// `chain`: the child first, then what it extends, and so on.
+    fn merge(&self, chain: Vec<Layer>) -> Profile {
+        let first = |get: &dyn Fn(&Layer) -> Option<bool>, default: bool| chain.iter().find_map(get).unwrap_or(default);
+        let mut flags = Flags::default();
+        for layer in chain.iter().rev() {
+            flags.overlay(&layer.flags);
+        }
+        Profile {
+            name: chain[0].name.clone(),
+            description: chain.iter().find_map(|layer| layer.description.clone()).unwrap_or_default(),
+            extends: chain[0].extends.clone(),
+            auto_pr: first(&|layer| layer.auto_pr, true),
+            trust_repo: first(&|layer| layer.trust_repo, false),
+            github_token: first(&|layer| layer.github_token, false),
+            worktree: first(&|layer| layer.worktree, true),
+            timeout: chain.iter().find_map(|layer| layer.timeout).unwrap_or(self.default_timeout),
+            flags,
+            directories: chain.iter().rev().filter_map(|layer| layer.directory.clone()).collect(),
+        }
+    }
+}
+
+impl Profile {
+    /// What a listing shows.
+    pub fn to_json(&self) -> Value {
+        let mut shown = json!({
+            "name": self.name,
+            "description": self.description,
+            "model": self.flags.get("model"),
+            "max_turns": self.flags.get("max-turns"),
+            "worktree": self.worktree,
+            "auto_pr": self.auto_pr,
+            "permission_mode": self.flags.get("permission-mode"),
+            "trust_repo": self.trust_repo,
+            "timeout": self.timeout.as_secs(),
+        });
+        if let Some(extends) = &self.extends {
+            shown["extends"] = json!(extends);
+        }
+        if let Some(effort) = self.flags.get("effort") {
+            shown["effort"] = effort.clone();
+        }
+        shown
+    }
+}
+
+fn read(name: &str, directory: Option<&Path>) -> Result<Layer, Error> {
+    let (path, text) = match directory {
+        Some(directory) => {
+            let path = directory.join("profile.yml");
+            let shown = path.display().to_string();
+            match std::fs::read_to_string(&path) {
+                Ok(text) => (shown, text),
+                Err(error) => return Err(Error::Broken { path: shown, why: error.to_string() }),
+            }
+        }
+        None => {
+            let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
+            (format!("built-in profile {name}"), built_in.map(|(_, text)| text.to_string()).unwrap_or_default())
+        }
+    };
+    let layer = parse::layer(&text).map_err(|why| Error::Broken { path, why })?;
+    Ok(Layer { name: name.to_owned(), directory: directory.map(Path::to_owned), ..layer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profiles(files: &[(&str, &str)]) -> (tempfile::TempDir, Profiles) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("profile.yml"), text).unwrap();
+        }
+        let profiles = Profiles::new(vec![dir.path().into()], Duration::from_secs(3600));
+        (dir, profiles)
+    }
+
+    #[test]
+    fn the_built_in_ones_are_sound() {
+        let (_dir, profiles) = profiles(&[]);
+        let (good, bad) = profiles.all();
+        assert_eq!(bad, []);
+        assert_eq!(good.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["coding", "plan", "review"]);
+        assert!(good[0].auto_pr && !good[1].auto_pr && !good[2].auto_pr && good.iter().all(|p| !p.trust_repo));
+    }
+
+    #[test]
+    fn extends_merges_parent_first_at_any_depth() {
+        let (_dir, profiles) = profiles(&[
+            ("a", "extends: b\nclaude: {max_turns: 5, verbose_hooks: true}\nauto_pr: false\n"),
+            ("b", "extends: c\ndescription: of b\nclaude: {model: opus, max_turns: 7, timeout: 60}\n"),
+            ("c", "description: of c\nclaude: {model: haiku, effort: high, worktree: false}\n"),
+        ]);
+        let a = profiles.find("a").unwrap();
+        assert_eq!((a.description.as_str(), a.auto_pr, a.worktree), ("of b", false, false));
+        assert_eq!(a.timeout, Duration::from_secs(60));
+        assert_eq!(a.flags.arguments(), ["--effort", "high", "--max-turns", "5", "--model", "opus", "--verbose-hooks"]);
+        assert_eq!(
+            a.directories.iter().map(|d| d.file_name().unwrap().to_str().unwrap()).collect::<Vec<_>>(),
+            ["c", "b", "a"]
+        );
+    }
+
+    #[test]
+    fn a_cycle_is_named_and_unknown_ones_list_the_known() {
+        let (_dir, profiles) =
+            profiles(&[("a", "extends: b"), ("b", "extends: c"), ("c", "extends: b"), ("d", "extends: nope")]);
+        assert_eq!(profiles.find("a").unwrap_err().to_string(), "profiles extend one another in a circle: b → c → b");
+        let error = profiles.find("d").unwrap_err().to_string();
+        assert!(error.contains("`nope`") && error.contains("coding, d, plan"), "{error}");
+        assert!(matches!(profiles.find("../etc"), Err(Error::Unknown { .. })));
+    }
+
+    #[test]
+    fn later_directories_win_and_others_keys_are_ignored() {
+        let (_first, one) = profiles(&[("coding", "description: mine\nlabels: [x]\n"), ("x", "description: first")]);
+        let (_second, two) = profiles(&[("x", "description: second")]);
+        let both = Profiles::new([one.directories, two.directories].concat(), Duration::ZERO);
+        assert_eq!(both.find("coding").unwrap().description, "mine");
+        assert_eq!(both.find("x").unwrap().description, "second");
+    }
+
+    #[test]
+    fn a_broken_profile_says_where_and_why() {
+        for (text, why) in [
+            ("claude: 3", "`claude` must hold keys and values"),
+            ("auto_pr: maybe", "`auto_pr` must be true or false"),
+            ("claude: {timeout: soon}", "`claude.timeout` must be"),
+            ("claude: {output_format: text}", "`claude.output_format` is set by the runner"),
+            ("extends: [a]", "`extends` must be text"),
+            ("a: [", "YAML"),
+        ] {
+            let (_dir, profiles) = profiles(&[("p", text)]);
+            let error = profiles.find("p").unwrap_err().to_string();
+            assert!(error.contains("p/profile.yml") && error.contains(why), "{error}");
+        }
+    }
+}

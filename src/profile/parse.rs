@@ -1,0 +1,58 @@
+//! `profile.yml`, read strictly where it is ours. Top-level keys of other tools are ignored. Pure.
+
+use super::Layer;
+use crate::config::parse_duration;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+pub fn layer(text: &str) -> Result<Layer, String> {
+    let mut layer = Layer::default();
+    if text.trim().is_empty() {
+        return Ok(layer);
+    }
+    let tree: Value = serde_saphyr::from_str(text).map_err(|error| format!("is not valid YAML: {error}"))?;
+    let Value::Object(tree) = tree else { return Err("must hold keys and values".into()) };
+    layer.description = text_of(&tree, "description")?;
+    layer.extends = text_of(&tree, "extends")?.filter(|name| !name.is_empty());
+    layer.auto_pr = truth_of(&tree, "auto_pr")?;
+    layer.trust_repo = truth_of(&tree, "trust_repo")?;
+    layer.github_token = truth_of(&tree, "github_token")?;
+    match tree.get("claude") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(claude)) => {
+            for (key, value) in claude {
+                match key.as_str() {
+                    "timeout" => layer.timeout = Some(timeout(value)?),
+                    "worktree" => {
+                        layer.worktree = truth_of(claude, "worktree").map_err(|e| e.replace('`', "`claude."))?
+                    }
+                    _ => layer.flags.set(key, value.clone())?,
+                }
+            }
+        }
+        Some(_) => return Err("`claude` must hold keys and values".into()),
+    }
+    Ok(layer)
+}
+
+fn text_of(tree: &Map<String, Value>, key: &str) -> Result<Option<String>, String> {
+    match tree.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
+        Some(_) => Err(format!("`{key}` must be text")),
+    }
+}
+
+fn truth_of(tree: &Map<String, Value>, key: &str) -> Result<Option<bool>, String> {
+    match tree.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(truth)) => Ok(Some(*truth)),
+        Some(_) => Err(format!("`{key}` must be true or false")),
+    }
+}
+
+fn timeout(value: &Value) -> Result<Duration, String> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let limit = parse_duration(&text).filter(|limit| !limit.is_zero());
+    limit.ok_or_else(|| format!("`claude.timeout` must be seconds, such as 3600, and not `{text}`"))
+}
