@@ -1,7 +1,9 @@
 //! Which role this process plays. Everything else is below.
 
+mod agent;
 mod config;
 mod event;
+mod forge;
 mod job;
 mod process;
 mod profile;

@@ -1,0 +1,264 @@
+//! How Claude is called: arguments, environment, prompt. Pure.
+//!
+//! The environment is an allow-list. Nothing in it can push, reach Redis, or open our own doors.
+
+use crate::config::Claude;
+use crate::profile::Profile;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What an agent may know of the server's environment as it is.
+const PASSED_ON: &[&str] = &[
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "USER",
+    "LOGNAME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+];
+
+/// Claude's credentials. With an OAuth token the other two are withheld: Claude would send them too.
+const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
+const OTHER_CREDENTIALS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
+
+/// The directories of one attempt.
+pub struct Places<'a> {
+    pub config_dir: &'a Path,
+    pub mcp_file: &'a Path,
+    pub home: &'a Path,
+    pub temporary: &'a Path,
+}
+
+pub struct Wish<'a> {
+    pub profile: &'a Profile,
+    pub places: Places<'a>,
+    /// The session to go on with.
+    pub resume: Option<&'a str>,
+    /// A file whose text is added to the system prompt: the CLAUDE.md of a repository that is not trusted.
+    pub system_prompt_file: Option<&'a Path>,
+    /// Only for a profile that asks for it.
+    pub github_token: Option<&'a str>,
+    pub author: (&'a str, &'a str),
+    pub is_root: bool,
+}
+
+pub fn arguments(wish: &Wish) -> Vec<String> {
+    let mut flags = wish.profile.flags.clone();
+    let more_mcp = flags.take("mcp-config");
+    // Its text is in `system_prompt_file` already: Claude takes one such file.
+    flags.take("append-system-prompt-file");
+    let mut arguments: Vec<String> = ["-p", "--output-format", "stream-json", "--verbose"].map(str::to_owned).to_vec();
+    if !wish.profile.trust_repo {
+        // "user" is the job's own configuration directory. Without this Claude runs the hooks and
+        // servers of whatever it was pointed at, unasked.
+        arguments.extend(["--setting-sources", "user", "--strict-mcp-config"].map(str::to_owned));
+    }
+    if let Some(file) = wish.system_prompt_file {
+        arguments.extend(["--append-system-prompt-file".to_owned(), file.display().to_string()]);
+    }
+    if let Some(session) = wish.resume {
+        arguments.extend(["--resume".to_owned(), session.to_owned()]);
+    }
+    arguments.extend(flags.arguments());
+    // Last but for its own values: it takes every word up to the next flag.
+    arguments.extend(["--mcp-config".to_owned(), wish.places.mcp_file.display().to_string()]);
+    arguments.extend(more_mcp);
+    arguments
+}
+
+pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut environment: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = |name: &str, value: &str| drop(environment.insert(name.to_owned(), value.to_owned()));
+    set("PATH", "/usr/local/bin:/usr/bin:/bin");
+    let has_oauth = variables.get(OAUTH_TOKEN).is_some_and(|token| !token.is_empty());
+    let credentials = if has_oauth { &[OAUTH_TOKEN] } else { OTHER_CREDENTIALS };
+    let extra = claude.extra_env.iter().map(String::as_str);
+    for name in PASSED_ON.iter().copied().chain(credentials.iter().copied()).chain(extra) {
+        if let Some(value) = variables.get(name).filter(|value| !value.is_empty()) {
+            set(name, value);
+        }
+    }
+    let places = &wish.places;
+    for (name, path) in [("HOME", places.home), ("TMPDIR", places.temporary), ("CLAUDE_CONFIG_DIR", places.config_dir)]
+    {
+        set(name, &path.to_string_lossy());
+    }
+    let (name, address) = wish.author;
+    for role in ["AUTHOR", "COMMITTER"] {
+        set(&format!("GIT_{role}_NAME"), name);
+        set(&format!("GIT_{role}_EMAIL"), address);
+    }
+    set("GIT_TERMINAL_PROMPT", "0");
+    // A background task would hold the process open for ten minutes after its result; memory would
+    // leak from one job into the next.
+    set("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1");
+    set("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1");
+    set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+    set("DISABLE_AUTOUPDATER", "1");
+    set("CLAUDE_CODE_MAX_RETRIES", &claude.max_retries.to_string());
+    if wish.is_root && wants_bypass(wish.profile) {
+        // The last resort: Claude refuses to bypass permissions as root, and the profile insists.
+        set("IS_SANDBOX", "1");
+    }
+    if let Some(token) = wish.github_token {
+        set("GITHUB_TOKEN", token);
+        set("GH_TOKEN", token);
+    }
+    if let Some(otel) = &claude.otel {
+        let flag = |truth: bool| if truth { "1" } else { "0" };
+        for (name, value) in [
+            ("CLAUDE_CODE_ENABLE_TELEMETRY", "1"),
+            ("OTEL_METRICS_EXPORTER", "otlp"),
+            ("OTEL_LOGS_EXPORTER", "otlp"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", otel.endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", otel.protocol.as_str()),
+            ("OTEL_LOG_USER_PROMPTS", flag(otel.log_prompts)),
+            ("OTEL_LOG_TOOL_DETAILS", flag(otel.log_tool_details)),
+        ] {
+            set(name, value);
+        }
+    }
+    environment.into_iter().collect()
+}
+
+fn wants_bypass(profile: &Profile) -> bool {
+    let bypasses = |name: &str| profile.flags.get(name).is_some_and(|value| value == true);
+    profile.flags.get("permission-mode").is_some_and(|mode| mode == "bypassPermissions")
+        || bypasses("dangerously-skip-permissions")
+        || bypasses("allow-dangerously-skip-permissions")
+}
+
+/// The task as Claude's standard input. A task that begins like a slash command would be run as one,
+/// without a model; a newline before it makes it text.
+pub fn prompt(task: &str) -> String {
+    if task.trim_start().starts_with('/') { format!("\n{task}") } else { task.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profiles;
+    use std::time::Duration;
+
+    fn with<T>(
+        profile_yml: &str,
+        variables: &[(&str, &str)],
+        test: impl Fn(Vec<String>, BTreeMap<String, String>) -> T,
+    ) -> T {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("p")).unwrap();
+        std::fs::write(dir.path().join("p/profile.yml"), profile_yml).unwrap();
+        let profile = Profiles::new(vec![dir.path().into()], Duration::from_secs(1)).find("p").unwrap();
+        let variables: BTreeMap<String, String> =
+            variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let mut config = variables.clone();
+        config.insert("HOME".into(), "/h".into());
+        let claude = crate::config::Config::from(config).unwrap().claude;
+        let wish = Wish {
+            profile: &profile,
+            places: Places {
+                config_dir: Path::new("/j/.claude"),
+                mcp_file: Path::new("/j/.mcp.json"),
+                home: Path::new("/t/home"),
+                temporary: Path::new("/t/tmp"),
+            },
+            resume: Some("s-1"),
+            system_prompt_file: None,
+            github_token: profile.github_token.then_some("ght"),
+            author: ("n", "e"),
+            is_root: true,
+        };
+        test(arguments(&wish), environment(&wish, &claude, &variables).into_iter().collect())
+    }
+
+    #[test]
+    fn an_untrusted_repository_brings_no_settings_and_no_servers() {
+        with("claude: {model: opus, mcp_config: [/m.json]}", &[], |arguments, _| {
+            let expected = "-p --output-format stream-json --verbose --setting-sources user --strict-mcp-config --resume s-1 \
+                            --model opus --mcp-config /j/.mcp.json /m.json";
+            assert_eq!(arguments.join(" "), expected);
+        });
+        with("trust_repo: true", &[], |arguments, _| {
+            assert!(!arguments.iter().any(|a| a == "--strict-mcp-config" || a == "--setting-sources"), "{arguments:?}");
+        });
+    }
+
+    #[test]
+    fn the_environment_is_an_allow_list() {
+        let variables = [
+            ("PATH", "/p"),
+            ("REDIS_URL", "redis://x"),
+            ("AGENTICORE_API_KEYS", "k"),
+            ("GITHUB_TOKEN", "t"),
+            ("GH_TOKEN", "t"),
+            ("GITHUB_APP_PRIVATE_KEY", "k"),
+            ("GITHUB_APP_ID", "1"),
+            ("GITHUB_APP_INSTALLATION_ID", "2"),
+            ("SSH_AUTH_SOCK", "/s"),
+            ("GIT_ASKPASS", "/a"),
+            ("AWS_SECRET_ACCESS_KEY", "a"),
+            ("ANTHROPIC_API_KEY", "ak"),
+            ("MY_TOOL", "x"),
+            ("AGENTICORE_AGENT_ENV", "MY_TOOL"),
+            ("HTTPS_PROXY", "http://p"),
+        ];
+        with("", &variables, |_, env| {
+            for present in
+                ["PATH", "ANTHROPIC_API_KEY", "MY_TOOL", "HTTPS_PROXY", "HOME", "TMPDIR", "CLAUDE_CONFIG_DIR"]
+            {
+                assert!(env.contains_key(present), "{present}");
+            }
+            assert_eq!(env["HOME"], "/t/home");
+            for absent in [
+                "REDIS_URL",
+                "AGENTICORE_API_KEYS",
+                "GITHUB_TOKEN",
+                "GH_TOKEN",
+                "GITHUB_APP_PRIVATE_KEY",
+                "SSH_AUTH_SOCK",
+                "GIT_ASKPASS",
+                "AWS_SECRET_ACCESS_KEY",
+                "IS_SANDBOX",
+                "AGENTICORE_AGENT_ENV",
+            ] {
+                assert!(!env.contains_key(absent), "{absent}");
+            }
+        });
+        with("github_token: true", &variables, |_, env| assert_eq!(env["GITHUB_TOKEN"], "ght"));
+    }
+
+    #[test]
+    fn with_an_oauth_token_the_other_credentials_are_withheld() {
+        let variables = [("CLAUDE_CODE_OAUTH_TOKEN", "o"), ("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_AUTH_TOKEN", "t")];
+        with("", &variables, |_, env| {
+            assert!(env.contains_key("CLAUDE_CODE_OAUTH_TOKEN"));
+            assert!(!env.contains_key("ANTHROPIC_API_KEY") && !env.contains_key("ANTHROPIC_AUTH_TOKEN"));
+        });
+    }
+
+    #[test]
+    fn the_sandbox_is_claimed_only_where_the_profile_insists() {
+        with("claude: {permission_mode: bypassPermissions}", &[], |_, env| assert_eq!(env["IS_SANDBOX"], "1"));
+    }
+
+    #[test]
+    fn a_task_is_never_a_command() {
+        assert_eq!(prompt("/cost"), "\n/cost");
+        assert_eq!(prompt(" /cost"), "\n /cost");
+        assert_eq!(prompt("-x\0y"), "-x\0y");
+    }
+}

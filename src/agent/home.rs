@@ -1,0 +1,163 @@
+//! The places of one attempt: a HOME and a TMPDIR of its own, the login, an earlier conversation.
+//!
+//! Everything but the job's directory is gone after the attempt.
+
+use crate::workspace::remove;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+const CREDENTIALS: &str = ".credentials.json";
+/// The most of a repository's CLAUDE.md that is handed over.
+const MEMORY_LIMIT: u64 = 256 * 1024;
+
+/// `HOME`, `TMPDIR` and the prompt's file. Short paths: Claude makes sockets below TMPDIR.
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    pub fn make(temporary_root: &Path, name: &str) -> io::Result<Self> {
+        let root = temporary_root.join(format!("agenticore-{name}"));
+        remove::tree(&root)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("home"))?;
+        fs::create_dir(root.join("tmp"))?;
+        Ok(Self { root })
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Writes the prompt where it becomes standard input.
+    pub fn write_prompt(&self, prompt: &str) -> io::Result<PathBuf> {
+        let path = self.root.join("prompt");
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(prompt.as_bytes())?;
+        Ok(path)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(error) = remove::tree(&self.root) {
+            eprintln!("agenticore: cannot remove {}: {error}", self.root.display());
+        }
+    }
+}
+
+/// This machine's login, lent to one job: the credentials file alone, as a link, so that a token
+/// that Claude renews is renewed for everybody.
+pub struct Login {
+    link: PathBuf,
+    original: PathBuf,
+}
+
+impl Login {
+    /// None when nobody is logged in.
+    pub fn lend(login_dir: Option<&Path>, config_dir: &Path) -> io::Result<Option<Self>> {
+        let Some(original) = login_dir.map(|dir| dir.join(CREDENTIALS)).filter(|path| path.is_file()) else {
+            return Ok(None);
+        };
+        let link = config_dir.join(CREDENTIALS);
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        symlink(&original, &link)?;
+        Ok(Some(Self { link, original }))
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        // Claude may have replaced the link by a file with a renewed token; the old token would be
+        // of no use to anybody.
+        let replaced = fs::symlink_metadata(&self.link).is_ok_and(|found| found.is_file());
+        if replaced && let Ok(bytes) = fs::read(&self.link) {
+            let is_json = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|value| value.is_object());
+            let beside = self.original.with_extension("json.agenticore");
+            let write = || -> io::Result<()> {
+                OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(0o600)
+                    .open(&beside)?
+                    .write_all(&bytes)?;
+                fs::rename(&beside, &self.original)
+            };
+            if is_json && let Err(error) = write() {
+                eprintln!("agenticore: a renewed login could not be kept: {error}");
+            }
+        }
+        let _ = fs::remove_file(&self.link);
+    }
+}
+
+/// Copies the conversation `session` from an earlier job's configuration directory.
+/// False when it is not there.
+pub fn bring_session(session: &str, from: &Path, to: &Path) -> io::Result<bool> {
+    let name = format!("{session}.jsonl");
+    let Ok(projects) = fs::read_dir(from.join("projects")) else { return Ok(false) };
+    for project in projects.flatten() {
+        let file = project.path().join(&name);
+        if fs::symlink_metadata(&file).is_ok_and(|found| found.is_file()) {
+            let target = to.join("projects").join(project.file_name());
+            fs::create_dir_all(&target)?;
+            fs::copy(file, target.join(&name))?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What a repository that is not trusted may still say: its CLAUDE.md, or AGENTS.md without one.
+/// A regular file in the root, no link, and not too long.
+pub fn repository_memory(worktree: &Path) -> Option<String> {
+    ["CLAUDE.md", "AGENTS.md"].iter().find_map(|name| {
+        let path = worktree.join(name);
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+        let mut bytes = Vec::new();
+        let file = is_file.then(|| File::open(&path).ok())??;
+        file.take(MEMORY_LIMIT).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_login_goes_back_to_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let (login, config) = (dir.path().join("login"), dir.path().join("config"));
+        fs::create_dir(&login).unwrap();
+        fs::create_dir(&config).unwrap();
+        assert!(Login::lend(Some(&login), &config).unwrap().is_none());
+        fs::write(login.join(CREDENTIALS), r#"{"t":1}"#).unwrap();
+        for (said, kept) in [(r#"{"t":2}"#, r#"{"t":2}"#), ("garbage", r#"{"t":2}"#)] {
+            let lent = Login::lend(Some(&login), &config).unwrap();
+            assert!(fs::read_to_string(config.join(CREDENTIALS)).unwrap().contains('t'));
+            fs::remove_file(config.join(CREDENTIALS)).unwrap();
+            fs::write(config.join(CREDENTIALS), said).unwrap();
+            drop(lent);
+            assert_eq!(fs::read_to_string(login.join(CREDENTIALS)).unwrap(), kept);
+            assert!(!config.join(CREDENTIALS).exists());
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/etc/passwd", dir.path().join("CLAUDE.md")).unwrap();
+        assert_eq!(repository_memory(dir.path()), None);
+        fs::write(dir.path().join("AGENTS.md"), "be kind").unwrap();
+        assert_eq!(repository_memory(dir.path()).as_deref(), Some("be kind"));
+    }
+}

@@ -1,0 +1,10 @@
+//! Claude Code: how it is called, what it says, how it went.
+//!
+//! `command` and `outcome` and `stream` are pure; `run` alone starts anything. Knows no store, no
+//! repository, no forge.
+
+pub mod command;
+pub mod home;
+pub mod outcome;
+pub mod run;
+pub mod stream;

@@ -1,0 +1,271 @@
+//! Claude's `stream-json`: bytes → lines → what was said. Pure.
+//!
+//! Takes whatever a line holds: megabytes, invalid UTF-8, half a line at the end, an event nobody
+//! has seen before. What is no event is kept as what it is: output.
+
+use serde_json::Value;
+
+/// The longest line that is looked into. The largest one seen was 3 MB; a Read of a large file
+/// may answer tens of them.
+const LINE_LIMIT: usize = 64 << 20;
+
+/// Cuts a stream of bytes into lines.
+#[derive(Default)]
+pub struct Lines {
+    unfinished: Vec<u8>,
+    /// Bytes of the present line that were dropped because it is too long.
+    dropped: usize,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Line {
+    Whole(Vec<u8>),
+    TooLong(usize),
+}
+
+impl Lines {
+    pub fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(Line)) {
+        while let Some(at) = bytes.iter().position(|&b| b == b'\n') {
+            self.keep(&bytes[..at]);
+            bytes = &bytes[at + 1..];
+            if let Some(line) = self.finish() {
+                take(line);
+            }
+        }
+        self.keep(bytes);
+    }
+
+    /// What is left at the end of the stream, if anything.
+    pub fn finish(&mut self) -> Option<Line> {
+        let line = std::mem::take(&mut self.unfinished);
+        let dropped = std::mem::take(&mut self.dropped);
+        match (line.is_empty(), dropped) {
+            (true, 0) => None,
+            (_, 0) => Some(Line::Whole(line)),
+            (_, dropped) => Some(Line::TooLong(line.len() + dropped)),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = LINE_LIMIT - self.unfinished.len();
+        self.unfinished.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.dropped += bytes.len().saturating_sub(room);
+    }
+}
+
+/// What one line told.
+#[derive(Debug, PartialEq)]
+pub enum Said {
+    Session(String),
+    Text(String),
+    Tool {
+        name: String,
+        input: String,
+    },
+    ToolResult {
+        text: String,
+        is_error: bool,
+    },
+    Notice(String),
+    Result(Box<Report>),
+    /// Not an event at all.
+    Garbage(String),
+}
+
+/// A `result` event.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Report {
+    pub is_error: bool,
+    pub subtype: String,
+    pub text: Option<String>,
+    pub errors: Vec<String>,
+    pub terminal_reason: Option<String>,
+    pub session_cost_usd: Option<f64>,
+    pub turns: Option<u64>,
+    pub usage: Option<Value>,
+    pub denied_tools: Vec<String>,
+}
+
+pub fn read(line: &Line) -> Vec<Said> {
+    let bytes = match line {
+        Line::Whole(bytes) => bytes,
+        Line::TooLong(length) => {
+            return vec![Said::Notice(format!("a line of {length} bytes was too long to be read"))];
+        }
+    };
+    let parsed = serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(&String::from_utf8_lossy(bytes)));
+    match parsed {
+        Ok(Value::Object(event)) if event.contains_key("type") => of_event(&Value::Object(event)),
+        _ => {
+            let text = String::from_utf8_lossy(bytes).trim().to_owned();
+            if text.is_empty() { Vec::new() } else { vec![Said::Garbage(text)] }
+        }
+    }
+}
+
+fn of_event(event: &Value) -> Vec<Said> {
+    let mut said = match (text(event, "type").as_str(), text(event, "subtype").as_str()) {
+        ("system", "init") => Vec::new(),
+        ("system", "api_retry") => {
+            let (attempt, most) = (&event["attempt"], &event["max_retries"]);
+            let status = event["error_status"].as_i64().map(|status| format!(" ({status})")).unwrap_or_default();
+            vec![Said::Notice(format!("the API failed{status}: retry {attempt} of {most}"))]
+        }
+        ("system", "permission_denied") => vec![Said::Notice(format!("denied: {}", text(event, "message")))],
+        ("system", "model_fallback" | "informational") => vec![Said::Notice(text(event, "content"))],
+        ("assistant", _) => blocks(event).iter().filter_map(of_assistant).collect(),
+        ("user", _) => blocks(event).iter().filter_map(of_user).collect(),
+        ("result", _) => vec![Said::Result(Box::new(report(event)))],
+        _ => Vec::new(),
+    };
+    // Every event carries the session; the first one that does tells it.
+    if let Some(session) = event["session_id"].as_str().filter(|session| !session.is_empty()) {
+        said.insert(0, Said::Session(session.to_owned()));
+    }
+    said
+}
+
+fn blocks(event: &Value) -> Vec<Value> {
+    event["message"]["content"].as_array().cloned().unwrap_or_default()
+}
+
+fn of_assistant(block: &Value) -> Option<Said> {
+    match block["type"].as_str()? {
+        "text" => Some(Said::Text(text(block, "text"))).filter(|said| *said != Said::Text(String::new())),
+        "tool_use" => Some(Said::Tool { name: text(block, "name"), input: summary(&block["input"]) }),
+        _ => None,
+    }
+}
+
+fn of_user(block: &Value) -> Option<Said> {
+    (block["type"] == "tool_result").then(|| {
+        let content = &block["content"];
+        let parts =
+            content.as_array().map(|parts| parts.iter().map(|part| text(part, "text")).collect::<Vec<_>>().join("\n"));
+        let text = parts.unwrap_or_else(|| content.as_str().unwrap_or_default().to_owned());
+        Said::ToolResult { text, is_error: block["is_error"] == true }
+    })
+}
+
+/// What a tool was asked to do, in the words that tell most.
+fn summary(input: &Value) -> String {
+    let telling = ["command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description", "prompt"];
+    match telling.iter().find_map(|key| input[*key].as_str()) {
+        Some(text) => text.to_owned(),
+        None => input.to_string(),
+    }
+}
+
+fn report(event: &Value) -> Report {
+    let names = |list: &Value, key: &str| {
+        let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
+        items.iter().filter_map(|item| Some(item.get(key).unwrap_or(item).as_str()?.to_owned())).collect::<Vec<_>>()
+    };
+    let mut denied_tools = names(&event["permission_denials"], "tool_name");
+    denied_tools.dedup();
+    Report {
+        is_error: event["is_error"] == true,
+        subtype: text(event, "subtype"),
+        text: event["result"].as_str().map(str::to_owned),
+        errors: names(&event["errors"], "message"),
+        terminal_reason: event["terminal_reason"].as_str().map(str::to_owned),
+        session_cost_usd: event["total_cost_usd"].as_f64(),
+        turns: event["num_turns"].as_u64(),
+        usage: event.get("usage").filter(|usage| usage.is_object()).cloned(),
+        denied_tools,
+    }
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(stream: &[u8], piece: usize) -> Vec<Said> {
+        let (mut lines, mut said) = (Lines::default(), Vec::new());
+        for bytes in stream.chunks(piece) {
+            lines.feed(bytes, |line| said.extend(read(&line)));
+        }
+        said.extend(lines.finish().iter().flat_map(read));
+        said
+    }
+
+    const RUN: &str = concat!(
+        r#"{"type":"system","subtype":"init","session_id":"s1","cwd":"/w"}"#,
+        "\n",
+        r#"{"type":"assistant","message":{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"I will"}]}}"#,
+        "\n",
+        r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"ls","description":"d"}}]}}"#,
+        "\n\n",
+        r#"{"type":"user","message":{"content":[{"type":"tool_result","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"is_error":true}]}}"#,
+        "\n",
+        r#"{"type":"brand_new","payload":[1,2,{"x":null}]}"#,
+        "\n",
+        r#"{"is_error":false,"num_turns":3,"result":"done","type":"result","subtype":"success","total_cost_usd":0.25,"usage":{"input_tokens":1},"permission_denials":[{"tool_name":"Write"},{"tool_name":"Write"}]}"#,
+    );
+
+    #[test]
+    fn a_run_is_understood_however_it_is_cut() {
+        let whole = all(RUN.as_bytes(), usize::MAX);
+        assert_eq!(
+            whole[..4],
+            [
+                Said::Session("s1".into()),
+                Said::Text("I will".into()),
+                Said::Tool { name: "Bash".into(), input: "ls".into() },
+                Said::ToolResult { text: "a\nb".into(), is_error: true },
+            ]
+        );
+        let Said::Result(report) = &whole[4] else { panic!("{whole:?}") };
+        assert_eq!(
+            (report.text.as_deref(), report.turns, report.session_cost_usd),
+            (Some("done"), Some(3), Some(0.25))
+        );
+        assert_eq!((report.is_error, &report.denied_tools[..]), (false, &["Write".to_owned()][..]));
+        assert_eq!(whole.len(), 5);
+        for piece in [1, 2, 7, 64] {
+            assert_eq!(all(RUN.as_bytes(), piece), whole);
+        }
+    }
+
+    #[test]
+    fn hostile_lines_are_no_event_and_no_panic() {
+        assert_eq!(all(b"hello\nworld", 3), [Said::Garbage("hello".into()), Said::Garbage("world".into())]);
+        assert_eq!(all(b"[1]\n{}\n\"x\"\nnull\n  \n", 9).len(), 4);
+        let half = all(br#"{"type":"result","is_err"#, 5);
+        assert!(matches!(&half[..], [Said::Garbage(_)]));
+        let invalid = all(
+            b"{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"\xff\xfe\"}]}}\n",
+            4096,
+        );
+        assert_eq!(invalid, [Said::Text("\u{fffd}\u{fffd}".into())]);
+        let deep = format!("{}{}\n", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(matches!(&all(deep.as_bytes(), 4096)[..], [Said::Garbage(_)]));
+        for odd in [
+            r#"{"type":"assistant","message":{"content":"text"}}"#,
+            r#"{"type":"assistant","message":null}"#,
+            r#"{"type":7}"#,
+            r#"{"type":"user","message":{"content":[7,null,{"type":"tool_result"}]}}"#,
+            r#"{"type":"result","usage":"none","permission_denials":7,"errors":{"a":1},"total_cost_usd":"x"}"#,
+        ] {
+            read(&Line::Whole(odd.into()));
+        }
+    }
+
+    #[test]
+    fn a_line_of_fifty_megabytes_is_read_and_a_longer_one_is_passed_over() {
+        let long = format!(r#"{{"type":"result","result":"{}"}}"#, "x".repeat(50 << 20));
+        let said = all(format!("{long}\n").as_bytes(), 1 << 16);
+        assert!(matches!(&said[..], [Said::Result(report)] if report.text.as_ref().unwrap().len() == 50 << 20));
+        let longer = vec![b'x'; LINE_LIMIT + 10];
+        let mut stream = longer.clone();
+        stream.extend_from_slice(b"\nafter\n");
+        let said = all(&stream, 1 << 16);
+        assert!(
+            matches!(&said[..], [Said::Notice(text), Said::Garbage(_)] if text.contains(&longer.len().to_string()))
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! GitHub, or a GitHub Enterprise server: tokens, repositories, pull requests.
+//!
+//! Decides nothing about jobs and retries nothing: it says whether trying again may help.
+
+mod app_token;
+mod github;
+
+pub use github::{GitHub, PullRequest};
+
+use std::fmt;
+use std::time::Duration;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+/// What one request may take in all: GitHub answers within seconds, or not at all.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, PartialEq)]
+pub enum Error {
+    /// Trying again may help, but not before `after`.
+    Passing {
+        why: String,
+        after: Option<Duration>,
+    },
+    Final(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Passing { why, .. } | Error::Final(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A client with limits on everything. `ca_file` (SSL_CERT_FILE) replaces the roots it was built with.
+fn client(ca_file: Option<&str>) -> Result<ureq::Agent, String> {
+    let mut config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(REQUEST_LIMIT))
+        .timeout_connect(Some(CONNECT_LIMIT))
+        .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|error| format!("SSL_CERT_FILE: cannot read {path}: {error}"))?;
+        let roots: Vec<Certificate<'static>> = parse_pem(&pem)
+            .filter_map(|item| match item {
+                Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            })
+            .collect();
+        if roots.is_empty() {
+            return Err(format!("SSL_CERT_FILE: {path} holds no certificate"));
+        }
+        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from(roots)).build());
+    }
+    Ok(config.build().into())
+}
