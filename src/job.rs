@@ -323,6 +323,14 @@ pub enum Mark {
     Unpublished(String),
 }
 
+impl Mark {
+    /// Says nothing that an attempt that takes over would need: it may be written with the next mark
+    /// that does.
+    pub fn may_wait(&self) -> bool {
+        matches!(self, Mark::Directory(_) | Mark::AgentStarted { .. } | Mark::Session(_) | Mark::WorktreeRemoved)
+    }
+}
+
 impl Queued {
     pub fn new(id: JobId, spec: Spec, now: Time) -> Self {
         Self(Record {

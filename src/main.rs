@@ -1,12 +1,17 @@
 //! Which role this process plays. Everything else is below.
 
 mod agent;
+mod api;
 mod config;
 mod event;
+mod fleet;
 mod forge;
 mod job;
+mod log;
+mod pipeline;
 mod process;
 mod profile;
+mod redact;
 mod store;
 mod workspace;
 

@@ -45,7 +45,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if let Err(error) = remove::tree(&self.root) {
-            eprintln!("agenticore: cannot remove {}: {error}", self.root.display());
+            crate::log::warn(&format!("cannot remove {}: {error}", self.root.display()));
         }
     }
 }
@@ -92,7 +92,7 @@ impl Drop for Login {
                 fs::rename(&beside, &self.original)
             };
             if is_json && let Err(error) = write() {
-                eprintln!("agenticore: a renewed login could not be kept: {error}");
+                crate::log::warn(&format!("a renewed login could not be kept: {error}"));
             }
         }
         let _ = fs::remove_file(&self.link);

@@ -148,11 +148,18 @@ impl<'a> Worktree<'a> {
 
     /// Removes worktree, registration and branch; the work in it is gone then.
     pub fn remove(&self, stop: &Stop) -> Result<(), Error> {
-        // A job that failed before it had a cache leaves nothing to look for.
-        if self.spaces.git_dir_of(self.url).is_none() && !self.path().exists() {
+        if !self.is_there() {
             return Ok(());
         }
         self.clear(&self.spaces.lock(self.url, stop)?)
+    }
+
+    /// Anything of it, registered or on disk.
+    pub fn is_there(&self) -> bool {
+        let in_cache = |git_dir: PathBuf| {
+            self.admin(&git_dir).exists() || git_dir.join("refs/heads").join(self.id.branch()).exists()
+        };
+        self.path().exists() || self.spaces.git_dir_of(self.url).is_some_and(in_cache)
     }
 
     fn clear(&self, locked: &Locked) -> Result<(), Error> {

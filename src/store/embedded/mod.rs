@@ -152,7 +152,7 @@ impl Embedded {
         crash::point(Kind::Ended, "after-event");
         live.log.rest();
         if tidy && let Err(why) = files::remove(&self.paths.open(&record.id)) {
-            eprintln!("agenticore: {why}");
+            crate::log::warn(&format!("{why}"));
         }
         let mut index = self.index();
         index.live.remove(&record.id);
@@ -167,7 +167,7 @@ impl Embedded {
     fn append(&self, live: &mut Live, event: Draft) {
         let kind = event.kind;
         if let Err(why) = live.log.append(event, live.job.attempt) {
-            eprintln!("agenticore: an event of job {} is lost: {why}", live.job.id);
+            crate::log::warn(&format!("an event of job {} is lost: {why}", live.job.id));
         }
         if kind != Kind::Ended {
             crash::point(kind, "after-event");
@@ -293,9 +293,7 @@ impl Store for Embedded {
     fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<(), Error> {
         self.with_lease(lease, |live| {
             let Job::Running(mut job) = live.job.clone() else { return Err(Error::Lost) };
-            // A process id means nothing after a crash, and a session begins again: both wait for
-            // the next step's write.
-            let waits = matches!(mark, Mark::AgentStarted { .. } | Mark::Session(_));
+            let waits = mark.may_wait();
             job.mark(mark);
             if !waits {
                 self.write_open(live.place, &job)?;

@@ -71,7 +71,7 @@ fn load_open(paths: &Paths) -> Result<Index, String> {
     for path in files::list(&paths.0.join("open"))? {
         let Some(bytes) = files::read(&path)? else { continue };
         let Ok(OpenFile { place, record }) = serde_json::from_slice(&bytes) else {
-            eprintln!("agenticore: {} is no job record; it is left alone", path.display());
+            crate::log::warn(&format!("{} is no job record; it is left alone", path.display()));
             continue;
         };
         let id = record.id.clone();

@@ -1,0 +1,213 @@
+//! The wire's shapes, for both of its ends: what a request may say, what an answer looks like. Pure.
+
+use crate::job::{Record, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// The most of a request's body that is read.
+pub const BODY_LIMIT: usize = 1 << 20;
+/// The longest list that is given at once.
+pub const LIST_LIMIT: usize = 1000;
+pub const LIST_DEFAULT: usize = 20;
+
+/// `POST /jobs`, as it was sent. An empty text is one that was not given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobRequest {
+    pub task: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worktree_id: Option<String>,
+    #[serde(default)]
+    pub create_repo: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private: Option<bool>,
+    #[serde(default)]
+    pub wait: bool,
+}
+
+impl JobRequest {
+    const FIELDS: [&str; 10] = [
+        "task",
+        "repo_url",
+        "profile",
+        "base_ref",
+        "session_id",
+        "file_path",
+        "worktree_id",
+        "create_repo",
+        "private",
+        "wait",
+    ];
+
+    /// Reads a body; says in a sentence what is wrong with one that is no request.
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        let tree: Value =
+            serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))?;
+        let Value::Object(fields) = tree else {
+            return Err(format!("the body must be a JSON object, not {}", kind_of(&tree)));
+        };
+        let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !Self::FIELDS.contains(key)).collect();
+        if !unknown.is_empty() {
+            return Err(format!("unknown field {}: known are {}", unknown.join(", "), Self::FIELDS.join(", ")));
+        }
+        let request = Self {
+            task: text(&fields, "task")?.unwrap_or_default(),
+            repo_url: text(&fields, "repo_url")?,
+            profile: text(&fields, "profile")?,
+            base_ref: text(&fields, "base_ref")?,
+            session_id: text(&fields, "session_id")?,
+            file_path: text(&fields, "file_path")?,
+            worktree_id: text(&fields, "worktree_id")?,
+            create_repo: truth(&fields, "create_repo")?.unwrap_or(false),
+            private: truth(&fields, "private")?,
+            wait: truth(&fields, "wait")?.unwrap_or(false),
+        };
+        if request.task.trim().is_empty() {
+            return Err("`task` must say what is to be done: it is missing or empty".into());
+        }
+        Ok(request)
+    }
+}
+
+fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(format!("`{name}` must be text, not {}", kind_of(other))),
+    }
+}
+
+fn truth(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(truth)) => Ok(Some(*truth)),
+        Some(other) => Err(format!("`{name}` must be true or false, not {}", kind_of(other))),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// `GET /jobs?limit=&status=`
+#[derive(Debug, PartialEq)]
+pub struct ListRequest {
+    pub limit: usize,
+    pub status: Option<Status>,
+}
+
+impl ListRequest {
+    pub fn parse<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
+        let mut request = Self { limit: LIST_DEFAULT, status: None };
+        for (name, value) in pairs {
+            match name {
+                "limit" => request.limit = limit(value)?,
+                "status" if value.is_empty() => {}
+                "status" => request.status = Some(status(value)?),
+                "api_key" => {}
+                _ => return Err(format!("unknown parameter `{name}`: known are limit, status")),
+            }
+        }
+        Ok(request)
+    }
+}
+
+pub fn limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=LIST_LIMIT).contains(number));
+    number.ok_or_else(|| format!("`limit` must be a whole number from 1 to {LIST_LIMIT}, not `{text}`"))
+}
+
+pub fn status(text: &str) -> Result<Status, String> {
+    Status::parse(text).ok_or_else(|| {
+        let known: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
+        format!("`status` must be one of {}, not `{text}`", known.join(", "))
+    })
+}
+
+pub fn job(record: &Record) -> Value {
+    json!({ "success": true, "job": shown(record) })
+}
+
+pub fn jobs(records: &[Record]) -> Value {
+    json!({ "success": true, "count": records.len(), "jobs": records.iter().map(shown).collect::<Vec<_>>() })
+}
+
+/// A record as users see it: without what only the runner needs.
+pub fn shown(record: &Record) -> Value {
+    let mut value = serde_json::to_value(record).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        for inner in ["verdict", "session_cost_usd", "resume_session"] {
+            fields.remove(inner);
+        }
+    }
+    value
+}
+
+pub fn error(why: &str) -> Value {
+    json!({ "success": false, "error": why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_bodies_are_refused_in_a_sentence() {
+        for (body, why) in [
+            ("", "not valid JSON"),
+            ("{", "not valid JSON"),
+            ("[]", "an array"),
+            ("\"x\"", "must be a JSON object, not text"),
+            ("{}", "`task`"),
+            (r#"{"task":""}"#, "`task`"),
+            (r#"{"task":" \n\t"}"#, "`task`"),
+            (r#"{"task":7}"#, "`task` must be text, not a number"),
+            (r#"{"task":"t","wait":"yes"}"#, "`wait` must be true or false, not text"),
+            (r#"{"task":"t","repo_url":[]}"#, "`repo_url` must be text, not an array"),
+            (r#"{"task":"t","repo":"x","prio":1}"#, "unknown field prio, repo"),
+        ] {
+            let error = JobRequest::parse(body.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{body}: {error}");
+        }
+        assert!(JobRequest::parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn empty_texts_are_not_given() {
+        let request = JobRequest::parse(br#"{"task":"t\u0000","repo_url":"","profile":null,"private":false}"#).unwrap();
+        assert_eq!(
+            (request.task.as_str(), request.repo_url, request.profile, request.private),
+            ("t\0", None, None, Some(false))
+        );
+    }
+
+    #[test]
+    fn lists_have_limits() {
+        let parse = |query: &'static str| ListRequest::parse(query.split('&').filter_map(|pair| pair.split_once('=')));
+        assert_eq!(parse("").unwrap(), ListRequest { limit: 20, status: None });
+        assert_eq!(
+            parse("limit=1000&status=running").unwrap(),
+            ListRequest { limit: 1000, status: Some(Status::Running) }
+        );
+        for bad in ["limit=0", "limit=1001", "limit=abc", "limit=-1", "limit=", "status=done", "x=1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The fleet's side of one server: what is accepted, who works, how it goes away.
+
+pub mod pool;
+pub mod submit;

@@ -1,0 +1,105 @@
+//! The agent's run: from the prepared places to a verdict in the record.
+
+use super::prepare::Ready;
+use super::{Attempt, Halt};
+use crate::agent::command::{self, Places, Wish};
+use crate::agent::home::Login;
+use crate::agent::outcome;
+use crate::agent::run::{self, Ended, Heard, Limits};
+use crate::agent::stream::Said;
+use crate::event::{Draft, Kind};
+use crate::job::{Mark, Verdict};
+use crate::process::supervised;
+
+impl Attempt<'_> {
+    pub fn run_agent(&mut self, ready: Ready) -> Result<(), Halt> {
+        let runner = self.runner;
+        let settings = &runner.config.claude;
+        let cannot = |what: &str, error: std::io::Error| Halt::Failed(format!("cannot {what}: {error}"));
+        let (home, temporary) = (ready.home.home(), ready.home.temporary());
+        let wish = Wish {
+            profile: &ready.profile,
+            places: Places {
+                config_dir: &ready.written.config_dir,
+                mcp_file: &ready.written.mcp_file,
+                home: &home,
+                temporary: &temporary,
+            },
+            resume: self.record.resume_session.as_deref(),
+            system_prompt_file: ready.system_prompt_file.as_deref(),
+            github_token: ready.github_token.as_deref(),
+            author: (&runner.config.repos.author_name, &runner.config.repos.author_email),
+            is_root: runner.is_root,
+        };
+        let arguments = command::arguments(&wish);
+        let environment = command::environment(&wish, settings, &runner.config.variables);
+        let prompt = ready.home.write_prompt(&command::prompt(&self.record.task));
+        let prompt = prompt.map_err(|error| cannot("write the prompt", error))?;
+        let login = Login::lend(settings.login_dir.as_deref(), &ready.written.config_dir)
+            .map_err(|error| cannot("hand over Claude's login", error))?;
+        let spec = supervised::Spec {
+            program: &settings.binary,
+            arguments: &arguments,
+            environment: &environment,
+            directory: &ready.directory,
+            input: &prompt,
+            lock: &runner.agents_lock,
+        };
+        let limits = Limits {
+            timeout: ready.profile.timeout,
+            stall: settings.stall_timeout,
+            result_grace: settings.result_grace,
+            kill_grace: settings.kill_grace,
+        };
+        let stop = self.stop;
+        let mut lost = false;
+        let ended = run::run(&spec, limits, stop, &mut |heard| {
+            let told = self.report(heard);
+            lost |= told.is_err();
+            told.is_ok()
+        });
+        drop(login);
+        let evidence = match ended.map_err(|error| cannot("start the agent's supervisor", error))? {
+            Ended::Stopped(_) if lost => return Err(Halt::Lost),
+            Ended::Stopped(reason) => return Err(Halt::Stopped(reason)),
+            Ended::ByItself(mut evidence) => {
+                evidence.cost_before = ready.cost_before;
+                evidence
+            }
+        };
+        let (verdict, spent) = outcome::judge(&evidence);
+        let clean = |text: Option<String>| text.map(|text| self.redactor.clean(text));
+        let verdict = Verdict { output: clean(verdict.output), error: clean(verdict.error), ..verdict };
+        let told = match &verdict.error {
+            None => "succeeded".to_owned(),
+            Some(why) => format!("failed: {why}"),
+        };
+        self.mark(Mark::AgentEnded { verdict, spent }, Some(Draft::new(Kind::AgentEnded, told)))
+    }
+
+    fn report(&mut self, heard: Heard) -> Result<(), Halt> {
+        let said = match heard {
+            Heard::Started(pid) => {
+                let started = Draft::new(Kind::AgentStarted, format!("process {pid}"));
+                return self.mark(Mark::AgentStarted { pid }, Some(started));
+            }
+            Heard::Said(said) => said,
+        };
+        match said {
+            Said::Session(session) if self.record.session_id.as_ref() != Some(session) => {
+                self.mark(Mark::Session(session.clone()), None)
+            }
+            Said::Session(_) | Said::Result(_) => Ok(()),
+            Said::Text(text) => self.say(Kind::AgentText, text.as_str()),
+            Said::Tool { name, input } => {
+                let text = self.redactor.clean(input.as_str());
+                self.say_draft(Draft { kind: Kind::AgentTool, text, tool: Some(name.clone()) })
+            }
+            Said::ToolResult { text, is_error } => {
+                let mark = if *is_error { "error: " } else { "" };
+                self.say(Kind::AgentToolResult, format!("{mark}{text}"))
+            }
+            Said::Notice(text) | Said::Garbage(text) => self.say(Kind::AgentNotice, text.as_str()),
+        }
+    }
+}

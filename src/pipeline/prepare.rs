@@ -1,0 +1,172 @@
+//! Before the agent: repository, worktree, profile, places.
+
+use super::retry::Failure;
+use super::{Attempt, Halt};
+use crate::agent::home::{self, Home};
+use crate::event::{Draft, Kind};
+use crate::job::Mark;
+use crate::profile::Profile;
+use crate::profile::materialize::{self, Materialized};
+use crate::workspace::fetch::{Base, Wish};
+use crate::workspace::url::RepoUrl;
+use crate::workspace::worktree::Worktree;
+use std::path::{Path, PathBuf};
+
+/// Where and how the agent will run.
+pub struct Ready {
+    pub profile: Profile,
+    pub written: Materialized,
+    pub home: Home,
+    /// The worktree, or the job's own directory.
+    pub directory: PathBuf,
+    pub system_prompt_file: Option<PathBuf>,
+    /// The resumed session's cost so far.
+    pub cost_before: f64,
+    pub github_token: Option<String>,
+}
+
+impl Attempt<'_> {
+    pub fn prepare(&mut self) -> Result<Ready, Halt> {
+        let runner = self.runner;
+        let profile = runner.profiles.find(&self.record.profile).map_err(|error| Halt::Failed(error.to_string()))?;
+        let job_dir = self.job_dir();
+        let directory = match self.url()? {
+            Some(url) => self.make_worktree(&url, &profile)?,
+            None => job_dir.clone(),
+        };
+        let more: Vec<&Path> = runner.config.claude.default_mcp_file.as_deref().into_iter().collect();
+        let of_job = self.record.file_path.as_ref().map(PathBuf::from);
+        let more: Vec<&Path> = more.into_iter().chain(of_job.as_deref()).collect();
+        let written = materialize::write(&profile, &job_dir, &more).map_err(Halt::Failed)?;
+        self.mark(Mark::Directory(written.config_dir.display().to_string()), None)?;
+        let cost_before = self.bring_session(&written)?;
+        let system_prompt_file = self.write_system_prompt(&profile, &directory, &job_dir)?;
+        let github_token = match profile.github_token {
+            true => runner.github.token().map_err(|error| Halt::Failed(error.to_string()))?,
+            false => None,
+        };
+        self.redactor = self.redactor.and(github_token.as_deref());
+        let name = format!("{}-{}", self.record.id.short(), self.record.attempt);
+        let home = Home::make(&std::env::temp_dir(), &name).map_err(|error| {
+            Halt::Failed(format!("cannot make the agent's home in {}: {error}", std::env::temp_dir().display()))
+        })?;
+        Ok(Ready { profile, written, home, directory, system_prompt_file, cost_before, github_token })
+    }
+
+    pub fn job_dir(&self) -> PathBuf {
+        self.runner.config.job_dirs_root.join(self.record.id.as_str())
+    }
+
+    fn make_worktree(&mut self, url: &RepoUrl, profile: &Profile) -> Result<PathBuf, Halt> {
+        let runner = self.runner;
+        if self.record.create_repo {
+            self.create_repository(url)?;
+        }
+        let id = self.record.id.clone();
+        let branch = profile.worktree.then(|| id.branch());
+        let worktree = Worktree { spaces: &runner.spaces, url, id: &id, branch: branch.clone() };
+        let base = match self.try_worktree(&worktree) {
+            // Once: a cache that was damaged is another one now.
+            Err(Failure::Passing { why, .. }) if why.contains("made anew") => {
+                self.say(Kind::Cloning, why)?;
+                self.try_worktree(&worktree)
+            }
+            other => other,
+        };
+        let base = base.map_err(|failure| match failure {
+            Failure::Passing { why, .. } | Failure::Final(why) => Halt::Failed(why),
+            Failure::Halt(halt) => halt,
+        })?;
+        let path = worktree.path();
+        let text = format!("{} at {} ({})", path.display(), base.name, &base.commit[..base.commit.len().min(12)]);
+        let mark = Mark::Worktree {
+            path: path.display().to_string(),
+            branch,
+            base_ref: base.name,
+            base_commit: base.commit,
+            pr_base: base.pr_base,
+        };
+        self.mark(mark, Some(Draft::new(Kind::WorktreeReady, text)))?;
+        Ok(path)
+    }
+
+    fn try_worktree(&self, worktree: &Worktree) -> Result<Base, Failure> {
+        let runner = self.runner;
+        let login = runner.github.login(worktree.url)?;
+        let wish = Wish {
+            base_ref: self.record.base_ref.as_deref(),
+            not_before: self.record.created_at,
+            login,
+            stop: self.stop,
+        };
+        let progress = |text: &str| {
+            let _ = self.say(Kind::Cloning, text);
+        };
+        let mut locked = runner.spaces.lock(worktree.url, self.stop)?;
+        let base = locked.base(&wish, &progress)?;
+        worktree.make(locked, &base, self.stop)?;
+        Ok(base)
+    }
+
+    fn create_repository(&self, url: &RepoUrl) -> Result<(), Halt> {
+        let Some(slug) = self.runner.github.slug(url) else {
+            return Err(Halt::Failed(format!("create_repo works on GitHub alone, and {url} is not on it")));
+        };
+        let private = self.record.private;
+        let tried = self.try_again("creating the repository", || {
+            self.runner.github.ensure_repository(&slug, private).map_err(Failure::from)
+        })?;
+        match tried {
+            Ok(true) => self.say(Kind::Cloning, format!("created the repository {url}")),
+            Ok(false) => Ok(()),
+            Err(why) => Err(Halt::Failed(why)),
+        }
+    }
+
+    /// Brings the conversation that is to be resumed; returns what it cost so far.
+    fn bring_session(&self, written: &Materialized) -> Result<f64, Halt> {
+        let Some(session) = self.record.resume_session.as_deref() else { return Ok(0.0) };
+        let runner = self.runner;
+        let earlier = self.persistently(|_| runner.store.with_session(session))?;
+        let from = earlier.as_ref().and_then(|record| record.job_config_dir.clone());
+        if let Some(from) = from {
+            home::bring_session(session, Path::new(&from), &written.config_dir)
+                .map_err(|error| Halt::Failed(format!("cannot bring the session {session} from {from}: {error}")))?;
+        } else if let Some(login) = &runner.config.claude.login_dir {
+            // A conversation that the user began by hand on this machine.
+            let _ = home::bring_session(session, login, &written.config_dir);
+        }
+        Ok(earlier.and_then(|record| record.spent.session_cost_usd).unwrap_or(0.0))
+    }
+
+    /// The repository's CLAUDE.md, when Claude itself is kept from reading the repository's settings,
+    /// below what the profile adds to the system prompt.
+    fn write_system_prompt(
+        &self,
+        profile: &Profile,
+        directory: &Path,
+        job_dir: &Path,
+    ) -> Result<Option<PathBuf>, Halt> {
+        let mut parts = Vec::new();
+        for name in profile.flags.clone().take("append-system-prompt-file") {
+            let path = profile.file(&name);
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                Halt::Failed(format!("profile {}: cannot read {}: {error}", profile.name, path.display()))
+            })?;
+            parts.push(text);
+        }
+        if self.record.repo_url.is_some()
+            && !profile.trust_repo
+            && let Some(memory) = home::repository_memory(directory)
+        {
+            parts.push(format!("The repository's own instructions (its CLAUDE.md):\n\n{memory}"));
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let path = job_dir.join("system-prompt.md");
+        std::fs::write(&path, parts.join("\n\n"))
+            .map_err(|error| Halt::Failed(format!("cannot write {}: {error}", path.display())))?;
+        Ok(Some(path))
+    }
+}

@@ -1,0 +1,163 @@
+//! After the agent: commit, push, pull request. Each is in the record before the next begins, and
+//! each done twice is done once.
+
+use super::retry::Failure;
+use super::{Attempt, Halt};
+use crate::event::{Draft, Kind};
+use crate::forge::PullRequest;
+use crate::job::{Mark, Record, cut};
+use crate::workspace::publish::Push;
+use crate::workspace::url::RepoUrl;
+use crate::workspace::worktree::Worktree;
+
+/// GitHub takes 256; more than this is no title.
+const TITLE_LIMIT: usize = 120;
+/// GitHub takes 65 536 characters in a body; the task and the summary share it.
+const BODY_PART_LIMIT: usize = 20_000;
+
+impl Attempt<'_> {
+    pub fn publish(&mut self) -> Result<(), Halt> {
+        if !self.wants_publishing() || is_settled(&self.record) {
+            return Ok(());
+        }
+        let (Some(url), Some(branch)) = (self.url()?, self.record.branch.clone()) else { return Ok(()) };
+        let id = self.record.id.clone();
+        let spaces = &self.runner.spaces;
+        let worktree = Worktree { spaces, url: &url, id: &id, branch: Some(branch.clone()) };
+        if self.record.commit.is_none() && !self.commit(&worktree)? {
+            return Ok(());
+        }
+        if !self.record.pushed && !self.push(&worktree, &branch)? {
+            return Ok(());
+        }
+        self.open_pull_request(&url, &branch)
+    }
+
+    /// The agent succeeded, and its profile wants a pull request. A profile that is gone since the
+    /// agent ran cannot take its work away.
+    fn wants_publishing(&self) -> bool {
+        let succeeded = self.record.verdict.as_ref().is_some_and(|verdict| verdict.succeeded);
+        let wanted = self.runner.profiles.find(&self.record.profile).map_or(true, |profile| profile.auto_pr);
+        succeeded && wanted
+    }
+
+    /// False: there is nothing to publish, or it cannot be committed; the record says so.
+    fn commit(&mut self, worktree: &Worktree) -> Result<bool, Halt> {
+        let base = self.record.base_commit.clone().unwrap_or_default();
+        let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
+        let made = worktree
+            .inspect(&base)
+            .and_then(|found| if found.has_work { worktree.commit(&found, &message).map(Some) } else { Ok(None) });
+        match made {
+            Ok(Some(commit)) => {
+                let event = Draft::new(Kind::Committed, commit.as_str());
+                self.mark(Mark::Committed(commit), Some(event))?;
+                Ok(true)
+            }
+            Ok(None) => {
+                self.note("the agent changed nothing: no branch, no pull request")?;
+                Ok(false)
+            }
+            Err(error) => self.unpublished(format!("the work could not be committed: {error}")).map(|()| false),
+        }
+    }
+
+    fn push(&mut self, worktree: &Worktree, branch: &str) -> Result<bool, Halt> {
+        let commit = self.record.commit.clone().unwrap_or_default();
+        let pushed = self.try_again("pushing", || {
+            let login = self.runner.github.login(worktree.url)?;
+            worktree.push(&commit, branch, login, self.stop).map_err(Failure::from)
+        })?;
+        let adopted = match pushed {
+            Ok(Push::Done) => None,
+            Ok(Push::Exists(_)) if self.lease.attempt == 1 => {
+                return Err(Halt::Failed(format!(
+                    "the branch {branch} is on the remote already and is none of this job's: it is left alone, and the work \
+                     stays in the worktree"
+                )));
+            }
+            Ok(Push::Exists(there)) => Some(there),
+            Err(why) => return self.unpublished(format!("the push failed: {why}")).map(|()| false),
+        };
+        if let Some(there) = adopted {
+            self.say(Kind::PublishNotice, format!("an earlier attempt pushed {branch} already: it is kept"))?;
+            self.mark(Mark::Committed(there), None)?;
+        }
+        self.mark(Mark::Pushed, Some(Draft::new(Kind::Pushed, branch)))?;
+        Ok(true)
+    }
+
+    fn open_pull_request(&mut self, url: &RepoUrl, branch: &str) -> Result<(), Halt> {
+        let github = &self.runner.github;
+        let Some(slug) = github.slug(url) else {
+            return self.note(&format!(
+                "the branch {branch} is pushed; there is no pull request because {url} is not on the GitHub that this server \
+                 knows (GITHUB_SERVER_URL)"
+            ));
+        };
+        let title = title(&self.record.task);
+        let body = self.redactor.clean(body(&self.record));
+        let base = self.record.pr_base.clone().unwrap_or_else(|| "main".into());
+        let wanted = PullRequest { slug: &slug, head: branch, base: &base, title: &title, body: &body };
+        let opened = self.try_again("opening the pull request", || match github.token()? {
+            Some(_) => github.open(&wanted).map(Some).map_err(Failure::from),
+            None => Ok(None),
+        })?;
+        match opened {
+            Ok(Some(address)) => {
+                let event = Draft::new(Kind::PrOpened, address.as_str());
+                self.mark(Mark::PrOpened(address), Some(event))
+            }
+            Ok(None) => self.note(&format!(
+                "the branch {branch} is pushed; there is no pull request because the server has neither GITHUB_TOKEN nor a \
+                 GitHub App"
+            )),
+            Err(why) => self.unpublished(format!("the branch {branch} is pushed, but there is no pull request: {why}")),
+        }
+    }
+
+    fn note(&mut self, text: &str) -> Result<(), Halt> {
+        self.mark(Mark::Note(text.to_owned()), Some(Draft::new(Kind::PublishNotice, text)))
+    }
+
+    fn unpublished(&mut self, why: String) -> Result<(), Halt> {
+        let why = self.redactor.clean(why);
+        self.mark(Mark::Unpublished(why.clone()), Some(Draft::new(Kind::PublishNotice, why)))
+    }
+}
+
+/// Publishing was decided by an earlier attempt, one way or the other.
+fn is_settled(record: &Record) -> bool {
+    record.pr_url.is_some() || record.note.is_some() || record.error.is_some()
+}
+
+/// The task's first line that says something.
+fn title(task: &str) -> String {
+    let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned();
+    let line = task.lines().map(printable).find(|line| !line.is_empty());
+    cut(line.unwrap_or_else(|| "agenticore job".into()), TITLE_LIMIT)
+}
+
+fn body(record: &Record) -> String {
+    let quoted = |text: &str| text.lines().map(|line| format!("> {line}\n")).collect::<String>();
+    let task = quoted(&cut(record.task.replace('\0', ""), BODY_PART_LIMIT));
+    let summary = record.output.as_deref().map(|text| cut(text.to_owned(), BODY_PART_LIMIT));
+    let summary = summary.unwrap_or_else(|| "(the agent gave no summary)".into());
+    format!(
+        "Job `{}`, profile `{}`, by agenticore.\n\n**Task**\n\n{task}\n**What the agent says**\n\n{summary}\n",
+        record.id, record.profile
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_one_printable_line() {
+        assert_eq!(title("\n  fix it \nthen rest"), "fix it");
+        assert_eq!(title("a\u{1b}[31mb"), "a[31mb");
+        assert!(title(&"x".repeat(1000)).len() <= TITLE_LIMIT);
+        assert_eq!(title("\0"), "agenticore job");
+    }
+}
