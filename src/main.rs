@@ -1,7 +1,8 @@
-//! Which role this process plays. Everything else is below.
+//! Which role this process plays: init, supervisor, askpass, or a command. Everything else is below.
 
 mod agent;
 mod api;
+mod cli;
 mod config;
 mod event;
 mod fleet;
@@ -12,12 +13,31 @@ mod pipeline;
 mod process;
 mod profile;
 mod redact;
+mod server;
 mod store;
 mod workspace;
 
+use process::{init, supervise, sys};
+use workspace::askpass;
+
 fn main() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if let Some(process::supervise::ROLE) = arguments.first().and_then(|a| a.to_str()) {
-        std::process::exit(process::supervise::main(&arguments[1..]));
+    if arguments.first().is_some_and(|first| first == supervise::ROLE) {
+        std::process::exit(supervise::main(&arguments[1..]));
     }
+    // All other roles may hold secrets: agents share their uid. Refused by no kernel we know, and
+    // nothing to be done about it if so.
+    let _ = sys::become_unreadable();
+    if std::env::var_os(askpass::VARIABLE).is_some() {
+        let question = arguments.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+        std::process::exit(askpass::main(&question));
+    }
+    if init::is_needed() {
+        let code = init::run().unwrap_or_else(|error| {
+            log::warn(&format!("cannot start the server below init: {error}"));
+            1
+        });
+        std::process::exit(code);
+    }
+    std::process::exit(cli::main(arguments) as i32);
 }

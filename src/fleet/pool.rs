@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a worker waits for a job before it looks whether it shall go.
-const CLAIM_WAIT: Duration = Duration::from_millis(500);
+const CLAIM_WAIT: Duration = Duration::from_millis(200);
 /// How often overdue and outlived jobs are looked for.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How long agents of a server that died may take to be gone: their supervisors give them 2 s.
@@ -68,6 +68,7 @@ impl Pool {
     /// the queue. Returns when nothing runs.
     pub fn shut_down(self, grace: Duration, hurry: impl Fn() -> bool) {
         self.shared.goes_away.store(true, Ordering::SeqCst);
+        self.shared.left.notify_all();
         let until = Instant::now() + grace;
         let mut running = self.shared.running();
         if !running.is_empty() {
@@ -167,7 +168,8 @@ impl Shared {
                 self.let_old_ones_go();
                 next = Instant::now() + KEEPER_PERIOD;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            // Also told when a job ends, and when the pool goes away.
+            drop(self.left.wait_timeout(self.running(), KEEPER_PERIOD));
         }
     }
 

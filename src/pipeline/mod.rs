@@ -15,6 +15,7 @@ use crate::event::{Draft, Kind};
 use crate::forge::GitHub;
 use crate::job::{Mark, Record};
 use crate::process::stop::{Reason, Stop};
+use crate::process::sys;
 use crate::profile::Profiles;
 use crate::redact::Redactor;
 use crate::store::{self, End, Lease, Store};
@@ -67,6 +68,24 @@ struct Attempt<'a> {
 }
 
 impl Runner {
+    /// What can be found wrong before the first job, is: the error says what.
+    pub fn new(config: Config, store: Arc<dyn Store>, agents_lock: PathBuf) -> Result<Self, String> {
+        let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
+        let github = GitHub::new(&config.github, ca_file.map(String::as_str))?;
+        let spaces =
+            Workspaces::new(&config).map_err(|error| format!("cannot find this program's own file: {error}"))?;
+        Ok(Self {
+            profiles: Profiles::new(config.profile_dirs.clone(), config.claude.timeout),
+            redactor: Redactor::new(config.secrets()),
+            is_root: sys::effective_uid() == 0,
+            store,
+            spaces,
+            github,
+            agents_lock,
+            config,
+        })
+    }
+
     pub fn url_policy(&self) -> url::Policy {
         url::Policy { allow_local: self.config.repos.allow_local, allow_http: self.config.repos.allow_http }
     }

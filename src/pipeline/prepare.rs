@@ -128,13 +128,19 @@ impl Attempt<'_> {
         let Some(session) = self.record.resume_session.as_deref() else { return Ok(0.0) };
         let runner = self.runner;
         let earlier = self.persistently(|_| runner.store.with_session(session))?;
-        let from = earlier.as_ref().and_then(|record| record.job_config_dir.clone());
-        if let Some(from) = from {
-            home::bring_session(session, Path::new(&from), &written.config_dir)
-                .map_err(|error| Halt::Failed(format!("cannot bring the session {session} from {from}: {error}")))?;
-        } else if let Some(login) = &runner.config.claude.login_dir {
-            // A conversation that the user began by hand on this machine.
-            let _ = home::bring_session(session, login, &written.config_dir);
+        let of_earlier = earlier.as_ref().and_then(|record| record.job_config_dir.as_ref()).map(PathBuf::from);
+        // Otherwise it may be another store's job, or begun by hand on this machine. If it is nowhere,
+        // Claude says so.
+        let others = std::fs::read_dir(&runner.config.job_dirs_root).into_iter().flatten().flatten();
+        let others = others.map(|entry| entry.path().join(".claude")).filter(|dir| *dir != written.config_dir);
+        let by_hand = runner.config.claude.login_dir.clone();
+        for from in of_earlier.into_iter().chain(others).chain(by_hand) {
+            let brought = home::bring_session(session, &from, &written.config_dir);
+            let cannot =
+                |error| Halt::Failed(format!("cannot bring the session {session} from {}: {error}", from.display()));
+            if brought.map_err(cannot)? {
+                break;
+            }
         }
         Ok(earlier.and_then(|record| record.spent.session_cost_usd).unwrap_or(0.0))
     }

@@ -1,0 +1,88 @@
+//! The client's side of the REST interface.
+
+use super::{Exit, Refusal};
+use crate::config::Config;
+use serde_json::Value;
+use std::time::Duration;
+
+/// No request of this client waits for a job, so none takes long.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A thousand records of 200 KB.
+const ANSWER_LIMIT: u64 = 256 << 20;
+
+pub struct Client {
+    agent: ureq::Agent,
+    url: String,
+    key: Option<String>,
+}
+
+impl Client {
+    pub fn new(config: &Config) -> Self {
+        let settings = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(REQUEST_LIMIT))
+            .timeout_connect(Some(CONNECT_LIMIT))
+            // The server is ours: no proxy stands between.
+            .proxy(None)
+            .build();
+        Self { agent: settings.into(), url: config.server_url(), key: config.api_keys.first().cloned() }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value, Refusal> {
+        self.send("GET", path, None)
+    }
+
+    pub fn delete(&self, path: &str) -> Result<Value, Refusal> {
+        self.send("DELETE", path, None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Refusal> {
+        self.send("POST", path, Some(body))
+    }
+
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header("x-api-key", key);
+        }
+        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = request.body(bytes).map_err(|_| {
+            Refusal::new(
+                Exit::BadUsage,
+                format!("{} is no address: check AGENTICORE_HOST and AGENTICORE_API_KEYS", self.url),
+            )
+        })?;
+        let unreachable = |error: ureq::Error| {
+            let why = format!(
+                "no server answers at {}: {error}; start one with `agenticore serve`, or set AGENTICORE_HOST \
+                               and AGENTICORE_PORT",
+                self.url
+            );
+            Refusal::new(Exit::Unreachable, why)
+        };
+        let mut response = self.agent.run(request).map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_LIMIT)
+            .lossy_utf8(true)
+            .read_to_string()
+            .map_err(unreachable)?;
+        let answer: Value = serde_json::from_str(&text).map_err(|_| {
+            Refusal::new(Exit::Failed, format!("what answers at {} is no agenticore server ({status})", self.url))
+        })?;
+        match status {
+            200..=299 => Ok(answer),
+            _ => {
+                let exit = if status < 500 { Exit::BadUsage } else { Exit::Failed };
+                Err(Refusal::new(exit, answer["error"].as_str().unwrap_or("the server gave no reason")))
+            }
+        }
+    }
+}

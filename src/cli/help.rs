@@ -1,0 +1,134 @@
+//! `--help`: what there is, with examples.
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum About {
+    Everything,
+    Serve,
+    Run,
+    Jobs,
+    Job,
+    Cancel,
+    Profiles,
+    Status,
+    Config,
+}
+
+impl About {
+    pub fn parse(command: Option<&str>) -> Self {
+        match command {
+            Some("serve") => About::Serve,
+            Some("run") => About::Run,
+            Some("jobs") => About::Jobs,
+            Some("job") => About::Job,
+            Some("cancel") => About::Cancel,
+            Some("profiles") => About::Profiles,
+            Some("status") => About::Status,
+            Some("config") => About::Config,
+            _ => About::Everything,
+        }
+    }
+}
+
+pub fn text(about: About) -> String {
+    let text = match about {
+        About::Everything => EVERYTHING,
+        About::Serve => {
+            "\
+agenticore serve [--host ADDRESS] [--port PORT]
+
+Starts the server: takes jobs over REST, keeps them in AGENTICORE_JOBS_DIR and runs
+AGENTICORE_MAX_PARALLEL_JOBS of them at once. SIGTERM and Ctrl-C give running jobs
+AGENTICORE_SHUTDOWN_GRACE seconds, then put them back in the queue; a second one hurries.
+
+  --host ADDRESS   listen here (AGENTICORE_HOST, 127.0.0.1)
+  --port PORT      and on this port (AGENTICORE_PORT, 8200)
+"
+        }
+        About::Run => {
+            "\
+agenticore run TASK [flags]
+
+Submits a job, or runs one right here with --local. TASK is what Claude is told; - reads it from
+standard input. With --wait the exit code tells how the job ended.
+
+  -r, --repo URL        repository to work in: https://, ssh:// or git@HOST:PATH
+  -p, --profile NAME    execution profile (see `agenticore profiles`)
+      --base-ref NAME   branch, tag or commit to begin at (the remote's default branch)
+      --session-id ID   go on with an earlier job's Claude session
+      --file-path FILE  a .mcp.json whose servers this job gets as well
+      --create-repo     make the GitHub repository if it is not there
+      --private         … private (the default); --public: … public
+  -w, --wait            wait for the end
+      --local           run it in this very process, without a server, and show its progress
+      --json            print the job's record as JSON
+
+  agenticore run \"fix the failing test\" --repo https://github.com/you/project --wait
+  agenticore run - --local < task.md
+"
+        }
+        About::Jobs => {
+            "\
+agenticore jobs [-n LIMIT] [-s STATUS] [--json]
+
+Lists jobs, newest first.
+
+  -n, --limit LIMIT     how many, 1 to 1000 (20)
+  -s, --status STATUS   only queued, running, succeeded, failed, cancelled or expired ones
+      --json            as a JSON array
+
+  agenticore jobs --json | jq '.[].pod_name'
+"
+        }
+        About::Job => {
+            "\
+agenticore job ID [--json]
+
+Shows one job. The first characters of its id will do, if there are at least 4 and no other job's
+id begins with them.
+"
+        }
+        About::Cancel => {
+            "\
+agenticore cancel ID [--json]
+
+Cancels a queued or running job: its whole process tree is ended. Of two that end it at once, one
+wins, and that stays.
+"
+        }
+        About::Profiles => "agenticore profiles [--json]\n\nLists the execution profiles that the server knows.\n",
+        About::Status => {
+            "agenticore status [--json]\n\nAsks the server whether it is well. Exit code 6: it cannot be reached.\n"
+        }
+        About::Config => {
+            "\
+agenticore config [--json]
+
+Shows every setting, its value, and where that came from: the environment, ~/.agenticore/config.yml,
+or the default. Secrets are masked.
+"
+        }
+    };
+    text.to_owned()
+}
+
+const EVERYTHING: &str = "\
+agenticore runs coding agents: it takes tasks, queues them, runs `claude -p` for each in a worktree of
+its own, and opens a pull request with what came out.
+
+  agenticore serve               start the server (also without any command)
+  agenticore run TASK            submit a job, or run it right here with --local
+  agenticore jobs                list jobs
+  agenticore job ID              show one
+  agenticore cancel ID           cancel one
+  agenticore profiles            list execution profiles
+  agenticore status              is the server well?
+  agenticore config              show the settings and where they came from
+  agenticore version             print the version
+
+`agenticore COMMAND --help` says more. A first run, without a server:
+
+  agenticore run --local \"add a README\" --repo https://github.com/you/project
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 4 cancelled or expired, 5 succeeded but not published,
+6 server unreachable. Clients look for the server at AGENTICORE_HOST:AGENTICORE_PORT.
+";

@@ -1,0 +1,237 @@
+//! The command line: what a command does, and how it ends.
+
+mod args;
+mod client;
+mod config;
+mod help;
+mod local;
+mod show;
+
+use crate::api::{self, JobRequest};
+use crate::config::Config;
+use crate::{log, server};
+use args::{Command, Run};
+use client::Client;
+use serde_json::Value;
+use std::fmt;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+/// How a command ended. The README's table is this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    BadUsage = 2,
+    CancelledOrExpired = 4,
+    NotPublished = 5,
+    Unreachable = 6,
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub struct Refusal {
+    pub exit: Exit,
+    pub why: String,
+}
+
+impl Refusal {
+    pub fn new(exit: Exit, why: impl Into<String>) -> Self {
+        Self { exit, why: why.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// How soon, and at most how seldom, `run --wait` asks for news.
+const FIRST_POLL: Duration = Duration::from_millis(100);
+const LAST_POLL: Duration = Duration::from_secs(2);
+/// How long `run --wait` bears a server that restarts: its jobs go on then.
+const AWAY_LIMIT: Duration = Duration::from_secs(120);
+
+pub fn main(arguments: Vec<std::ffi::OsString>) -> Exit {
+    let result = args::parse(arguments).map_err(|why| Refusal::new(Exit::BadUsage, why)).and_then(run);
+    match result {
+        Ok(exit) => exit,
+        Err(refusal) => {
+            let _ = writeln!(std::io::stderr(), "agenticore: {refusal}");
+            refusal.exit
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Refusal> {
+    match command {
+        Command::Help(about) => return print(&help::text(about)),
+        Command::Version => return print(concat!("agenticore ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => {}
+    }
+    let mut config = Config::load().map_err(|error| Refusal::new(Exit::BadUsage, error.to_string()))?;
+    match command {
+        Command::Help(_) | Command::Version => Ok(Exit::Done),
+        Command::Serve { host, port } => {
+            config.host = host.unwrap_or(config.host);
+            config.port = port.unwrap_or(config.port);
+            server::serve(config).map(|()| Exit::Done).map_err(|error| {
+                log::warn("the server did not start");
+                Refusal::new(Exit::Failed, error.to_string())
+            })
+        }
+        Command::Config { json } => print(&config::text(&config, json)),
+        Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
+        Command::Run(run) => submit(&Client::new(&config), &run),
+        Command::Jobs { limit, status, json } => {
+            let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
+            let answer = Client::new(&config).get(&format!("/jobs?limit={limit}{status}"))?;
+            print(&if json { pretty(&answer["jobs"]) } else { show::jobs(&answer["jobs"]) })
+        }
+        Command::Job { id, json } => {
+            let answer = Client::new(&config).get(&format!("/jobs/{}", path_part(&id)?))?;
+            print(&if json { pretty(&answer["job"]) } else { show::job(&answer["job"]) })
+        }
+        Command::Cancel { id, json } => {
+            let answer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
+            print(&if json { pretty(&answer["job"]) } else { format!("{}\n", show::outcome(&answer["job"])) })
+        }
+        Command::Profiles { json } => {
+            let answer = Client::new(&config).get("/profiles")?;
+            print(&if json { pretty(&answer["profiles"]) } else { show::profiles(&answer["profiles"]) })
+        }
+        Command::Status { json } => {
+            let client = Client::new(&config);
+            let answer = client.get("/health")?;
+            print(&if json {
+                pretty(&answer)
+            } else {
+                format!("{} at {}\n", show::word(&answer["status"]), client.url())
+            })
+        }
+    }
+}
+
+fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
+    let request = request_of(run)?;
+    let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
+    // Waiting is done here, by asking: that also survives a restart of the server.
+    let mut job = client.post("/jobs", &body)?["job"].take();
+    if run.wait {
+        job = wait(client, job, run.json)?;
+    }
+    if run.json {
+        print(&pretty(&job))?;
+    } else if run.wait {
+        print(&show::job(&job))?;
+    } else {
+        let id = show::word(&job["id"]);
+        print(&format!("queued {id}\nfollow it with: agenticore job {}\n", &id[..id.len().min(8)]))?;
+    }
+    Ok(if run.wait { exit_of(&job) } else { Exit::Done })
+}
+
+fn wait(client: &Client, mut job: Value, json: bool) -> Result<Value, Refusal> {
+    let path = format!("/jobs/{}", show::word(&job["id"]));
+    let progress = show::Progress::new(json);
+    let mut pause = FIRST_POLL;
+    let mut away_since = None;
+    while !has_ended(&job) {
+        progress.show(&job);
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(LAST_POLL);
+        match client.get(&path) {
+            Ok(mut answer) => {
+                job = answer["job"].take();
+                away_since = None;
+            }
+            Err(refusal) if refusal.exit == Exit::Unreachable => {
+                let since = *away_since.get_or_insert_with(std::time::Instant::now);
+                if since.elapsed() > AWAY_LIMIT {
+                    return Err(refusal);
+                }
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    progress.clear();
+    Ok(job)
+}
+
+fn has_ended(job: &Value) -> bool {
+    crate::job::Status::parse(&show::word(&job["status"])).is_none_or(|status| status.has_ended())
+}
+
+pub fn exit_of(job: &Value) -> Exit {
+    match job["status"].as_str() {
+        Some("succeeded") if job["error"].is_string() => Exit::NotPublished,
+        Some("succeeded") => Exit::Done,
+        Some("cancelled" | "expired") => Exit::CancelledOrExpired,
+        _ => Exit::Failed,
+    }
+}
+
+fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
+    let task = match run.task.as_str() {
+        "-" => {
+            let mut task = String::new();
+            let read = std::io::stdin().take(api::BODY_LIMIT as u64).read_to_string(&mut task);
+            read.map_err(|error| {
+                Refusal::new(Exit::BadUsage, format!("cannot read the task from standard input: {error}"))
+            })?;
+            task
+        }
+        task => task.to_owned(),
+    };
+    if task.trim().is_empty() {
+        return Err(Refusal::new(
+            Exit::BadUsage,
+            "TASK is empty: say what is to be done, or give - to read it from standard input",
+        ));
+    }
+    let absolute = |path: &String| std::path::absolute(path).map_or(path.clone(), |path| path.display().to_string());
+    Ok(JobRequest {
+        task,
+        // A path of this machine is meant from here, not from where the server runs.
+        repo_url: run.repo.as_ref().map(|repo| if is_here(repo) { absolute(repo) } else { repo.clone() }),
+        profile: run.profile.clone(),
+        base_ref: run.base_ref.clone(),
+        session_id: run.session_id.clone(),
+        file_path: run.file_path.as_ref().map(absolute),
+        worktree_id: None,
+        create_repo: run.create_repo,
+        private: run.private,
+        wait: false,
+    })
+}
+
+fn is_here(repo: &str) -> bool {
+    !repo.contains(':') && !repo.starts_with('-') && std::path::Path::new(repo).is_dir()
+}
+
+/// An id as a part of a path: whatever else it may be, it is not two parts.
+fn path_part(id: &str) -> Result<&str, Refusal> {
+    if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Ok(id);
+    }
+    Err(Refusal::new(
+        Exit::BadUsage,
+        format!("`{id}` is no job id: it is a UUID, or at least the first 4 characters of one"),
+    ))
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<Exit, Refusal> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Refusal::new(Exit::Failed, format!("cannot write the answer: {error}")))
+        }
+        _ => Ok(Exit::Done),
+    }
+}

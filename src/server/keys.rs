@@ -1,0 +1,33 @@
+//! Who may come in: the API keys. Pure.
+
+pub struct Keys(Vec<String>);
+
+impl Keys {
+    pub fn new(keys: Vec<String>) -> Self {
+        Self(keys)
+    }
+
+    /// Without any key set, everybody may. Compares in constant time per key.
+    pub fn admit(&self, offered: &[&str]) -> bool {
+        self.0.is_empty() || self.0.iter().any(|key| offered.iter().any(|offer| same(key.as_bytes(), offer.as_bytes())))
+    }
+}
+
+fn same(key: &[u8], offer: &[u8]) -> bool {
+    let differences =
+        key.iter().enumerate().fold(0, |sum, (at, byte)| sum | (byte ^ offer.get(at).copied().unwrap_or(0)));
+    differences == 0 && key.len() == offer.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Keys;
+
+    #[test]
+    fn a_key_is_wanted_once_there_are_keys() {
+        assert!(Keys::new(vec![]).admit(&[]));
+        let keys = Keys::new(vec!["one".into(), "two".into()]);
+        assert!(keys.admit(&["two"]) && keys.admit(&["x", "one"]));
+        assert!(!keys.admit(&[]) && !keys.admit(&["on"]) && !keys.admit(&["onee"]) && !keys.admit(&[""]));
+    }
+}

@@ -1,0 +1,188 @@
+//! The REST routes: which request does what, and how it is answered.
+
+use super::http::{Answer, Handler, Request};
+use super::keys::Keys;
+use crate::api::{self, JobRequest, ListRequest};
+use crate::fleet::pool::Canceller;
+use crate::fleet::submit;
+use crate::job::{JobId, Mode, Record, Status};
+use crate::log;
+use crate::pipeline::Runner;
+use crate::store::{self, Cancelled};
+use serde_json::json;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use tiny_http::Method;
+
+/// How often an answer that waits for a job looks whether anybody still waits for it.
+const WAIT_TICK: Duration = Duration::from_millis(250);
+
+pub struct Routes {
+    runner: Arc<Runner>,
+    canceller: Canceller,
+    keys: Keys,
+}
+
+type Reply = Result<Answer, Answer>;
+
+impl Routes {
+    pub fn new(runner: Arc<Runner>, canceller: Canceller) -> Self {
+        let keys = Keys::new(runner.config.api_keys.clone());
+        Self { runner, canceller, keys }
+    }
+
+    fn route(&self, request: &Request) -> Reply {
+        let path = request.head.path.trim_end_matches('/');
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        if parts == ["health"] {
+            return only(request, &[Method::Get], "GET", || Ok(health()));
+        }
+        self.admit(request)?;
+        match parts[..] {
+            ["jobs"] if request.head.method == Method::Post => self.submit(request),
+            ["jobs"] => only(request, &[Method::Get], "GET, POST", || self.list(request)),
+            ["jobs", id] if request.head.method == Method::Delete => self.cancel(id),
+            ["jobs", id] => only(request, &[Method::Get], "GET, DELETE", || self.show(id)),
+            ["profiles"] => only(request, &[Method::Get], "GET", || Ok(self.profiles())),
+            _ => Err(Answer::error(404, "there is nothing here: known are /health, /jobs, /jobs/{id} and /profiles")),
+        }
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Answer> {
+        let bearer = request.head.header("authorization").and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        });
+        let in_query: Vec<Cow<str>> =
+            pairs(request).filter(|(name, _)| name == "api_key").map(|(_, value)| value).collect();
+        let offered: Vec<&str> = request
+            .head
+            .header("x-api-key")
+            .into_iter()
+            .chain(bearer)
+            .chain(in_query.iter().map(|key| key.as_ref()))
+            .collect();
+        if self.keys.admit(&offered) {
+            return Ok(());
+        }
+        Err(Answer::json(401, &json!({ "error": "Invalid or missing API key" })))
+    }
+
+    fn submit(&self, request: &Request) -> Reply {
+        let bad = |why: String| Answer::error(400, &why);
+        let wanted = JobRequest::parse(&request.body).map_err(bad)?;
+        let spec = submit::judge(wanted, &self.runner).map_err(bad)?;
+        let waits = spec.mode == Mode::Sync;
+        let mut record = self.runner.store.submit(spec).map_err(unavailable)?;
+        while waits && !record.status().has_ended() && !request.is_moot() {
+            if let Some(ended) = self.runner.store.wait_for_end(&record.id, WAIT_TICK).map_err(unavailable)? {
+                record = ended;
+            }
+        }
+        Ok(Answer::json(200, &api::job(&record)))
+    }
+
+    fn list(&self, request: &Request) -> Reply {
+        let pairs: Vec<_> = pairs(request).collect();
+        let wanted = ListRequest::parse(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+        let wanted = wanted.map_err(|why| Answer::error(400, &why))?;
+        let records = self.runner.store.list(wanted.limit, wanted.status).map_err(unavailable)?;
+        Ok(Answer::json(200, &api::jobs(&records)))
+    }
+
+    fn show(&self, id: &str) -> Reply {
+        self.find(id).map(|record| Answer::json(200, &api::job(&record)))
+    }
+
+    fn cancel(&self, id: &str) -> Reply {
+        let found = self.find(id)?;
+        match self.canceller.cancel(&found.id).map_err(unavailable)? {
+            Cancelled::Done { record, .. } => Ok(Answer::json(200, &api::job(&record))),
+            Cancelled::Unknown => Err(unknown(id)),
+            // Asked twice, answered twice alike.
+            Cancelled::Ended(record) if record.status() == Status::Cancelled => {
+                Ok(Answer::json(200, &api::job(&record)))
+            }
+            Cancelled::Ended(record) => {
+                let why = format!("job {} has ended already: it {}", record.id, record.status().as_str());
+                let mut body = api::error(&why);
+                body["job"] = api::shown(&record);
+                Err(Answer::json(409, &body))
+            }
+        }
+    }
+
+    /// The job of this id, or the only one whose id begins so.
+    fn find(&self, id: &str) -> Result<Record, Answer> {
+        let store = &self.runner.store;
+        let whole = match JobId::parse(id) {
+            Some(id) => id,
+            None if is_prefix(id) => {
+                let mut found = store.matching(id).map_err(unavailable)?;
+                match found.len() {
+                    0 => return Err(unknown(id)),
+                    1 => found.remove(0),
+                    _ => {
+                        return Err(Answer::error(
+                            409,
+                            &format!("`{id}` begins the id of several jobs: give more of it"),
+                        ));
+                    }
+                }
+            }
+            None => {
+                let why = "a job's id is a UUID in lower case, or at least its first 4 characters";
+                return Err(Answer::error(404, &format!("no such job: {why}")));
+            }
+        };
+        store.get(&whole).map_err(unavailable)?.ok_or_else(|| unknown(id))
+    }
+
+    fn profiles(&self) -> Answer {
+        let (profiles, broken) = self.runner.profiles.all();
+        for error in broken {
+            log::warn(&error.to_string());
+        }
+        let shown: Vec<_> = profiles.iter().map(|profile| profile.to_json()).collect();
+        Answer::json(200, &json!({ "success": true, "count": shown.len(), "profiles": shown }))
+    }
+}
+
+impl Handler for Routes {
+    fn answer(&self, request: &Request) -> Answer {
+        self.route(request).unwrap_or_else(|refusal| refusal)
+    }
+}
+
+fn health() -> Answer {
+    Answer::json(200, &json!({ "status": "ok", "service": "agenticore" }))
+}
+
+fn only(request: &Request, methods: &[Method], allow: &'static str, answer: impl FnOnce() -> Reply) -> Reply {
+    let asked = &request.head.method;
+    if methods.contains(asked) || (*asked == Method::Head && methods.contains(&Method::Get)) {
+        return answer();
+    }
+    let refusal = Answer::error(405, &format!("{asked} does nothing here: allowed are {allow}"));
+    Err(Answer { allow: Some(allow), ..refusal })
+}
+
+fn pairs(request: &Request) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(request.head.query.as_bytes())
+}
+
+/// Enough of an id to mean one job, and nothing but characters of an id.
+fn is_prefix(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-';
+    (4..36).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn unknown(id: &str) -> Answer {
+    Answer::error(404, &format!("no such job: {}", crate::job::cut(id.to_owned(), 64)))
+}
+
+fn unavailable(error: store::Error) -> Answer {
+    log::warn(&error.to_string());
+    Answer::error(503, &format!("the job store cannot be used just now: {error}"))
+}
