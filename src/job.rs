@@ -233,11 +233,6 @@ impl Record {
     pub fn status(&self) -> Status {
         self.status
     }
-
-    /// Succeeded, but its work did not reach where the profile wants it.
-    pub fn is_unpublished(&self) -> bool {
-        self.status == Status::Succeeded && self.error.is_some()
-    }
 }
 
 /// A job as it is stored or listed, in whichever state.
@@ -453,10 +448,10 @@ impl Running {
     }
 
     /// Its worker is gone. The third such loss ends the job as poison.
-    pub fn lose_worker(mut self, now: Time) -> Result<Queued, Ended> {
+    pub fn lose_worker(mut self, now: Time) -> Job {
         self.0.deaths += 1;
         if self.deaths < DEATHS_LIMIT {
-            return Ok(self.hand_back());
+            return Job::Queued(self.hand_back());
         }
         let why = format!(
             "poison: {} workers were lost while they ran this job, the last on {} in attempt {}",
@@ -464,7 +459,7 @@ impl Running {
             self.pod(),
             self.attempt
         );
-        Err(end(self.0, Status::Failed, Some(why), now))
+        Job::Ended(end(self.0, Status::Failed, Some(why), now))
     }
 
     fn pod(&self) -> &str {
@@ -537,10 +532,11 @@ mod tests {
         for death in 1..DEATHS_LIMIT {
             let running = job.claim("pod", Time(2_000));
             assert_eq!(running.attempt, death);
-            job = running.lose_worker(Time(3_000)).unwrap();
+            let Job::Queued(again) = running.lose_worker(Time(3_000)) else { panic!() };
+            job = again;
             assert_eq!(job.deaths, death);
         }
-        let ended = job.claim("pod-7", Time(2_000)).lose_worker(Time(3_000)).unwrap_err();
+        let ended = job.claim("pod-7", Time(2_000)).lose_worker(Time(3_000));
         assert_eq!(ended.status(), Status::Failed);
         let error = ended.error.clone().unwrap();
         assert!(error.contains("poison") && error.contains("pod-7"), "{error}");

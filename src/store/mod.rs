@@ -46,12 +46,6 @@ pub enum Cancelled {
     },
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub queued: usize,
-    pub running: usize,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// It could not be written or read; nothing has changed. Trying again may help.
@@ -111,8 +105,6 @@ pub trait Store: Send + Sync {
 
     /// The newest job that reported this Claude session.
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error>;
-
-    fn counts(&self) -> Counts;
 
     /// The record once it has ended, or None after `wait`.
     fn wait_for_end(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error>;

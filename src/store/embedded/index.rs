@@ -90,10 +90,6 @@ impl Index {
         self.line.values().cloned().collect()
     }
 
-    pub fn queued_count(&self) -> usize {
-        self.line.len()
-    }
-
     /// Ended jobs whose time to live was over at `now`.
     pub fn over(&self, now: Time) -> Vec<JobId> {
         let over = self.entries.iter().filter(|(_, entry)| entry.leaves_at.is_some_and(|at| at < now));

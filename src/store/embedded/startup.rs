@@ -120,13 +120,14 @@ pub fn recover(store: &Embedded, limit: Duration) -> Result<usize, Error> {
         let lost = format!("its server ended without giving it back, in attempt {}", job.attempt);
         let event = Draft::new(Kind::WorkerLost, lost);
         match job.clone().lose_worker(Time::now()) {
-            Ok(job) => store.requeue(&mut live, job, event)?,
-            Err(ended) => {
+            Job::Queued(job) => store.requeue(&mut live, job, event)?,
+            Job::Ended(ended) => {
                 let id = ended.id.clone();
                 store.append(&mut live, event);
                 store.close(&mut live, ended, false)?;
                 store.index().leftovers.push(id);
             }
+            Job::Running(_) => {}
         }
     }
     Ok(left.len())
