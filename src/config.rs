@@ -161,6 +161,10 @@ pub struct Config {
     pub profile_dirs: Vec<PathBuf>,
     /// What runs below one job's id: merged profile, working directory without a repository.
     pub job_dirs_root: PathBuf,
+    /// What lives no longer than one server: agents' homes, private git directories. Short, because
+    /// Claude makes sockets below it. See [`Config::with_jobs_dir`].
+    pub runtime_dir: PathBuf,
+    temporary: PathBuf,
     /// `~/.agenticore`: what `run --local` keeps for itself lies there.
     pub own_dir: PathBuf,
     pub variables: BTreeMap<String, String>,
@@ -308,6 +312,7 @@ impl Config {
             shared_root.as_ref().map_or_else(|| temporary.join("agenticore-jobs"), |root| root.join("jobs"));
         let agentihooks = values.path("AGENTICORE_AGENTIHOOKS_PATH").map(|path| path.join("profiles"));
         let profile_dirs = agentihooks.into_iter().chain([own_dir.join("profiles")]).collect();
+        let jobs_dir = values.path("AGENTICORE_JOBS_DIR").unwrap_or_default();
         Ok(Self {
             host: values.text("AGENTICORE_HOST"),
             port: values.number("AGENTICORE_PORT") as u16,
@@ -315,7 +320,9 @@ impl Config {
             claude: values.claude(home.as_deref()),
             default_profile: values.text("AGENTICORE_DEFAULT_PROFILE"),
             repos: values.repos(),
-            jobs_dir: values.path("AGENTICORE_JOBS_DIR").unwrap_or_default(),
+            runtime_dir: runtime_dir(&temporary, &jobs_dir),
+            jobs_dir,
+            temporary,
             max_parallel_jobs: values.number("AGENTICORE_MAX_PARALLEL_JOBS") as usize,
             job_ttl_seconds: values.number("AGENTICORE_JOB_TTL"),
             pod_name: values.get("AGENTICORE_POD_NAME").map_or_else(host_name, str::to_owned),
@@ -327,6 +334,12 @@ impl Config {
             effective,
             variables,
         })
+    }
+
+    /// The same for another jobs directory. Whoever holds that directory's lock owns the runtime
+    /// directory too, because its name is made from it.
+    pub fn with_jobs_dir(&self, jobs_dir: PathBuf) -> Self {
+        Self { runtime_dir: runtime_dir(&self.temporary, &jobs_dir), jobs_dir, ..self.clone() }
     }
 
     pub fn effective(&self) -> &[Effective] {
@@ -559,6 +572,12 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         None => Duration::from_secs(text.strip_suffix('s').unwrap_or(text).trim().parse().ok()?),
     };
     (duration <= MOST).then_some(duration)
+}
+
+fn runtime_dir(temporary: &Path, jobs_dir: &Path) -> PathBuf {
+    let digest = ring::digest::digest(&ring::digest::SHA256, jobs_dir.as_os_str().as_encoded_bytes());
+    let name: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    temporary.join(format!("agenticore-{name}"))
 }
 
 fn host_name() -> String {

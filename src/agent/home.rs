@@ -18,8 +18,8 @@ pub struct Home {
 }
 
 impl Home {
-    pub fn make(temporary_root: &Path, name: &str) -> io::Result<Self> {
-        let root = temporary_root.join(format!("agenticore-{name}"));
+    pub fn make(runtime_dir: &Path, name: &str) -> io::Result<Self> {
+        let root = runtime_dir.join(name);
         remove::tree(&root)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("home"))?;
         fs::create_dir(root.join("tmp"))?;

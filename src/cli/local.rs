@@ -31,6 +31,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
     let home = config.own_dir.join("local");
     sweep(&config, &home);
     let place = home.join(uuid::Uuid::new_v4().to_string());
+    let config = config.with_jobs_dir(place.clone());
     let store = embedded::open(&place, &config.pod_name).map_err(failed)?;
     let runner = Arc::new(Runner::new(config, store.clone(), store.agents_lock()).map_err(failed)?);
     let spec = submit::judge(request, &runner).map_err(|why| {
@@ -84,10 +85,13 @@ fn sweep(config: &Config, home: &Path) {
     for place in std::fs::read_dir(home).into_iter().flatten().flatten().map(|entry| entry.path()) {
         // One that runs holds its lock.
         let Ok(store) = embedded::open(&place, &config.pod_name) else { continue };
-        let Ok(runner) = Runner::new(config.clone(), store.clone(), store.agents_lock()) else { continue };
+        let Ok(runner) = Runner::new(config.with_jobs_dir(place.clone()), store.clone(), store.agents_lock()) else {
+            continue;
+        };
         if store.recover(Duration::from_secs(5)).is_err() {
             continue;
         }
+        runner.clear_runtime();
         while let Ok(Some(record)) = store.claim(Duration::ZERO) {
             if store.cancel(&record.id).is_ok() {
                 runner.clean_up(&record);

@@ -30,6 +30,8 @@ struct Shared {
     /// Told when a job leaves `running`.
     left: Condvar,
     goes_away: AtomicBool,
+    /// The grace is over: whatever runs, or begins to run, is handed back.
+    ends_now: AtomicBool,
 }
 
 impl Pool {
@@ -40,6 +42,7 @@ impl Pool {
             running: Mutex::default(),
             left: Condvar::new(),
             goes_away: AtomicBool::new(false),
+            ends_now: AtomicBool::new(false),
         });
         let mut threads = Vec::new();
         let keeper = shared.clone();
@@ -68,6 +71,7 @@ impl Pool {
     /// the queue. Returns when nothing runs.
     pub fn shut_down(self, grace: Duration, hurry: impl Fn() -> bool) {
         self.shared.goes_away.store(true, Ordering::SeqCst);
+        self.shared.runner.store.close_claims();
         self.shared.left.notify_all();
         let until = Instant::now() + grace;
         let mut running = self.shared.running();
@@ -82,6 +86,7 @@ impl Pool {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+        self.shared.ends_now.store(true, Ordering::SeqCst);
         for stop in running.values() {
             stop.request(Reason::HandBack);
         }
@@ -133,10 +138,13 @@ impl Shared {
     fn run(&self, record: Record) {
         let (id, lease) = (record.id.clone(), Lease::of(&record));
         let stop = Stop::default();
-        self.running().insert(id.clone(), stop.clone());
-        if self.goes_away() {
-            // Claimed while the others were being told.
-            stop.request(Reason::HandBack);
+        {
+            let mut running = self.running();
+            running.insert(id.clone(), stop.clone());
+            // Claimed just before claims were closed: it was not among those that were told.
+            if self.ends_now.load(Ordering::SeqCst) {
+                stop.request(Reason::HandBack);
+            }
         }
         // A fault in one job's path ends that job and nothing else.
         if catch_unwind(AssertUnwindSafe(|| self.runner.attempt(record, &stop))).is_err() {
@@ -157,6 +165,7 @@ impl Shared {
                 break;
             }
         }
+        self.runner.clear_runtime();
         *ready.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         ready.1.notify_all();
         for record in store.leftovers() {

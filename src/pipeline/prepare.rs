@@ -47,9 +47,9 @@ impl Attempt<'_> {
         };
         self.redactor = self.redactor.and(github_token.as_deref());
         let name = format!("{}-{}", self.record.id.short(), self.record.attempt);
-        let home = Home::make(&std::env::temp_dir(), &name).map_err(|error| {
-            Halt::Failed(format!("cannot make the agent's home in {}: {error}", std::env::temp_dir().display()))
-        })?;
+        let runtime = &runner.config.runtime_dir;
+        let home = Home::make(runtime, &name)
+            .map_err(|error| Halt::Failed(format!("cannot make the agent's home in {}: {error}", runtime.display())))?;
         Ok(Ready { profile, written, home, directory, system_prompt_file, cost_before, github_token })
     }
 

@@ -87,6 +87,13 @@ impl Runner {
         }
     }
 
+    /// What an earlier server that died left among the things that live no longer than a server.
+    pub fn clear_runtime(&self) {
+        if let Err(error) = remove::tree(&self.config.runtime_dir) {
+            log::warn(&format!("cannot remove {}: {error}", self.config.runtime_dir.display()));
+        }
+    }
+
     /// A job whose time to live is over leaves with all that belongs to it.
     pub fn forget(&self, record: &Record) {
         self.discard(record);

@@ -68,6 +68,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     log::info("shutting down");
     pool.shut_down(grace, || asked.load(Ordering::SeqCst) > 1);
     server.stop();
+    runner.clear_runtime();
     log::info("stopped");
     Ok(())
 }

@@ -70,6 +70,9 @@ pub trait Store: Send + Sync {
     /// The job that waits longest, now running as a new attempt. None after `wait` without one.
     fn claim(&self, wait: Duration) -> Result<Option<Record>, Error>;
 
+    /// From now on nothing is claimed here; claims that wait return.
+    fn close_claims(&self);
+
     /// Records what the attempt achieved, then the event. Durable when it returns.
     fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<(), Error>;
 

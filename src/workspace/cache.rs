@@ -68,7 +68,7 @@ pub struct Locked<'a> {
 impl Workspaces {
     pub fn new(config: &config::Config) -> io::Result<Self> {
         Ok(Self {
-            git: Git::new(&config.variables, config.repos.git_timeout)?,
+            git: Git::new(&config.variables, config.runtime_dir.clone(), config.repos.git_timeout)?,
             settings: config.repos.clone(),
             github_server: config.github.server_url.clone(),
             pod: config.pod_name.clone(),

@@ -52,6 +52,8 @@ const ALWAYS: &[&str] = &[
 pub struct Git {
     environment: Vec<(String, String)>,
     pub timeout: Duration,
+    /// Where private git directories are made.
+    pub(super) runtime_dir: PathBuf,
     /// This binary, as git can start it.
     askpass: PathBuf,
 }
@@ -110,10 +112,10 @@ pub struct Call<'a> {
 }
 
 impl Git {
-    pub fn new(variables: &BTreeMap<String, String>, timeout: Duration) -> std::io::Result<Self> {
+    pub fn new(variables: &BTreeMap<String, String>, runtime_dir: PathBuf, timeout: Duration) -> std::io::Result<Self> {
         let environment =
             PASSED_ON.iter().filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone()))).collect();
-        Ok(Self { environment, timeout, askpass: std::env::current_exe()? })
+        Ok(Self { environment, timeout, runtime_dir, askpass: std::env::current_exe()? })
     }
 
     /// A git that reads no configuration but the system's. The caller adds GIT_DIR and arguments.

@@ -24,19 +24,16 @@ pub struct Lens<'a> {
 impl<'a> Lens<'a> {
     /// Looks onto the git directory `cache`. `head` is what HEAD holds: a commit, or `ref: …`.
     pub fn onto(git: &'a Git, cache: &Path, head: &str) -> Result<Self, Error> {
-        let directory = std::env::temp_dir().join(format!("agenticore-git-{}", uuid::Uuid::new_v4().simple()));
+        let directory = git.runtime_dir.join(format!("git-{}", uuid::Uuid::new_v4().simple()));
         let lens = Self { git, directory, work_tree: None, index: None };
         lens.make(cache, head).map_err(|error| {
-            Error::NotStarted(format!(
-                "cannot make a private git directory in {}: {error}",
-                std::env::temp_dir().display()
-            ))
+            Error::NotStarted(format!("cannot make a private git directory in {}: {error}", git.runtime_dir.display()))
         })?;
         Ok(lens)
     }
 
     fn make(&self, cache: &Path, head: &str) -> io::Result<()> {
-        fs::DirBuilder::new().mode(0o700).create(&self.directory)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         fs::write(self.path("config"), CONFIG)?;
         fs::write(self.path("HEAD"), format!("{head}\n"))?;
         for part in ["objects", "refs", "packed-refs"] {

@@ -92,7 +92,8 @@ impl Asked {
         if !self.flags.iter().any(|(flag, _)| flag == "-p") {
             die(1, "this stand-in is for -p only");
         }
-        if self.values("--output-format") != ["stream-json"] || !self.flags.iter().any(|(flag, _)| flag == "--verbose") {
+        if self.values("--output-format") != ["stream-json"] || !self.flags.iter().any(|(flag, _)| flag == "--verbose")
+        {
             die(1, "Error: When using --print, --output-format=stream-json requires --verbose");
         }
         let modes = ["acceptEdits", "auto", "bypassPermissions", "manual", "dontAsk", "plan"];
@@ -102,7 +103,8 @@ impl Asked {
             }
         }
         for file in self.values("--mcp-config").iter().chain(self.values("--append-system-prompt-file")) {
-            let text = std::fs::read_to_string(file).unwrap_or_else(|_| die(1, &format!("Error: file not found: {file}")));
+            let text =
+                std::fs::read_to_string(file).unwrap_or_else(|_| die(1, &format!("Error: file not found: {file}")));
             if file.ends_with(".json") && serde_json::from_str::<Value>(&text).is_err() {
                 die(1, &format!("Error: Invalid MCP configuration: {file}"));
             }
@@ -128,7 +130,11 @@ fn tool(name: &str, input: Value, result: Result<String, String>) {
 
 fn shell(command: &str) -> Result<String, String> {
     // As Claude does it: a session of its own, nothing to read.
-    let done = Command::new("setsid").args(["--wait", "sh", "-c", command]).stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+    let done = Command::new("setsid")
+        .args(["--wait", "sh", "-c", command])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| e.to_string())?;
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     if done.status.success() { Ok(said) } else { Err(said) }
 }
@@ -153,7 +159,9 @@ fn session(asked: &Asked) -> String {
         let known = std::fs::read_dir(&projects).into_iter().flatten().flatten();
         if !known.map(|project| project.path()).any(|project| project.join(format!("{resumed}.jsonl")).is_file()) {
             let error = format!("No conversation found with session ID: {resumed}");
-            emit(json!({"type": "result", "subtype": "error_during_execution", "is_error": true, "errors": [error], "num_turns": 0}));
+            emit(
+                json!({"type": "result", "subtype": "error_during_execution", "is_error": true, "errors": [error], "num_turns": 0}),
+            );
             exit(1);
         }
         return resumed.clone();
@@ -181,7 +189,9 @@ fn main() {
     let session = session(&asked);
     emit(json!({"type": "system", "subtype": "init", "session_id": session, "cwd": std::env::current_dir().unwrap()}));
     if prompt.starts_with("/cost") {
-        emit(json!({"type": "result", "subtype": "success", "is_error": false, "num_turns": 0, "local_command": "cost", "result": "Estimated cost", "total_cost_usd": 0.0, "session_id": session}));
+        emit(
+            json!({"type": "result", "subtype": "success", "is_error": false, "num_turns": 0, "local_command": "cost", "result": "Estimated cost", "total_cost_usd": 0.0, "session_id": session}),
+        );
         exit(0);
     }
     let mut said = "ok".to_owned();
@@ -193,8 +203,13 @@ fn main() {
         match verb.as_str() {
             "write" => {
                 let path = PathBuf::from(first);
-                let written = std::fs::create_dir_all(path.parent().unwrap()).and_then(|()| std::fs::write(&path, format!("{rest}\n")));
-                tool("Write", json!({"file_path": first, "content": rest}), written.map(|()| "written".into()).map_err(|e| e.to_string()));
+                let written = std::fs::create_dir_all(path.parent().unwrap())
+                    .and_then(|()| std::fs::write(&path, format!("{rest}\n")));
+                tool(
+                    "Write",
+                    json!({"file_path": first, "content": rest}),
+                    written.map(|()| "written".into()).map_err(|e| e.to_string()),
+                );
             }
             "bash" => tool("Bash", json!({"command": argument}), shell(&argument)),
             "commit" => {
@@ -213,7 +228,8 @@ fn main() {
                 file.write_all(b"ran\n").unwrap();
             }
             "dump" => {
-                let environment: serde_json::Map<String, Value> = std::env::vars().map(|(k, v)| (k, json!(v))).collect();
+                let environment: serde_json::Map<String, Value> =
+                    std::env::vars().map(|(k, v)| (k, json!(v))).collect();
                 let arguments: Vec<String> = std::env::args().skip(1).collect();
                 let all = json!({"arguments": arguments, "environment": environment, "prompt": prompt, "home": home,
                     "directory": std::env::current_dir().unwrap()});
@@ -241,7 +257,10 @@ fn main() {
             "big" => said = "x".repeat(argument.parse().unwrap()),
             "bytes" => {
                 let mut out = std::io::stdout().lock();
-                out.write_all(b"{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"caf\xe9\"}]}}\n").unwrap();
+                out.write_all(
+                    b"{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"caf\xe9\"}]}}\n",
+                )
+                .unwrap();
                 out.write_all(b"{\"type\":\"from_the_future\",\"x\":[{}]}\n").unwrap();
             }
             other => die(1, &format!("the stand-in knows no [[{other}]]")),

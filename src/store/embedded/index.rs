@@ -35,6 +35,8 @@ pub struct Index {
     /// Ended, but their attempt has not been tidied away.
     pub leftovers: Vec<JobId>,
     pub ended_are_known: bool,
+    /// Nothing is claimed any more.
+    pub is_closed: bool,
 }
 
 impl Index {
@@ -78,7 +80,9 @@ impl Index {
     }
 
     pub fn take_first(&mut self) -> Option<(i64, Cell)> {
-        while let Some((place, id)) = self.line.pop_first() {
+        while !self.is_closed
+            && let Some((place, id)) = self.line.pop_first()
+        {
             if let Some(cell) = self.live.get(&id) {
                 return Some((place, cell.clone()));
             }

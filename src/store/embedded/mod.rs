@@ -200,7 +200,7 @@ impl Embedded {
                 return Some(first);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || index.is_closed {
                 return None;
             }
             index = self.changed.wait_timeout(index, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -288,6 +288,11 @@ impl Store for Embedded {
             }
         }
         Ok(None)
+    }
+
+    fn close_claims(&self) {
+        self.index().is_closed = true;
+        self.changed.notify_all();
     }
 
     fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<(), Error> {

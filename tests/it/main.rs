@@ -1,0 +1,16 @@
+//! End-to-end tests: the real binary, real git, real processes; stand-ins only for what lies outside
+//! this machine, and for Claude where its part does not matter.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+mod agent_limits;
+mod cache;
+mod claude;
+mod cli;
+mod crash;
+mod fleet;
+mod input;
+mod jobs;
+mod publish;
+mod secrets;

@@ -1,0 +1,286 @@
+//! What the tests share: a place of their own, the real binary as a server, and stand-ins.
+
+pub mod github;
+pub mod http;
+pub mod messages;
+pub mod repo;
+
+pub use github::GitHub;
+pub use repo::Repo;
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_agenticore");
+
+/// Far longer than anything takes: reaching it is a failure, not slowness.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The scripted agent, which cargo builds beside the tests.
+pub fn scripted_agent() -> PathBuf {
+    let path = Path::new(BINARY).with_file_name("examples").join("scripted-agent");
+    assert!(path.exists(), "the scripted agent is not built: run `cargo build --examples`");
+    path
+}
+
+/// Waits until `ready` has something.
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < until, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Directories and settings of one test.
+pub struct Lab {
+    pub dir: tempfile::TempDir,
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path.display().to_string()
+        };
+        let mut variables: BTreeMap<String, String> = [
+            ("PATH", std::env::var("PATH").unwrap()),
+            ("HOME", path("home")),
+            ("TMPDIR", path("tmp")),
+            ("AGENTICORE_PORT", "0".into()),
+            ("AGENTICORE_POD_NAME", "test-pod".into()),
+            ("AGENTICORE_JOBS_DIR", path("jobs")),
+            ("AGENTICORE_REPOS_ROOT", path("repos")),
+            ("AGENTICORE_WORKTREE_ROOT", path("worktrees")),
+            ("AGENTICORE_ALLOW_LOCAL_REPOS", "true".into()),
+            ("AGENTICORE_CLAUDE_BINARY", scripted_agent().display().to_string()),
+            ("AGENTICORE_PUBLISH_BACKOFF", "50ms".into()),
+            ("AGENTICORE_SHUTDOWN_GRACE", "0".into()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        variables.extend(std::env::var("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH".to_owned(), path)));
+        Self { dir, variables }
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    pub fn with_all(mut self, variables: Vec<(String, String)>) -> Self {
+        self.variables.extend(variables);
+        self
+    }
+
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.insert(name.into(), value.into());
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn repo(&self) -> Repo {
+        Repo::with_commit(&self.path("remote.git"))
+    }
+
+    pub fn profile(&self, name: &str, yml: &str) -> PathBuf {
+        let path = self.path("home/.agenticore/profiles").join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("profile.yml"), yml).unwrap();
+        path
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env_clear().envs(&self.variables).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub fn serve(&self) -> Server {
+        Server::start(self.command(&["serve"]))
+    }
+
+    /// Worktrees, registrations, agents' homes: nothing of an attempt is left.
+    pub fn assert_tidy(&self) {
+        let entries = |path: PathBuf| -> Vec<String> {
+            let found = std::fs::read_dir(path).into_iter().flatten().flatten();
+            found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(entries(self.path("worktrees")), Vec::<String>::new(), "worktrees are left");
+        assert_eq!(entries(self.path("jobs/open")), Vec::<String>::new(), "open jobs are left");
+        let temporary: Vec<String> =
+            entries(self.path("tmp")).into_iter().filter(|name| name != "agenticore-jobs").collect();
+        assert_eq!(temporary, Vec::<String>::new(), "temporary files are left");
+        for key in entries(self.path("repos")) {
+            let cache = self.path("repos").join(key).join("repo");
+            assert_eq!(entries(cache.join("worktrees")), Vec::<String>::new(), "registrations are left");
+            let branches = repo::git(&cache, &["for-each-ref", "refs/heads"]).unwrap();
+            assert_eq!(branches, "", "branches are left in the cache");
+        }
+        self.assert_no_process();
+    }
+
+    /// No process knows this lab's directory.
+    pub fn assert_no_process(&self) {
+        eventually("all processes are gone", || self.processes().is_empty().then_some(()));
+    }
+
+    pub fn processes(&self) -> Vec<String> {
+        let mark = self.dir.path().display().to_string();
+        let me = std::process::id().to_string();
+        let of = |pid: &Path| {
+            let read = |name: &str| std::fs::read(pid.join(name)).unwrap_or_default();
+            let cwd = std::fs::read_link(pid.join("cwd")).unwrap_or_default();
+            let all = [read("cmdline"), read("environ"), cwd.display().to_string().into_bytes()].concat();
+            String::from_utf8_lossy(&all).replace('\0', " ")
+        };
+        let pids = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let pids = pids
+            .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit())));
+        pids.filter(|pid| !pid.ends_with(&me)).map(|pid| of(&pid)).filter(|text| text.contains(&mark)).collect()
+    }
+}
+
+/// The real binary, serving.
+pub struct Server {
+    pub child: Child,
+    pub url: String,
+    log: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+impl Server {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let (log, mut line) = (std::sync::Arc::new(std::sync::Mutex::new(String::new())), String::new());
+        let url = loop {
+            line.clear();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "the server did not start:\n{}", log.lock().unwrap());
+            log.lock().unwrap().push_str(&line);
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                break rest.split(' ').next().unwrap().to_owned();
+            }
+        };
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        Self { child, url, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn port(&self) -> String {
+        self.url.rsplit(':').next().unwrap().to_owned()
+    }
+
+    pub fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .proxy(None)
+            .build()
+            .into();
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let mut response = agent.run(request.body(body.unwrap_or_default().to_vec()).unwrap()).unwrap();
+        let text = response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap();
+        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(json!(text)))
+    }
+
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.request("GET", path, None)
+    }
+
+    pub fn post(&self, body: &Value) -> (u16, Value) {
+        self.request("POST", "/jobs", Some(body.to_string().as_bytes()))
+    }
+
+    /// Submits a job that must be accepted; returns its id.
+    pub fn submit(&self, body: Value) -> String {
+        let (status, answer) = self.post(&body);
+        assert_eq!(status, 200, "{answer}");
+        answer["job"]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub fn job(&self, id: &str) -> Value {
+        let (status, mut answer) = self.get(&format!("/jobs/{id}"));
+        assert_eq!(status, 200, "{answer}");
+        answer["job"].take()
+    }
+
+    pub fn wait(&self, id: &str) -> Value {
+        eventually(&format!("job {id} has ended"), || {
+            let job = self.job(id);
+            (!matches!(job["status"].as_str(), Some("queued" | "running"))).then_some(job)
+        })
+    }
+
+    /// Submits a job and waits for its end.
+    pub fn run(&self, body: Value) -> Value {
+        self.wait(&self.submit(body))
+    }
+
+    pub fn cancel(&self, id: &str) -> (u16, Value) {
+        self.request("DELETE", &format!("/jobs/{id}"), None)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Asks it to go, and waits until it has; returns its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.child.wait().unwrap().code()
+    }
+
+    /// As a crash does it.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn wait_for_death(&mut self) {
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A test that failed half-way leaves no server behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The events of a job, from the file they are kept in.
+pub fn events(lab: &Lab, id: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(lab.path("jobs/events").join(format!("{id}.jsonl"))).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+pub fn kinds(lab: &Lab, id: &str) -> Vec<String> {
+    events(lab, id).iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+}
