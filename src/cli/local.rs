@@ -99,6 +99,7 @@ fn sweep(config: &Config, home: &Path) {
         }
         store.leftovers().iter().for_each(|record| runner.clean_up(record));
         store.tend().unwrap_or_default().iter().for_each(|record| runner.forget(record));
+        runner.clear_runtime();
         if store.list(1, None).is_ok_and(|left| left.is_empty()) {
             drop(store);
             let _ = std::fs::remove_dir_all(&place);

@@ -1,1 +1,193 @@
-//!
+//! The clone cache under trouble: shared, half-made, damaged, poisoned, locked by the dead.
+
+use crate::support::repo::git;
+use crate::support::{Lab, Repo, eventually, kinds};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+
+fn cache_of(lab: &Lab, url: &str) -> PathBuf {
+    let digest = ring::digest::digest(&ring::digest::SHA256, url.as_bytes());
+    let key: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    lab.path("repos").join(key).join("repo")
+}
+
+#[test]
+fn jobs_that_arrive_together_share_one_fetch() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let gate = lab.path("gate");
+    let server = lab.serve();
+    let hold: Vec<_> =
+        (0..3).map(|_| server.submit(json!({"task": format!("[[wait-for {}]]", gate.display())}))).collect();
+    let ids: Vec<_> = (0..12).map(|_| server.submit(json!({"task": "t", "repo_url": repo.url()}))).collect();
+    fs::write(gate, "").unwrap();
+    let fetches = ids.iter().chain(&hold).map(|id| {
+        assert_eq!(server.wait(id)["status"], "succeeded");
+        kinds(&lab, id).iter().filter(|kind| *kind == "cloning").count()
+    });
+    assert_eq!(fetches.sum::<usize>(), 1);
+    // One that comes later sees what was pushed meanwhile.
+    let newer = repo.commit("main", &[("n.txt", "1")]);
+    assert_eq!(server.run(json!({"task": "t", "repo_url": repo.url()}))["base_commit"], newer.as_str());
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
+fn a_branch_that_becomes_a_directory_is_no_obstacle() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.commit("x", &[("x.txt", "1")]);
+    let server = lab.serve();
+    assert_eq!(server.run(json!({"task": "t", "repo_url": repo.url(), "base_ref": "x"}))["status"], "succeeded");
+    repo.git(&["branch", "-D", "x"]).unwrap();
+    repo.commit("x/y", &[("y.txt", "1")]);
+    let job = server.run(json!({"task": "t", "repo_url": repo.url(), "base_ref": "x/y"}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    server.stop();
+}
+
+#[test]
+fn a_half_made_or_damaged_cache_is_made_anew() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let cache = cache_of(&lab, &repo.url());
+    let server = lab.serve();
+    let run = |what: &str| {
+        repo.commit("main", &[("f.txt", what)]);
+        let job = server
+            .run(json!({"task": format!("[[bash test -f f.txt]] [[write w.txt {what}]]"), "repo_url": repo.url()}));
+        assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(true)), "{what}: {job:#}");
+    };
+    fs::create_dir_all(cache.join("objects/pack")).unwrap();
+    fs::write(cache.join("objects/pack/tmp_pack_x"), "half").unwrap();
+    run("half-made");
+    fs::remove_file(cache.join("HEAD")).unwrap();
+    run("without HEAD");
+    for damage in ["empty", "garbage", "gone"] {
+        for path in objects(&cache) {
+            let mut permissions = fs::metadata(&path).unwrap().permissions();
+            #[allow(clippy::permissions_set_readonly_false)]
+            permissions.set_readonly(false);
+            fs::set_permissions(&path, permissions).unwrap();
+            match damage {
+                "empty" => fs::write(&path, "").unwrap(),
+                "garbage" => fs::write(&path, "garbage").unwrap(),
+                _ => fs::remove_file(&path).unwrap(),
+            }
+        }
+        run(damage);
+    }
+    server.stop();
+    lab.assert_tidy();
+}
+
+fn objects(directory: &std::path::Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.join("objects")).unwrap().flatten().map(|entry| entry.path());
+    entries
+        .filter(|path| path.is_dir())
+        .flat_map(|path| fs::read_dir(path).unwrap().flatten().map(|e| e.path()).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn a_damaged_cache_is_never_taken_from_under_a_live_worktree() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let (gate, started) = (lab.path("gate"), lab.path("started"));
+    let server = lab.serve();
+    let task = format!("[[count {}]] [[write a.txt 1]] [[wait-for {}]]", started.display(), gate.display());
+    let live = server.submit(json!({"task": task, "repo_url": repo.url()}));
+    eventually("it works", || started.exists().then_some(()));
+    let cache = cache_of(&lab, &repo.url());
+    fs::rename(cache.join("HEAD"), cache.join("HEAD.away")).unwrap();
+    let refused = server.run(json!({"task": "t", "repo_url": repo.url()}));
+    assert_eq!(refused["status"], "failed", "{refused:#}");
+    assert!(refused["error"].as_str().unwrap().contains("worktrees of other jobs"), "{refused:#}");
+    fs::rename(cache.join("HEAD.away"), cache.join("HEAD")).unwrap();
+    fs::write(gate, "").unwrap();
+    let job = server.wait(&live);
+    assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(true)), "{job:#}");
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
+fn a_clone_of_the_python_program_will_do() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let cache = cache_of(&lab, &repo.url());
+    fs::create_dir_all(cache.parent().unwrap()).unwrap();
+    git(&lab.path("repos"), &["clone", "-q", &repo.url(), cache.to_str().unwrap()]).unwrap();
+    fs::write(cache.join("mine.txt"), "somebody's").unwrap();
+    repo.commit("main", &[("later.txt", "1")]);
+    let server = lab.serve();
+    let job = server.run(json!({"task": "[[bash test -f later.txt]] [[write a.txt 1]]", "repo_url": repo.url()}));
+    assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(true)), "{job:#}");
+    assert!(cache.join("mine.txt").exists() && cache.join(".git").is_dir());
+    server.stop();
+}
+
+#[test]
+fn a_lock_file_that_a_dead_git_left_is_removed_when_it_is_old() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    assert_eq!(server.run(json!({"task": "t", "repo_url": repo.url()}))["status"], "succeeded");
+    repo.commit("main", &[("n.txt", "1")]);
+    let stale = cache_of(&lab, &repo.url()).join("refs/remotes/origin/main.lock");
+    fs::write(&stale, "").unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&stale).unwrap().set_modified(old).unwrap();
+    let job = server.run(json!({"task": "t", "repo_url": repo.url()}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    assert!(!stale.exists());
+    server.stop();
+}
+
+#[test]
+fn the_lock_is_waited_for_with_a_limit() {
+    use fs2::FileExt;
+    let lab = Lab::new().with("AGENTICORE_LOCK_TIMEOUT", "300ms");
+    let repo = lab.repo();
+    let place = cache_of(&lab, &repo.url()).parent().unwrap().to_owned();
+    fs::create_dir_all(&place).unwrap();
+    let lock = fs::File::create(place.join(".lock")).unwrap();
+    lock.lock_exclusive().unwrap();
+    let server = lab.serve();
+    let job = server.run(json!({"task": "t", "repo_url": repo.url()}));
+    assert_eq!(job["status"], "failed", "{job:#}");
+    assert!(job["error"].as_str().unwrap().contains("AGENTICORE_LOCK_TIMEOUT"), "{job:#}");
+    drop(lock);
+    assert_eq!(server.run(json!({"task": "t", "repo_url": repo.url()}))["status"], "succeeded");
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
+fn remotes_that_are_of_no_use_each_get_their_own_sentence() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let empty = Repo::empty(&lab.path("empty.git"));
+    let headless = Repo::with_commit(&lab.path("headless.git"));
+    headless.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]).unwrap();
+    let unreachable = "http://127.0.0.1:1/o/r".to_owned();
+    let server = lab.serve();
+    for (url, base, why) in [
+        (lab.path("nothing.git").display().to_string(), None, "does not exist"),
+        (empty.url(), None, "is empty: push a first commit"),
+        (empty.url(), Some("main"), "is empty: push a first commit"),
+        (headless.url(), None, "names no default branch"),
+        (repo.url(), Some("nope"), "has no branch, tag or commit `nope`"),
+        (repo.url(), Some("0123456789012345678901234567890123456789"), "has no branch, tag or commit"),
+        (unreachable, None, "cannot be reached"),
+    ] {
+        let job = server.run(json!({"task": "t", "repo_url": url, "base_ref": base}));
+        assert_eq!(job["status"], "failed", "{job:#}");
+        let error = job["error"].as_str().unwrap();
+        assert!(error.contains(why), "{url} {base:?}: {error}");
+    }
+    server.stop();
+    lab.assert_tidy();
+}
