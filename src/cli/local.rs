@@ -59,6 +59,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
         }
         show_events(store.as_ref(), &submitted.id, shown, json);
     }
+    runner.clear_runtime();
     let record =
         store.get(&submitted.id).map_err(unavailable)?.ok_or_else(|| failed("the job's record is gone".into()))?;
     let shown = api::shown(&record);

@@ -176,9 +176,8 @@ fn a_local_run_goes_with_ctrl_c_and_the_next_one_tidies_after_a_killed_one() {
     lab.assert_no_process();
     let next = lab.run(&["run", "--local", "t"]);
     assert_eq!(next.status.code(), Some(0), "{}", err(&next));
-    let left =
-        std::fs::read_dir(lab.path("tmp")).unwrap().flatten().filter(|e| e.file_name() != "agenticore-jobs").count();
-    assert_eq!(left, 0);
+    let left: Vec<_> = std::fs::read_dir(lab.path("tmp")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["agenticore-jobs"]);
 }
 
 #[test]

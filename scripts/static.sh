@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# A fully static release binary in target/static/agenticore: musl where it can be had, else static
+# glibc. Says which. Run with STATIC_LIBC=musl or =glibc to insist.
+#
+# musl: with rustup's target if it is installed or can be added; else on Debian, as root, with its
+# rustc-web and rust-web-src, which build the standard library from source.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+arch=$(uname -m)
+target=$arch-unknown-linux-musl
+want=${STATIC_LIBC:-any}
+say() { printf '%s\n' "$*" >&2; }
+
+finish() { # FILE DESCRIPTION
+  mkdir -p target/static
+  cp "$1" target/static/agenticore
+  if command -v readelf >/dev/null && readelf -l target/static/agenticore | grep -q INTERP; then
+    say "the binary is not static"; exit 1
+  fi
+  target/static/agenticore version >/dev/null
+  say "target/static/agenticore: $2, $(stat -c %s target/static/agenticore) bytes"
+}
+
+by_rustup() {
+  local sysroot; sysroot=$(rustc --print sysroot)
+  [ -d "$sysroot/lib/rustlib/$target/lib" ] || rustup target add "$target" >/dev/null 2>&1 || return 1
+  command -v musl-gcc >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq musl-tools >&2; } || return 1
+  say "building with rustup's $target …"
+  CC_x86_64_unknown_linux_musl=musl-gcc cargo build --release --target "$target" >&2 || return 1
+  finish "target/$target/release/agenticore" "static, musl"
+}
+
+by_debian() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  if ! [ -d /usr/lib/rustlib/src/rust/library/vendor ] || ! command -v musl-gcc >/dev/null; then
+    say "installing Debian's rustc-web, rust-web-src and musl-tools …"
+    apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends rustc-web cargo-web rust-web-src musl-tools gcc >&2 || return 1
+  fi
+  # std's unwinder wants a static libunwind; LLVM's is in a Debian package, and calls one function
+  # of glibc's fortified stdio, which musl lacks.
+  local library=$PWD/target/static/lib unwind fetched
+  if [ ! -f "$library/libunwind.a" ]; then
+    mkdir -p "$library"
+    unwind=$(apt-cache search --names-only '^libunwind-[0-9]+-dev$' | cut -d' ' -f1 | sort -V | tail -n 1)
+    [ -n "$unwind" ] || return 1
+    fetched=$(mktemp -d)
+    (cd "$fetched" && apt-get download -qq "$unwind" >&2 && dpkg -x ./*.deb .) || return 1
+    find "$fetched" -name libunwind.a -type f -exec cp {} "$library/libunwind.a" \; -quit
+    printf '%s\n' '#include <stdarg.h>' '#include <stdio.h>' \
+      'int __fprintf_chk(FILE *to, int flag, const char *format, ...) { (void)flag; va_list rest; va_start(rest, format);' \
+      'int wrote = vfprintf(to, format, rest); va_end(rest); return wrote; }' > "$fetched/fortify.c"
+    musl-gcc -O2 -c "$fetched/fortify.c" -o "$fetched/fortify.o" && ar rs "$library/libunwind.a" "$fetched/fortify.o" 2>/dev/null
+    rm -rf "$fetched"
+  fi
+  say "building for $target with Debian's compiler, the standard library included (about three minutes) …"
+  env RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CC_x86_64_unknown_linux_musl=musl-gcc CARGO_TARGET_DIR=target/musl \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc \
+    RUSTFLAGS="-C link-self-contained=no -C relocation-model=static -L native=$library" \
+    /usr/bin/cargo build -Z build-std=std,panic_unwind --release --target "$target" --bin agenticore >&2 || return 1
+  finish "target/musl/$target/release/agenticore" "static, musl"
+}
+
+by_glibc() {
+  say "building with a static glibc …"
+  RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=target/glibc \
+    cargo build --release --target "$arch-unknown-linux-gnu" --bin agenticore >&2
+  finish "target/glibc/$arch-unknown-linux-gnu/release/agenticore" "static, glibc (names are resolved only where its libnss is)"
+}
+
+if [ "$want" != glibc ]; then
+  by_rustup || by_debian && exit 0
+  [ "$want" = any ] || { say "no musl to be had here"; exit 1; }
+fi
+by_glibc

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# All tests. Fetches the tools they need first, so that on a fresh machine nothing is done by hand.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/test-tools.sh >/dev/null
+if cargo nextest --version >/dev/null 2>&1; then
+  exec cargo nextest run --no-fail-fast "$@"
+fi
+exec cargo test --no-fail-fast "$@"
