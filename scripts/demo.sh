@@ -34,7 +34,8 @@ else
 fi
 
 say "running one job: fetch, worktree, agent, commit, push"
-env AGENTICORE_CLAUDE_BINARY="$agent" AGENTICORE_ALLOW_LOCAL_REPOS=true AGENTICORE_REPOS_ROOT="$place/repos" \
+env HOME="$place" AGENTICORE_CLAUDE_CONFIG_DIR="$(dirname "$login")" \
+    AGENTICORE_CLAUDE_BINARY="$agent" AGENTICORE_ALLOW_LOCAL_REPOS=true AGENTICORE_REPOS_ROOT="$place/repos" \
     AGENTICORE_WORKTREE_ROOT="$place/worktrees" TMPDIR="$place" \
     target/release/agenticore run --local "$task" --repo "$remote"
 
