@@ -304,6 +304,11 @@ pub enum Mark {
         pid: u32,
     },
     Session(String),
+    /// The agent reported a result. It may report another; its end is its exit.
+    Reported {
+        output: Option<String>,
+        spent: Spent,
+    },
     AgentEnded {
         verdict: Verdict,
         spent: Spent,
@@ -322,7 +327,8 @@ impl Mark {
     /// Says nothing that an attempt that takes over would need: it may be written with the next mark
     /// that does.
     pub fn may_wait(&self) -> bool {
-        matches!(self, Mark::Directory(_) | Mark::AgentStarted { .. } | Mark::Session(_) | Mark::WorktreeRemoved)
+        use Mark::*;
+        matches!(self, Directory(_) | AgentStarted { .. } | Session(_) | Reported { .. } | WorktreeRemoved)
     }
 }
 
@@ -377,6 +383,11 @@ impl Queued {
         self.0.started_at = Some(now);
         self.0.pod_name = Some(pod.to_owned());
         self.0.pid = None;
+        if self.0.verdict.is_none() {
+            // The agent begins again: what it reported in an attempt that was cut off is void.
+            self.0.output = None;
+            self.0.spent = Spent::default();
+        }
         Running(self.0)
     }
 
@@ -404,6 +415,10 @@ impl Running {
             }
             Mark::AgentStarted { pid } => record.pid = Some(pid),
             Mark::Session(id) => record.session_id = Some(id),
+            Mark::Reported { output, spent } => {
+                record.output = output.map(|text| cut(text, OUTPUT_LIMIT));
+                record.spent = spent;
+            }
             Mark::AgentEnded { verdict, spent } => {
                 record.pid = None;
                 record.exit_code = verdict.exit_code;

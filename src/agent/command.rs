@@ -103,6 +103,12 @@ pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, St
         set(&format!("GIT_{role}_EMAIL"), address);
     }
     set("GIT_TERMINAL_PROMPT", "0");
+    // Neither must the agent's git collect garbage in a cache that others share.
+    for (number, name, value) in [("0", "gc.auto", "0"), ("1", "maintenance.auto", "false")] {
+        set(&format!("GIT_CONFIG_KEY_{number}"), name);
+        set(&format!("GIT_CONFIG_VALUE_{number}"), value);
+    }
+    set("GIT_CONFIG_COUNT", "2");
     // A background task would hold the process open for ten minutes after its result; memory would
     // leak from one job into the next.
     set("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1");

@@ -2,15 +2,20 @@
 //!
 //! Everything but the job's directory is gone after the attempt.
 
-use crate::workspace::remove;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use crate::workspace::{regular, remove};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const CREDENTIALS: &str = ".credentials.json";
 /// The most of a repository's CLAUDE.md that is handed over.
 const MEMORY_LIMIT: u64 = 256 * 1024;
+
+/// The longest conversation that is brought along; a trivial one has 140 KB.
+const TRANSCRIPT_LIMIT: u64 = 256 << 20;
+/// No credentials file is as long as this.
+const CREDENTIALS_LIMIT: u64 = 1 << 20;
 
 /// `HOME`, `TMPDIR` and the prompt's file. Short paths: Claude makes sockets below TMPDIR.
 pub struct Home {
@@ -77,8 +82,7 @@ impl Drop for Login {
     fn drop(&mut self) {
         // Claude may have replaced the link by a file with a renewed token; the old token would be
         // of no use to anybody.
-        let replaced = fs::symlink_metadata(&self.link).is_ok_and(|found| found.is_file());
-        if replaced && let Ok(bytes) = fs::read(&self.link) {
+        if let Ok(bytes) = regular::read(&self.link, CREDENTIALS_LIMIT) {
             let is_json = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|value| value.is_object());
             let beside = self.original.with_extension("json.agenticore");
             let write = || -> io::Result<()> {
@@ -109,7 +113,7 @@ pub fn bring_session(session: &str, from: &Path, to: &Path) -> io::Result<bool> 
         if fs::symlink_metadata(&file).is_ok_and(|found| found.is_file()) {
             let target = to.join("projects").join(project.file_name());
             fs::create_dir_all(&target)?;
-            fs::copy(file, target.join(&name))?;
+            regular::copy(&file, &target.join(&name), TRANSCRIPT_LIMIT)?;
             return Ok(true);
         }
     }
@@ -121,11 +125,7 @@ pub fn bring_session(session: &str, from: &Path, to: &Path) -> io::Result<bool> 
 pub fn repository_memory(worktree: &Path) -> Option<String> {
     ["CLAUDE.md", "AGENTS.md"].iter().find_map(|name| {
         let path = worktree.join(name);
-        let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-        let mut bytes = Vec::new();
-        let file = is_file.then(|| File::open(&path).ok())??;
-        file.take(MEMORY_LIMIT).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        regular::read_text(&path, MEMORY_LIMIT).ok()
     })
 }
 

@@ -31,7 +31,7 @@ pub struct Evidence {
     pub last_text: Option<String>,
     /// What it wrote on standard error, and on standard output without being an event.
     pub complaint: String,
-    /// The session's cost before this run: Claude's figure is cumulative.
+    /// The session's cost before this run.
     pub cost_before: f64,
 }
 
@@ -48,14 +48,19 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Spent) {
         output: text.map(|text| cut(text, OUTPUT_LIMIT)),
         error: problem.map(|why| cut(why, ERROR_LIMIT)),
     };
-    let spent = report.map(|report| Spent {
-        cost_usd: report.session_cost_usd.map(|cost| (cost - evidence.cost_before).max(0.0)),
+    (verdict, report.map(|report| spent(report, evidence.cost_before)).unwrap_or_default())
+}
+
+/// What a result says was used; `cost_before` is the session's cost before this run, because Claude's
+/// figure is cumulative.
+pub fn spent(report: &Report, cost_before: f64) -> Spent {
+    Spent {
+        cost_usd: report.session_cost_usd.map(|cost| (cost - cost_before).max(0.0)),
         session_cost_usd: report.session_cost_usd,
         turns: report.turns,
         usage: report.usage.clone(),
         denied_tools: report.denied_tools.clone(),
-    });
-    (verdict, spent.unwrap_or_default())
+    }
 }
 
 /// None: it succeeded.

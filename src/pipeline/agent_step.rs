@@ -54,7 +54,7 @@ impl Attempt<'_> {
         let stop = self.stop;
         let mut lost = false;
         let ended = run::run(&spec, limits, stop, &mut |heard| {
-            let told = self.report(heard);
+            let told = self.report(heard, ready.cost_before);
             lost |= told.is_err();
             told.is_ok()
         });
@@ -77,7 +77,7 @@ impl Attempt<'_> {
         self.mark(Mark::AgentEnded { verdict, spent }, Some(Draft::new(Kind::AgentEnded, told)))
     }
 
-    fn report(&mut self, heard: Heard) -> Result<(), Halt> {
+    fn report(&mut self, heard: Heard, cost_before: f64) -> Result<(), Halt> {
         let said = match heard {
             Heard::Started(pid) => {
                 let started = Draft::new(Kind::AgentStarted, format!("process {pid}"));
@@ -89,7 +89,11 @@ impl Attempt<'_> {
             Said::Session(session) if self.record.session_id.as_ref() != Some(session) => {
                 self.mark(Mark::Session(session.clone()), None)
             }
-            Said::Session(_) | Said::Result(_) => Ok(()),
+            Said::Session(_) => Ok(()),
+            Said::Result(report) => {
+                let output = report.text.as_ref().map(|text| self.redactor.clean(text.as_str()));
+                self.mark(Mark::Reported { output, spent: outcome::spent(report, cost_before) }, None)
+            }
             Said::Text(text) => self.say(Kind::AgentText, text.as_str()),
             Said::Tool { name, input } => {
                 let text = self.redactor.clean(input.as_str());

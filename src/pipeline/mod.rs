@@ -65,6 +65,8 @@ struct Attempt<'a> {
     /// As the store has it.
     record: Record,
     redactor: Redactor,
+    /// Looked into since the agent ended: there is nothing in the worktree that could get lost.
+    worktree_is_clean: bool,
 }
 
 impl Runner {
@@ -93,7 +95,8 @@ impl Runner {
     /// Runs the attempt that `record` was claimed for. Returns when nothing of it is left to do here.
     pub fn attempt(&self, record: Record, stop: &Stop) {
         let lease = Lease::of(&record);
-        let mut attempt = Attempt { runner: self, lease, stop, record, redactor: self.redactor.clone() };
+        let mut attempt =
+            Attempt { runner: self, lease, stop, record, redactor: self.redactor.clone(), worktree_is_clean: false };
         let ended = match attempt.steps() {
             Ok(()) => attempt.end(End::Verdict),
             Err(Halt::Failed(why)) => attempt.end(End::Failed(attempt.redactor.clean(why))),

@@ -55,6 +55,7 @@ impl Attempt<'_> {
                 Ok(true)
             }
             Ok(None) => {
+                self.worktree_is_clean = true;
                 self.note("the agent changed nothing: no branch, no pull request")?;
                 Ok(false)
             }

@@ -20,7 +20,7 @@ impl Attempt<'_> {
             }
             return Ok(());
         };
-        match self.runner.settle(&self.record) {
+        match self.runner.settle(&self.record, self.worktree_is_clean) {
             Ok(true) => self.mark(Mark::WorktreeRemoved, None),
             Ok(false) if self.record.note.is_none() && self.record.error.is_none() => {
                 self.mark(Mark::Note(format!("its profile publishes nothing: the work is in {path}")), None)
@@ -54,7 +54,7 @@ impl Attempt<'_> {
 impl Runner {
     /// Tidies what the attempt of a job left that ended without it.
     pub fn clean_up(&self, record: &Record) {
-        if let Err(error) = self.settle(record) {
+        if let Err(error) = self.settle(record, false) {
             log::warn(&format!("job {}: {error}", record.id));
         }
         if let Err(error) = self.store.release(&record.id) {
@@ -63,11 +63,12 @@ impl Runner {
     }
 
     /// Removes the worktree unless work would be lost. True: it is gone.
-    fn settle(&self, record: &Record) -> Result<bool, cache::Error> {
+    fn settle(&self, record: &Record, is_clean: bool) -> Result<bool, cache::Error> {
         let Some(url) = self.url_of(record) else { return Ok(true) };
         let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: record.branch.clone() };
         if worktree.path().exists()
             && !record.pushed
+            && !is_clean
             && let Some(base) = &record.base_commit
             && worktree.inspect(base)?.has_work
         {

@@ -10,6 +10,7 @@
 
 use super::git::{self, Call, Git};
 use super::lock::{self, Locks};
+use super::regular;
 use super::url::RepoUrl;
 use crate::config;
 use crate::process::stop::{Reason, Stop};
@@ -158,7 +159,7 @@ fn config_of(url: &RepoUrl) -> String {
 }
 
 fn is_whole(git_dir: &Path) -> bool {
-    let head = fs::read_to_string(git_dir.join("HEAD")).unwrap_or_default();
+    let head = regular::read_text(&git_dir.join("HEAD"), 4096).unwrap_or_default();
     let head_is_sound = head.starts_with("ref: ") || head.trim().len() >= 40;
     head_is_sound
         && git_dir.join("objects").is_dir()

@@ -4,6 +4,7 @@ use super::cache::{Error, Locked};
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
 use super::lens::Lens;
+use super::{refs, regular};
 use crate::job::Time;
 use crate::process::stop::Stop;
 use serde::{Deserialize, Serialize};
@@ -88,11 +89,17 @@ impl Locked<'_> {
     }
 
     fn fetched(&self) -> Option<Fetched> {
-        serde_json::from_slice(&fs::read(self.place.join("fetched")).ok()?).ok()
+        serde_json::from_slice(&regular::read(&self.place.join("fetched"), 4096).ok()?).ok()
     }
 
     fn resolve(&self, lens: &Lens, wish: &Wish, default_branch: Option<String>) -> Result<Base, Failure> {
-        let branch = |name: &str| lens.commit_of(&format!("refs/remotes/origin/{name}"), Call::default());
+        let branch = |name: &str| {
+            let reference = format!("refs/remotes/origin/{name}");
+            match refs::read(&self.git_dir, &reference) {
+                Some(commit) => Ok(Some(commit)),
+                None => lens.commit_of(&reference, Call::default()),
+            }
+        };
         let pr_base = || default_branch.clone().unwrap_or_else(|| "main".into());
         let Some(asked) = wish.base_ref else {
             let name = default_branch.clone().ok_or_else(|| self.without_default(lens))?;

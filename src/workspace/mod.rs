@@ -12,6 +12,8 @@ pub mod lens;
 pub mod lock;
 pub mod publish;
 pub mod refname;
+mod refs;
+pub mod regular;
 pub mod remove;
 pub mod url;
 pub mod worktree;

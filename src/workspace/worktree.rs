@@ -7,13 +7,16 @@ use super::cache::{Error, Locked, Workspaces};
 use super::fetch::Base;
 use super::git::{self, Call, Cause};
 use super::lens::Lens;
-use super::remove;
 use super::url::RepoUrl;
+use super::{refs, regular, remove};
 use crate::job::JobId;
 use crate::process::stop::Stop;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The largest index that is looked at: ten million files.
+const INDEX_LIMIT: u64 = 1 << 30;
 
 /// A job's worktree, whether it is there or not.
 pub struct Worktree<'a> {
@@ -73,8 +76,8 @@ impl<'a> Worktree<'a> {
         let admin = self.admin(&locked.git_dir);
         let head = match &self.branch {
             Some(branch) => {
-                let lens = Lens::onto(&self.spaces.git, &locked.git_dir, &base.commit)?;
-                lens.run(&["update-ref", &format!("refs/heads/{branch}"), &base.commit], Call::default())?;
+                refs::make_branch(&locked.git_dir, branch, &base.commit)
+                    .map_err(|error| git::Error::NotStarted(format!("branch {branch}: {error}")))?;
                 format!("ref: refs/heads/{branch}\n")
             }
             None => format!("{}\n", base.commit),
@@ -129,21 +132,25 @@ impl<'a> Worktree<'a> {
         if !self.path().is_dir() {
             return Err(Error::Final(format!("the worktree {} is gone, and the work in it", self.path().display())));
         }
-        let wanted = fs::read_to_string(admin.join("HEAD")).unwrap_or_default().trim().to_owned();
-        let probe = Lens::onto(&self.spaces.git, &git_dir, base_commit)?;
-        let name = wanted.strip_prefix("ref: ").unwrap_or(&wanted);
-        // The agent may have removed its branch, or written nonsense: then its files are all there is.
-        let head = match name {
-            "" => None,
-            name => probe.commit_of(name, Call::default())?,
-        };
-        let head = head.unwrap_or_else(|| base_commit.to_owned());
+        let head = self.head_of(&git_dir, base_commit)?;
         let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
         let index = lens.path("index");
-        if fs::symlink_metadata(admin.join("index")).is_ok_and(|found| found.is_file()) {
-            let _ = fs::copy(admin.join("index"), &index);
-        }
+        // One that cannot be copied is made from HEAD when git misses it.
+        let _ = regular::copy(&admin.join("index"), &index, INDEX_LIMIT);
         Ok((lens.with_work_tree(&self.path(), &index), head))
+    }
+
+    /// The commit that the agent left checked out. It may have removed its branch, or written
+    /// nonsense: then its files are all there is, on top of the base.
+    fn head_of(&self, git_dir: &Path, base_commit: &str) -> Result<String, Error> {
+        let head = regular::read_text(&self.admin(git_dir).join("HEAD"), 4096).unwrap_or_default();
+        let name = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
+        let found = match refs::read(git_dir, name) {
+            Some(commit) => Some(commit),
+            None if name.is_empty() => None,
+            None => Lens::onto(&self.spaces.git, git_dir, base_commit)?.commit_of(name, Call::default())?,
+        };
+        Ok(found.unwrap_or_else(|| base_commit.to_owned()))
     }
 
     /// Removes worktree, registration and branch; the work in it is gone then.
@@ -170,7 +177,8 @@ impl<'a> Worktree<'a> {
         remove::tree(&self.path()).map_err(|error| explain(&self.path(), error))?;
         remove::tree(&admin).map_err(|error| explain(&admin, error))?;
         let branch = self.id.branch();
-        if was_registered || locked.git_dir.join("refs/heads").join(&branch).exists() {
+        let may_be_there = was_registered || locked.git_dir.join("refs/heads").join(&branch).exists();
+        if may_be_there && !refs::remove_branch(&locked.git_dir, &branch) {
             let lens = Lens::onto(&self.spaces.git, &locked.git_dir, "ref: refs/heads/agenticore-none")?;
             lens.run(&["update-ref", "-d", &format!("refs/heads/{branch}")], Call::default())?;
         }

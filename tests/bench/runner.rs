@@ -106,7 +106,13 @@ impl Server {
 
 fn mark(name: &str, value: f64, unit: &str, must: f64, hunt: f64, lower_is_better: bool) {
     let better = |bound: f64| if lower_is_better { value <= bound } else { value >= bound };
-    let verdict = if better(hunt) { "better than hunted for" } else if better(must) { "met" } else { "MISSED" };
+    let verdict = if better(hunt) {
+        "better than hunted for"
+    } else if better(must) {
+        "met"
+    } else {
+        "MISSED"
+    };
     println!("{name:58} {value:9.2} {unit:8} must {must}, hunt {hunt}: {verdict}");
 }
 
@@ -188,7 +194,8 @@ fn start_and_idle(place: &Path, agent: &Path) {
 
 fn throughput(place: &Path, repo: Option<&Path>, jobs: usize, must: f64, hunt: f64) {
     let agent = place.join("instant.sh");
-    let result = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1,"total_cost_usd":0}"#;
+    let result =
+        r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1,"total_cost_usd":0}"#;
     std::fs::write(&agent, format!("#!/bin/sh\necho '{result}'\n")).unwrap();
     std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
     let by_hand = timed(|| {
@@ -207,7 +214,12 @@ fn throughput(place: &Path, repo: Option<&Path>, jobs: usize, must: f64, hunt: f
     let rate = |time: Duration| jobs as f64 / time.as_secs_f64();
     let name = if repo.is_some() { "instant jobs with a repository" } else { "instant jobs without a repository" };
     mark(name, rate(spent), "jobs/s", must, hunt, false);
-    println!("{:58} {:9.2} jobs/s, {:.0} times the runner's", "  the bare agent by hand, three at once", rate(by_hand), rate(by_hand) / rate(spent));
+    println!(
+        "{:58} {:9.2} jobs/s, {:.0} times the runner's",
+        "  the bare agent by hand, three at once",
+        rate(by_hand),
+        rate(by_hand) / rate(spent)
+    );
     server.stop();
 }
 

@@ -1,0 +1,80 @@
+//! Reads, makes and removes single references of a cache without starting git for each.
+//!
+//! Loose references only, as gitrepository-layout(5) has them: a file that holds a hash. Whatever is
+//! not such a file is left to git. Called under the repository's lock.
+
+use super::regular;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Packed references beyond this size (some 200 000 branches) are left to git.
+const PACKED_LIMIT: u64 = 16 << 20;
+
+/// The hash that the loose reference `name` holds. None: it is not loose, or not there.
+pub fn read(git_dir: &Path, name: &str) -> Option<String> {
+    let is_plain = name.starts_with("refs/") && !name.contains("..");
+    let text = is_plain.then(|| regular::read_text(&git_dir.join(name), 100).ok())??;
+    is_hash(text.trim_end()).then(|| text.trim_end().to_owned())
+}
+
+pub fn is_hash(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Makes a branch that is not there; its name is one of ours and holds no slash.
+pub fn make_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()> {
+    let heads = git_dir.join("refs/heads");
+    fs::create_dir_all(&heads)?;
+    // As git does it: the lock file keeps other gits away and becomes the reference.
+    let lock = heads.join(format!("{branch}.lock"));
+    OpenOptions::new().write(true).create_new(true).open(&lock)?.write_all(format!("{commit}\n").as_bytes())?;
+    fs::rename(&lock, heads.join(branch)).inspect_err(|_| drop(fs::remove_file(&lock)))
+}
+
+/// Removes a branch if it is loose and nothing else. False: git has to do it.
+pub fn remove_branch(git_dir: &Path, branch: &str) -> bool {
+    let packed = git_dir.join("packed-refs");
+    let packed = match regular::read(&packed, PACKED_LIMIT) {
+        Ok(bytes) if (bytes.len() as u64) < PACKED_LIMIT => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        _ => return false,
+    };
+    let name = format!("refs/heads/{branch}\n").into_bytes();
+    if packed.windows(name.len()).any(|window| window == name) {
+        return false;
+    }
+    let _ = fs::remove_file(git_dir.join("refs/heads").join(format!("{branch}.lock")));
+    match fs::remove_file(git_dir.join("refs/heads").join(branch)) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(()) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loose_references_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let hash = "0123456789012345678901234567890123456789";
+        make_branch(dir.path(), "b", hash).unwrap();
+        assert_eq!(read(dir.path(), "refs/heads/b").as_deref(), Some(hash));
+        fs::write(dir.path().join("refs/heads/symbolic"), "ref: refs/heads/b\n").unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("refs/heads/link")).unwrap();
+        for none in [
+            "refs/heads/symbolic",
+            "refs/heads/link",
+            "refs/heads/none",
+            "refs/heads",
+            "refs/../refs/heads/b",
+            "/etc/hostname",
+        ] {
+            assert_eq!(read(dir.path(), none), None, "{none}");
+        }
+        assert!(remove_branch(dir.path(), "b") && remove_branch(dir.path(), "b"));
+        fs::write(dir.path().join("packed-refs"), format!("{hash} refs/heads/b\n")).unwrap();
+        assert!(!remove_branch(dir.path(), "b"));
+    }
+}

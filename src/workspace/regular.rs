@@ -1,0 +1,52 @@
+//! Reads files that an agent may have put there: regular ones only, and not without end.
+//!
+//! A link could lead anywhere, and a pipe would keep whoever opens it waiting for ever.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no regular file", path.display())))
+}
+
+/// At most the first `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// At most the first `limit` bytes, as text.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&read(path, limit)?).into_owned())
+}
+
+/// Copies at most `limit` bytes to a new file.
+pub fn copy(from: &Path, to: &Path, limit: u64) -> io::Result<()> {
+    io::copy(&mut open(from)?.take(limit), &mut File::create(to)?).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_pipes_and_endless_files_are_no_trap() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "0123456789").unwrap();
+        assert_eq!(read_text(&path("file"), 4).unwrap(), "0123");
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+        for trap in ["link", "pipe", ".", "none"] {
+            assert!(read(&path(trap), 4).is_err(), "{trap}");
+        }
+        assert!(read(Path::new("/dev/zero"), 4).is_err());
+    }
+}
