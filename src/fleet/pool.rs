@@ -13,11 +13,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a worker waits for a job before it looks whether it shall go.
-const CLAIM_WAIT: Duration = Duration::from_millis(200);
+const CLAIM_WAIT: Duration = Duration::from_millis(500);
+/// How long to wait after the store refused, before it is asked again.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
 /// How often overdue and outlived jobs are looked for.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
-/// How long agents of a server that died may take to be gone: their supervisors give them 2 s.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+/// How long one try waits for the agents of a server that died: their supervisors give them 2 s.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 pub struct Pool {
     shared: Arc<Shared>,
@@ -122,6 +124,11 @@ impl Shared {
         self.goes_away.load(Ordering::SeqCst)
     }
 
+    /// Waits, but no longer than until the pool goes away.
+    fn pause(&self, limit: Duration) {
+        drop(self.left.wait_timeout_while(self.running(), limit, |_| !self.goes_away()));
+    }
+
     fn work(&self) {
         while !self.goes_away() {
             match self.runner.store.claim(CLAIM_WAIT) {
@@ -129,7 +136,7 @@ impl Shared {
                 Ok(None) => {}
                 Err(error) => {
                     log::warn(&format!("no job can be claimed: {error}"));
-                    std::thread::sleep(CLAIM_WAIT);
+                    self.pause(REFUSAL_PAUSE);
                 }
             }
         }
@@ -146,6 +153,10 @@ impl Shared {
                 stop.request(Reason::HandBack);
             }
         }
+        // A cancel that came between the claim and the line above found nobody to tell.
+        if self.runner.store.get(&id).is_ok_and(|found| found.is_none_or(|job| job.status().has_ended())) {
+            stop.request(Reason::Cancelled);
+        }
         // A fault in one job's path ends that job and nothing else.
         if catch_unwind(AssertUnwindSafe(|| self.runner.attempt(record, &stop))).is_err() {
             let why = "the runner failed on this job; that is a fault of agenticore: its log says more".to_owned();
@@ -161,6 +172,7 @@ impl Shared {
         let store = &self.runner.store;
         while let Err(error) = store.recover(RECOVERY_LIMIT) {
             log::warn(&format!("jobs of an earlier server cannot be taken over yet: {error}"));
+            self.pause(REFUSAL_PAUSE);
             if self.goes_away() {
                 break;
             }

@@ -114,23 +114,33 @@ pub fn recover(store: &Embedded, limit: Duration) -> Result<usize, Error> {
     let mut left: Vec<Cell> = ids.iter().filter_map(|id| store.cell(id)).collect();
     // The one that was first in line goes back to the head last, and so is first again.
     left.sort_by_key(|cell| std::cmp::Reverse(lock(cell).place));
-    for cell in &left {
-        let mut live = lock(cell);
-        let Job::Running(job) = &live.job else { continue };
-        let lost = format!("its server ended without giving it back, in attempt {}", job.attempt);
-        let event = Draft::new(Kind::WorkerLost, lost);
-        match job.clone().lose_worker(Time::now()) {
-            Job::Queued(job) => store.requeue(&mut live, job, event)?,
-            Job::Ended(ended) => {
-                let id = ended.id.clone();
-                store.append(&mut live, event);
-                store.close(&mut live, ended, false)?;
-                store.index().leftovers.push(id);
-            }
-            Job::Running(_) => {}
+    for (at, cell) in left.iter().enumerate() {
+        if let Err(error) = take_over(store, cell) {
+            // Those that are left are taken over when this is tried again.
+            let rest = left[at..].iter().map(|cell| lock(cell).job.id.clone());
+            store.index().left_running = rest.collect();
+            return Err(error);
         }
     }
     Ok(left.len())
+}
+
+fn take_over(store: &Embedded, cell: &Cell) -> Result<(), Error> {
+    let mut live = lock(cell);
+    let Job::Running(job) = &live.job else { return Ok(()) };
+    let lost = format!("its server ended without giving it back, in attempt {}", job.attempt);
+    let event = Draft::new(Kind::WorkerLost, lost);
+    match job.clone().lose_worker(Time::now()) {
+        Job::Queued(job) => store.requeue(&mut live, job, event)?,
+        Job::Ended(ended) => {
+            let id = ended.id.clone();
+            store.append(&mut live, event);
+            store.close(&mut live, ended, false)?;
+            store.index().leftovers.push(id);
+        }
+        Job::Running(_) => {}
+    }
+    Ok(())
 }
 
 /// Supervisors of a dead server end their trees within seconds; nothing is taken over before.
