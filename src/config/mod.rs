@@ -2,146 +2,15 @@
 //!
 //! Never global, never read again later. Prints no secret.
 
+mod table;
+
+pub use table::parse_duration;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// What a setting's value must look like.
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Secret,
-    Path,
-    Port,
-    /// A whole number within these bounds.
-    Count(u64, u64),
-    /// Seconds, or milliseconds with `ms`.
-    Duration,
-    Bool,
-    Choice(&'static [&'static str]),
-    /// `http://…` or `https://…` without a trailing slash.
-    Url,
-    /// Words separated by commas.
-    List,
-    SecretList,
-}
-
-impl Kind {
-    fn allowed(self) -> String {
-        match self {
-            Kind::Text | Kind::Secret => "any text".into(),
-            Kind::Path => "an absolute path, or one below ~/".into(),
-            Kind::Port => "a port from 0 to 65535".into(),
-            Kind::Count(least, most) => format!("a whole number from {least} to {most}"),
-            Kind::Duration => "seconds, such as 90, or milliseconds, such as 500ms".into(),
-            Kind::Bool => "true or false".into(),
-            Kind::Choice(words) => format!("one of: {}", words.join(", ")),
-            Kind::Url => "a URL that begins with https:// or http://".into(),
-            Kind::List | Kind::SecretList => "words separated by commas".into(),
-        }
-    }
-
-    fn is_secret(self) -> bool {
-        matches!(self, Kind::Secret | Kind::SecretList)
-    }
-
-    /// The value in its normal form, or None when it does not parse.
-    fn normalize(self, text: &str, home: Option<&Path>) -> Option<String> {
-        let text = text.trim();
-        match self {
-            Kind::Text | Kind::Secret => Some(text.to_owned()),
-            Kind::Path => expand(text, home).map(|path| path.to_string_lossy().into_owned()),
-            Kind::Port => text.parse::<u16>().ok().map(|port| port.to_string()),
-            Kind::Count(least, most) => {
-                text.parse::<u64>().ok().filter(|n| (least..=most).contains(n)).map(|n| n.to_string())
-            }
-            Kind::Duration => parse_duration(text).map(|_| text.to_owned()),
-            Kind::Bool => match text.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => Some("true".into()),
-                "false" | "0" | "no" | "off" => Some("false".into()),
-                _ => None,
-            },
-            Kind::Choice(words) => words.contains(&text).then(|| text.to_owned()),
-            Kind::Url => {
-                let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-                let good = !rest.is_empty() && !rest.contains(['@', ' ', '?', '#']);
-                good.then(|| text.trim_end_matches('/').to_owned())
-            }
-            Kind::List | Kind::SecretList => {
-                Some(text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(","))
-            }
-        }
-    }
-}
-
-struct Row {
-    variable: &'static str,
-    key: &'static str,
-    /// Empty: none.
-    default: &'static str,
-    kind: Kind,
-    help: &'static str,
-}
-
-const fn row(variable: &'static str, key: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Row {
-    Row { variable, key, default, kind, help }
-}
-
-/// Every setting there is.
-#[rustfmt::skip]
-const TABLE: &[Row] = &[
-    row("AGENTICORE_HOST", "server.host", "127.0.0.1", Kind::Text, "address the server listens on, and where clients look for it"),
-    row("AGENTICORE_PORT", "server.port", "8200", Kind::Port, "its port"),
-    row("AGENTICORE_API_KEYS", "server.api_keys", "", Kind::SecretList, "keys that requests must carry one of; none: no authentication"),
-    row("AGENTICORE_CLAUDE_BINARY", "claude.binary", "claude", Kind::Text, "the Claude Code program"),
-    row("AGENTICORE_CLAUDE_TIMEOUT", "claude.timeout", "3600", Kind::Duration, "how long an agent may run, unless its profile says otherwise"),
-    row("AGENTICORE_CLAUDE_CONFIG_DIR", "claude.config_dir", "", Kind::Path, "where Claude's login (.credentials.json) lies; none: ~/.claude"),
-    row("AGENTICORE_CLAUDE_MAX_RETRIES", "claude.max_retries", "10", Kind::Count(0, 15), "how often Claude retries a failed API request"),
-    row("AGENTICORE_DEFAULT_PROFILE", "claude.default_profile", "coding", Kind::Text, "profile of a job that names none (AGENTIHOOKS_PROFILE is its older name)"),
-    row("AGENTICORE_DEFAULT_MCP_FILE", "claude.default_mcp_file", "", Kind::Path, "a .mcp.json whose servers every job gets"),
-    row("AGENTICORE_AGENT_ENV", "claude.env", "", Kind::List, "names of further variables that are passed on to Claude"),
-    row("AGENTICORE_STALL_TIMEOUT", "claude.stall_timeout", "900", Kind::Duration, "an agent that says nothing for this long is ended"),
-    row("AGENTICORE_RESULT_GRACE", "claude.result_grace", "60", Kind::Duration, "how long Claude may linger after its last result"),
-    row("AGENTICORE_KILL_GRACE", "claude.kill_grace", "5", Kind::Duration, "what Claude gets between SIGTERM and SIGKILL"),
-    row("AGENTICORE_REPOS_ROOT", "repos.root", "~/agenticore-repos", Kind::Path, "the clone cache"),
-    row("AGENTICORE_WORKTREE_ROOT", "repos.worktree_root", "~/.agenticore/worktrees", Kind::Path, "one worktree a job; a local disk"),
-    row("AGENTICORE_SHARED_FS_ROOT", "repos.shared_fs_root", "", Kind::Path, "the shared volume, if there is one"),
-    row("AGENTICORE_JOBS_DIR", "repos.jobs_dir", "~/.agenticore/jobs", Kind::Path, "queue, records and events"),
-    row("AGENTICORE_MAX_PARALLEL_JOBS", "repos.max_parallel_jobs", "3", Kind::Count(1, 256), "jobs that run at once; the others wait in the queue"),
-    row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000), "seconds a queued job waits at most, and an ended one is kept"),
-    row("AGENTICORE_POD_NAME", "repos.pod_name", "", Kind::Text, "this server's name in the records; none: the host's name"),
-    row("AGENTICORE_ALLOW_LOCAL_REPOS", "repos.allow_local", "false", Kind::Bool, "accept paths on this machine as repo_url"),
-    row("AGENTICORE_ALLOW_HTTP_REPOS", "repos.allow_http", "false", Kind::Bool, "accept http:// to other hosts than this one"),
-    row("AGENTICORE_GIT_TIMEOUT", "repos.git_timeout", "600", Kind::Duration, "how long one git command may take"),
-    row("AGENTICORE_LOCK_TIMEOUT", "repos.lock_timeout", "900", Kind::Duration, "how long a job waits for its repository's lock"),
-    row("AGENTICORE_GIT_AUTHOR_NAME", "repos.author_name", "agenticore", Kind::Text, "author of the commits that the runner makes"),
-    row("AGENTICORE_GIT_AUTHOR_EMAIL", "repos.author_email", "agenticore@localhost", Kind::Text, "and the address"),
-    row("AGENTICORE_PUBLISH_TRIES", "repos.publish_tries", "5", Kind::Count(1, 20), "how often a push or a pull request is tried"),
-    row("AGENTICORE_PUBLISH_BACKOFF", "repos.publish_backoff", "2", Kind::Duration, "the pause after the first try; doubles each time"),
-    row("AGENTICORE_SHUTDOWN_GRACE", "server.shutdown_grace", "25", Kind::Duration, "what running jobs get at SIGTERM before they go back to the queue"),
-    row("REDIS_URL", "redis.url", "", Kind::Secret, "Redis; none: the embedded store"),
-    row("AGENTICORE_AGENTIHOOKS_PATH", "agentihooks_path", "", Kind::Path, "an agentihooks checkout whose profiles/ are offered"),
-    row("GITHUB_TOKEN", "github.token", "", Kind::Secret, "pushes and opens pull requests"),
-    row("GITHUB_APP_ID", "github.app_id", "", Kind::Text, "a GitHub App instead of a token; it wins"),
-    row("GITHUB_APP_INSTALLATION_ID", "github.app_installation_id", "", Kind::Text, "its installation"),
-    row("GITHUB_APP_PRIVATE_KEY", "github.app_private_key", "", Kind::Secret, "its private key (PEM)"),
-    row("GITHUB_APP_PRIVATE_KEY_PATH", "github.app_private_key_path", "", Kind::Path, "or a file with it"),
-    row("GITHUB_APP_PRIVATE_KEY_BASE64", "github.app_private_key_base64", "", Kind::Secret, "or the same in base64"),
-    row("GITHUB_SERVER_URL", "github.server_url", "https://github.com", Kind::Url, "GitHub, or GitHub Enterprise"),
-    row("GITHUB_API_URL", "github.api_url", "https://api.github.com", Kind::Url, "its REST API"),
-    row("AGENTICORE_OTEL_ENABLED", "otel.enabled", "false", Kind::Bool, "have Claude send its telemetry"),
-    row("OTEL_EXPORTER_OTLP_ENDPOINT", "otel.endpoint", "http://otel-collector:4317", Kind::Url, "where to"),
-    row("OTEL_EXPORTER_OTLP_PROTOCOL", "otel.protocol", "grpc", Kind::Choice(&["grpc", "http/protobuf", "http/json"]), "and how"),
-    row("AGENTICORE_OTEL_LOG_PROMPTS", "otel.log_prompts", "false", Kind::Bool, "prompts included"),
-    row("AGENTICORE_OTEL_LOG_TOOL_DETAILS", "otel.log_tool_details", "true", Kind::Bool, "tool inputs included"),
-];
-
-/// Older names of a variable, asked when the present one is not set.
-const OLDER_NAMES: &[(&str, &str)] = &[("AGENTICORE_DEFAULT_PROFILE", "AGENTIHOOKS_PROFILE")];
-
-/// What may not be handed to an agent, whatever `AGENTICORE_AGENT_ENV` says.
-const NEVER_FOR_AGENTS: &[&str] = &["REDIS_URL", "AGENTICORE_API_KEYS", "GIT_ASKPASS", "SSH_AUTH_SOCK", "SSH_ASKPASS"];
+use table::{Kind, NEVER_FOR_AGENTS, OLDER_NAMES, Row, TABLE};
 
 #[derive(Clone)]
 pub struct Config {
@@ -553,25 +422,6 @@ fn flatten(prefix: &str, value: &serde_json::Value, into: &mut BTreeMap<String, 
         other => other.to_string(),
     };
     into.insert(prefix.to_owned(), text);
-}
-
-fn expand(text: &str, home: Option<&Path>) -> Option<PathBuf> {
-    let path = match text.strip_prefix('~') {
-        Some("") => home?.to_owned(),
-        Some(rest) => home?.join(rest.strip_prefix('/')?),
-        None => PathBuf::from(text),
-    };
-    path.is_absolute().then_some(path)
-}
-
-/// Seconds, or milliseconds with `ms`; at most ten years.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    const MOST: Duration = Duration::from_secs(315_360_000);
-    let duration = match text.strip_suffix("ms") {
-        Some(milliseconds) => Duration::from_millis(milliseconds.trim().parse().ok()?),
-        None => Duration::from_secs(text.strip_suffix('s').unwrap_or(text).trim().parse().ok()?),
-    };
-    (duration <= MOST).then_some(duration)
 }
 
 fn runtime_dir(temporary: &Path, jobs_dir: &Path) -> PathBuf {

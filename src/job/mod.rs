@@ -5,8 +5,15 @@
 //! one and returns the next: a transition that is not allowed has no method, so it cannot be
 //! written down. Nothing outside this module sets `status`.
 
+mod id;
+mod text;
+mod time;
+
+pub use id::JobId;
+pub use text::cut;
+pub use time::Time;
+
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::ops::Deref;
 
 /// The most of an agent's final text that a record keeps, in bytes (the interface's number).
@@ -15,90 +22,6 @@ pub const OUTPUT_LIMIT: usize = 50_000;
 pub const ERROR_LIMIT: usize = 10_000;
 /// Workers a job may cost their lives before it ends as poison.
 pub const DEATHS_LIMIT: u32 = 3;
-
-/// A job's id: a UUID in its hyphenated lower-case form, and therefore safe in a path.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct JobId(String);
-
-impl JobId {
-    pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().hyphenated().to_string())
-    }
-
-    /// Accepts only the canonical form, so that no other spelling of an id, and no path, passes.
-    pub fn parse(text: &str) -> Option<Self> {
-        let canonical = uuid::Uuid::try_parse(text).ok()?.hyphenated().to_string();
-        (canonical == text).then_some(Self(canonical))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The first 8 hex digits: what branch names and people use.
-    pub fn short(&self) -> &str {
-        &self.0[..8]
-    }
-
-    /// The branch this job's work is pushed to.
-    pub fn branch(&self) -> String {
-        format!("agenticore-{}", self.short())
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for JobId {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("`{text}` is not a job id"))
-    }
-}
-
-/// A point in time: milliseconds since 1970 in UTC, RFC 3339 on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Time(pub i64);
-
-impl Time {
-    pub fn now() -> Self {
-        Self(jiff::Timestamp::now().as_millisecond())
-    }
-
-    pub fn plus_seconds(self, seconds: u64) -> Self {
-        Self(self.0.saturating_add((seconds as i64).saturating_mul(1000)))
-    }
-
-    /// Milliseconds from `earlier` to this time; negative when the clock went back.
-    pub fn since(self, earlier: Time) -> i64 {
-        self.0 - earlier.0
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let stamp = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
-        write!(f, "{stamp:.3}")
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let stamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(stamp.as_millisecond()))
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -498,20 +421,6 @@ fn end(mut record: Record, status: Status, error: Option<String>, now: Time) -> 
     Ended(record)
 }
 
-/// At most `limit` bytes of `text`, cut between characters, and said at its end.
-pub fn cut(mut text: String, limit: usize) -> String {
-    const SAID: &str = "… [cut]";
-    if text.len() > limit {
-        let mut at = limit.saturating_sub(SAID.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        text.truncate(at);
-        text.push_str(SAID);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -530,15 +439,6 @@ mod tests {
             ttl_seconds: 10,
         };
         Queued::new(JobId::random(), spec, Time(1_000))
-    }
-
-    #[test]
-    fn ids_have_one_spelling() {
-        let id = JobId::random();
-        assert_eq!(JobId::parse(id.as_str()), Some(id.clone()));
-        for wrong in [&id.as_str().to_uppercase(), &id.as_str().replace('-', ""), "../../etc", ""] {
-            assert_eq!(JobId::parse(wrong), None, "{wrong}");
-        }
     }
 
     #[test]
@@ -598,12 +498,5 @@ mod tests {
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
         assert!(text.contains(r#""started_at":"1970-01-01T00:00:02.345Z""#), "{text}");
         assert!(text.contains(r#""status":"running""#) && text.contains(r#""cost_usd":null"#), "{text}");
-    }
-
-    #[test]
-    fn cutting_respects_characters_and_says_so() {
-        assert_eq!(cut("short".into(), 10), "short");
-        let text = cut("ä".repeat(100), 51);
-        assert!(text.len() <= 51 && text.ends_with("… [cut]"), "{text}");
     }
 }
