@@ -3,11 +3,17 @@
 //! Takes whatever a line holds: megabytes, invalid UTF-8, half a line at the end, an event nobody
 //! has seen before. What is no event is kept as what it is: output.
 
+use crate::job::cut;
 use serde_json::Value;
 
 /// The longest line that is looked into. The largest one seen was 3 MB; a Read of a large file
 /// may answer tens of them.
 const LINE_LIMIT: usize = 64 << 20;
+/// The most values that a line may hold: each takes memory, whatever it says. A long conversation's
+/// events have thousands.
+const VALUES_LIMIT: usize = 500_000;
+/// The most of one text that is kept: as much as a record takes.
+const TEXT_LIMIT: usize = crate::job::OUTPUT_LIMIT;
 
 /// Cuts a stream of bytes into lines.
 #[derive(Default)]
@@ -93,14 +99,32 @@ pub fn read(line: &Line) -> Vec<Said> {
             return vec![Said::Notice(format!("a line of {length} bytes was too long to be read"))];
         }
     };
+    if has_too_many_values(bytes) {
+        return vec![Said::Notice(format!("a line of {} bytes holds too many values to be read", bytes.len()))];
+    }
     let parsed = serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(&String::from_utf8_lossy(bytes)));
     match parsed {
         Ok(Value::Object(event)) if event.contains_key("type") => of_event(&Value::Object(event)),
         _ => {
-            let text = String::from_utf8_lossy(bytes).trim().to_owned();
+            let text = cut(String::from_utf8_lossy(bytes).trim().to_owned(), TEXT_LIMIT);
             if text.is_empty() { Vec::new() } else { vec![Said::Garbage(text)] }
         }
     }
+}
+
+/// Counts what separates values, outside of texts.
+fn has_too_many_values(bytes: &[u8]) -> bool {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for &byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count > VALUES_LIMIT
 }
 
 fn of_event(event: &Value) -> Vec<Said> {
@@ -142,7 +166,7 @@ fn of_user(block: &Value) -> Option<Said> {
         let content = &block["content"];
         let parts =
             content.as_array().map(|parts| parts.iter().map(|part| text(part, "text")).collect::<Vec<_>>().join("\n"));
-        let text = parts.unwrap_or_else(|| content.as_str().unwrap_or_default().to_owned());
+        let text = cut(parts.unwrap_or_else(|| content.as_str().unwrap_or_default().to_owned()), TEXT_LIMIT);
         Said::ToolResult { text, is_error: block["is_error"] == true }
     })
 }
@@ -151,8 +175,8 @@ fn of_user(block: &Value) -> Option<Said> {
 fn summary(input: &Value) -> String {
     let telling = ["command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description", "prompt"];
     match telling.iter().find_map(|key| input[*key].as_str()) {
-        Some(text) => text.to_owned(),
-        None => input.to_string(),
+        Some(text) => cut(text.to_owned(), TEXT_LIMIT),
+        None => cut(input.to_string(), TEXT_LIMIT),
     }
 }
 
@@ -166,7 +190,7 @@ fn report(event: &Value) -> Report {
     Report {
         is_error: event["is_error"] == true,
         subtype: text(event, "subtype"),
-        text: event["result"].as_str().map(str::to_owned),
+        text: event["result"].as_str().map(|text| cut(text.to_owned(), TEXT_LIMIT)),
         errors: names(&event["errors"], "message"),
         terminal_reason: event["terminal_reason"].as_str().map(str::to_owned),
         session_cost_usd: event["total_cost_usd"].as_f64(),
@@ -177,7 +201,7 @@ fn report(event: &Value) -> Report {
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_default().to_owned()
+    cut(value[key].as_str().unwrap_or_default().to_owned(), TEXT_LIMIT)
 }
 
 #[cfg(test)]
@@ -259,7 +283,11 @@ mod tests {
     fn a_line_of_fifty_megabytes_is_read_and_a_longer_one_is_passed_over() {
         let long = format!(r#"{{"type":"result","result":"{}"}}"#, "x".repeat(50 << 20));
         let said = all(format!("{long}\n").as_bytes(), 1 << 16);
-        assert!(matches!(&said[..], [Said::Result(report)] if report.text.as_ref().unwrap().len() == 50 << 20));
+        assert!(matches!(&said[..], [Said::Result(report)] if report.text.as_ref().unwrap().len() == TEXT_LIMIT));
+        let intricate = format!("{{\"type\":\"assistant\",\"x\":[{}0]}}\n", "0,".repeat(VALUES_LIMIT));
+        assert!(
+            matches!(&all(intricate.as_bytes(), 1 << 16)[..], [Said::Notice(text)] if text.contains("too many values"))
+        );
         let longer = vec![b'x'; LINE_LIMIT + 10];
         let mut stream = longer.clone();
         stream.extend_from_slice(b"\nafter\n");

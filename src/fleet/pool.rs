@@ -196,7 +196,11 @@ impl Shared {
 
     fn let_old_ones_go(&self) {
         match self.runner.store.tend() {
-            Ok(over) => over.iter().for_each(|record| self.runner.forget(record)),
+            Ok(mut over) => {
+                // A cancelled job whose attempt is still being tidied away waits for that.
+                over.retain(|record| !self.running().contains_key(&record.id));
+                over.iter().for_each(|record| self.runner.forget(record));
+            }
             Err(error) => log::warn(&format!("old jobs cannot be looked after: {error}")),
         }
     }

@@ -66,7 +66,7 @@ impl Runner {
     fn settle(&self, record: &Record, is_clean: bool) -> Result<bool, cache::Error> {
         let Some(url) = self.url_of(record) else { return Ok(true) };
         let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: record.branch.clone() };
-        if worktree.path().exists()
+        if worktree.is_there()
             && !record.pushed
             && !is_clean
             && let Some(base) = &record.base_commit

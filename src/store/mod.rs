@@ -1,6 +1,6 @@
 //! Queue, records and events: one trait, whatever keeps them.
 //!
-//! A store knows what a job's transitions are (`job.rs`) and makes each of them durable before it
+//! A store knows what a job's transitions are (`job/`) and makes each of them durable before it
 //! returns. It never starts a process, never touches a repository, and does not decide *when*
 //! a job moves. `../ARCHITECTURE.md` gives the order of writes and why.
 

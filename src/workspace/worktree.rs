@@ -102,6 +102,13 @@ impl<'a> Worktree<'a> {
 
     /// Looks at what is there without running anything of the repository's.
     pub fn inspect(&self, base_commit: &str) -> Result<Inspection, Error> {
+        if let Some(git_dir) = self.spaces.git_dir_of(self.url).filter(|_| !self.path().is_dir()) {
+            // The agent removed it. What it committed before is still there.
+            let head = self.head_of(&git_dir, base_commit)?;
+            let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
+            let has_work = head != base_commit && !is_ancestor(&lens, &head, base_commit)?;
+            return Ok(Inspection { head, is_dirty: false, has_work });
+        }
         let (lens, _) = self.lens(base_commit)?;
         let status = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal", "--no-renames"];
         let told = match lens.run(&status, Call::default()) {

@@ -235,3 +235,18 @@ fn jobs_expire_and_leave_with_all_that_is_theirs() {
     server.stop();
     lab.assert_tidy();
 }
+
+#[test]
+fn an_agent_that_removes_its_worktree_loses_only_what_it_had_not_committed() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let job =
+        server.run(json!({"task": "[[write a.txt 1]] [[commit mine]] [[bash rm -rf $PWD]]", "repo_url": repo.url()}));
+    assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(true)), "{job:#}");
+    assert_eq!(repo.file(job["branch"].as_str().unwrap(), "a.txt").as_deref(), Some("1"));
+    let job = server.run(json!({"task": "[[write a.txt 1]] [[bash rm -rf $PWD]]", "repo_url": repo.url()}));
+    assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(false)), "{job:#}");
+    server.stop();
+    lab.assert_tidy();
+}

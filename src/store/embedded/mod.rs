@@ -413,6 +413,8 @@ impl Store for Embedded {
     }
 
     fn remove(&self, id: &JobId) -> Result<(), Error> {
+        // First, or a crash between the two would bring the job back to life.
+        self.release(id)?;
         files::remove(&self.paths.events(id)).map_err(Error::Unavailable)?;
         files::remove(&self.paths.ended(id)).map_err(Error::Unavailable)?;
         self.index().forget(id);
