@@ -104,11 +104,15 @@ pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, St
     }
     set("GIT_TERMINAL_PROMPT", "0");
     // Neither must the agent's git collect garbage in a cache that others share.
-    for (number, name, value) in [("0", "gc.auto", "0"), ("1", "maintenance.auto", "false")] {
+    // The log tells which commits it made, wherever it left them.
+    let of_git = [("0", "gc.auto", "0"), ("1", "maintenance.auto", "false"), ("2", "core.logAllRefUpdates", "true")];
+    for (number, name, value) in of_git {
         set(&format!("GIT_CONFIG_KEY_{number}"), name);
         set(&format!("GIT_CONFIG_VALUE_{number}"), value);
     }
-    set("GIT_CONFIG_COUNT", "2");
+    set("GIT_CONFIG_COUNT", "3");
+    // Another job's agent may have planted some in the cache.
+    set("GIT_NO_REPLACE_OBJECTS", "1");
     // A background task would hold the process open for ten minutes after its result; memory would
     // leak from one job into the next.
     set("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1");

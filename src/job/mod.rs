@@ -144,6 +144,8 @@ pub struct Record {
     pub commit: Option<String>,
     /// The branch is on the remote.
     pub pushed: bool,
+    /// Why the worktree stays although its work is published, or there was none to publish.
+    pub kept_because: Option<String>,
     /// Something a reader should know that is no error, such as why there is no PR.
     pub note: Option<String>,
     /// Set when the agent's run was judged; from then on it is never run again.
@@ -242,6 +244,8 @@ pub enum Mark {
     /// The worktree is gone: its work is pushed, or there was none.
     WorktreeRemoved,
     Note(String),
+    /// Something in the worktree is not published: it stays.
+    Keep(String),
     /// The agent succeeded, but its work could not be published.
     Unpublished(String),
 }
@@ -289,6 +293,7 @@ impl Queued {
             pr_base: None,
             commit: None,
             pushed: false,
+            kept_because: None,
             note: None,
             verdict: None,
             spent: Spent::default(),
@@ -356,6 +361,7 @@ impl Running {
             Mark::PrOpened(url) => record.pr_url = Some(url),
             Mark::WorktreeRemoved => record.worktree_path = None,
             Mark::Note(text) => record.note = Some(text),
+            Mark::Keep(why) => record.kept_because = Some(why),
             Mark::Unpublished(why) => record.error = Some(cut(why, ERROR_LIMIT)),
         }
     }

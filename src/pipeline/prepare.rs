@@ -8,6 +8,7 @@ use crate::job::Mark;
 use crate::profile::Profile;
 use crate::profile::materialize::{self, Materialized};
 use crate::workspace::fetch::{Base, Wish};
+use crate::workspace::regular;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 use std::path::{Path, PathBuf};
@@ -156,10 +157,10 @@ impl Attempt<'_> {
         let mut parts = Vec::new();
         for name in profile.flags.clone().take("append-system-prompt-file") {
             let path = profile.file(&name);
-            let text = std::fs::read_to_string(&path).map_err(|error| {
+            let text = regular::read_owned(&path, materialize::FILE_LIMIT).map_err(|error| {
                 Halt::Failed(format!("profile {}: cannot read {}: {error}", profile.name, path.display()))
             })?;
-            parts.push(text);
+            parts.push(String::from_utf8_lossy(&text).into_owned());
         }
         if self.record.repo_url.is_some()
             && !profile.trust_repo

@@ -6,6 +6,7 @@ use super::{Attempt, Halt};
 use crate::event::{Draft, Kind};
 use crate::forge::PullRequest;
 use crate::job::{Mark, Record, cut};
+use crate::workspace::cache;
 use crate::workspace::publish::Push;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
@@ -45,20 +46,31 @@ impl Attempt<'_> {
     fn commit(&mut self, worktree: &Worktree) -> Result<bool, Halt> {
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
-        let made = worktree
-            .inspect(&base)
-            .and_then(|found| if found.has_work { worktree.commit(&found, &message).map(Some) } else { Ok(None) });
+        let (made, stray) = match worktree.inspect(&base) {
+            Ok(found) if found.is_publishable() => (worktree.commit(&found, &message, self.stop).map(Some), None),
+            Ok(found) => (Ok(None), found.stray),
+            Err(error) => (Err(error), None),
+        };
         match made {
             Ok(Some(commit)) => {
                 let event = Draft::new(Kind::Committed, commit.as_str());
-                self.mark(Mark::Committed(commit), Some(event))?;
+                self.mark(Mark::Committed(commit.clone()), Some(event))?;
+                match worktree.remainder(&base, &commit) {
+                    Ok(None) => {}
+                    Ok(Some(why)) => self.keep(why)?,
+                    Err(error) => self.keep(format!("it could not be looked into again: {error}"))?,
+                }
                 Ok(true)
             }
             Ok(None) => {
+                if let Some(stray) = stray {
+                    self.keep(format!("the agent's commit {stray} is not the one that it left checked out"))?;
+                }
                 self.worktree_is_clean = true;
                 self.note("the agent changed nothing: no branch, no pull request")?;
                 Ok(false)
             }
+            Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
             Err(error) => self.unpublished(format!("the work could not be committed: {error}")).map(|()| false),
         }
     }
@@ -115,6 +127,11 @@ impl Attempt<'_> {
             )),
             Err(why) => self.unpublished(format!("the branch {branch} is pushed, but there is no pull request: {why}")),
         }
+    }
+
+    fn keep(&mut self, why: String) -> Result<(), Halt> {
+        let told = format!("the worktree stays: {why}");
+        self.mark(Mark::Keep(why), Some(Draft::new(Kind::PublishNotice, told)))
     }
 
     fn note(&mut self, text: &str) -> Result<(), Halt> {

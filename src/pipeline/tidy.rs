@@ -20,8 +20,9 @@ impl Attempt<'_> {
             }
             return Ok(());
         };
-        match self.runner.settle(&self.record, self.worktree_is_clean) {
+        match self.runner.settle(&self.record, self.worktree_is_clean, Some(self.stop)) {
             Ok(true) => self.mark(Mark::WorktreeRemoved, None),
+            Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
             Ok(false) if self.record.note.is_none() && self.record.error.is_none() => {
                 self.mark(Mark::Note(format!("its profile publishes nothing: the work is in {path}")), None)
             }
@@ -54,7 +55,7 @@ impl Attempt<'_> {
 impl Runner {
     /// Tidies what the attempt of a job left that ended without it.
     pub fn clean_up(&self, record: &Record) {
-        if let Err(error) = self.settle(record, false) {
+        if let Err(error) = self.settle(record, false, None) {
             log::warn(&format!("job {}: {error}", record.id));
         }
         if let Err(error) = self.store.release(&record.id) {
@@ -63,18 +64,21 @@ impl Runner {
     }
 
     /// Removes the worktree unless work would be lost. True: it is gone.
-    fn settle(&self, record: &Record, is_clean: bool) -> Result<bool, cache::Error> {
+    fn settle(&self, record: &Record, is_clean: bool, stop: Option<&Stop>) -> Result<bool, cache::Error> {
         let Some(url) = self.url_of(record) else { return Ok(true) };
         let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: record.branch.clone() };
+        if record.kept_because.is_some() {
+            return Ok(false);
+        }
         if worktree.is_there()
             && !record.pushed
             && !is_clean
             && let Some(base) = &record.base_commit
-            && worktree.inspect(base)?.has_work
+            && worktree.inspect(base)?.has_work()
         {
             return Ok(false);
         }
-        worktree.remove(&Stop::default())?;
+        worktree.remove(stop)?;
         Ok(true)
     }
 
@@ -82,7 +86,7 @@ impl Runner {
     fn discard(&self, record: &Record) {
         if let Some(url) = self.url_of(record) {
             let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: None };
-            if let Err(error) = worktree.remove(&Stop::default()) {
+            if let Err(error) = worktree.remove(None) {
                 log::warn(&format!("job {}: {error}", record.id));
             }
         }

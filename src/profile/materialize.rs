@@ -2,12 +2,15 @@
 //! `.mcp.json`. Files of a child replace its parent's; MCP servers are merged one by one.
 
 use super::Profile;
-use crate::workspace::remove;
+use crate::workspace::{regular, remove};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+/// The most of a file that somebody wrote by hand.
+pub const FILE_LIMIT: u64 = 1 << 20;
 
 pub struct Materialized {
     /// `CLAUDE_CONFIG_DIR`
@@ -21,9 +24,9 @@ pub fn write(profile: &Profile, job_dir: &Path, more_servers: &[&Path]) -> Resul
     let config_dir = job_dir.join(".claude");
     let mcp_file = job_dir.join(".mcp.json");
     let fail = |error: io::Error| format!("cannot write the job's directory {}: {error}", job_dir.display());
+    // What an earlier attempt left would be read by this one, or be a trap for it.
+    remove::tree(job_dir).map_err(fail)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(job_dir).map_err(fail)?;
-    // What an earlier attempt left would be read by this one.
-    remove::tree(&config_dir).map_err(fail)?;
     fs::create_dir(&config_dir).map_err(fail)?;
     for directory in &profile.directories {
         copy_tree(&directory.join(".claude"), &config_dir).map_err(fail)?;
@@ -40,7 +43,8 @@ pub fn write(profile: &Profile, job_dir: &Path, more_servers: &[&Path]) -> Resul
 
 /// The `mcpServers` of a `.mcp.json`.
 pub fn read_servers(file: &Path) -> Result<Map<String, Value>, String> {
-    let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text =
+        regular::read_owned(file, FILE_LIMIT).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let tree: Value =
         serde_json::from_slice(&text).map_err(|error| format!("{} is not valid JSON: {error}", file.display()))?;
     match tree.get("mcpServers") {

@@ -9,6 +9,7 @@ mod parse;
 
 pub use flags::Flags;
 
+use crate::workspace::regular;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -190,8 +191,8 @@ fn read(name: &str, directory: Option<&Path>) -> Result<Layer, Error> {
         Some(directory) => {
             let path = directory.join("profile.yml");
             let shown = path.display().to_string();
-            match std::fs::read_to_string(&path) {
-                Ok(text) => (shown, text),
+            match regular::read_owned(&path, materialize::FILE_LIMIT) {
+                Ok(bytes) => (shown, String::from_utf8_lossy(&bytes).into_owned()),
                 Err(error) => return Err(Error::Broken { path: shown, why: error.to_string() }),
             }
         }

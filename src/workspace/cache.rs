@@ -18,6 +18,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long tidying waits for a repository's lock.
+const TIDY_LIMIT: Duration = Duration::from_secs(5);
 
 pub struct Workspaces {
     pub(super) git: Git,
@@ -89,8 +93,18 @@ impl Workspaces {
 
     /// Locks the cache of `url`. One that is not there, or was left half-made, is made first, empty.
     pub fn lock<'a>(&'a self, url: &'a RepoUrl, stop: &Stop) -> Result<Locked<'a>, Error> {
+        self.lock_within(url, self.settings.lock_timeout, stop)
+    }
+
+    /// For tidying: nobody waits long for that. What is left is found again by the next attempt, or
+    /// when the job's time to live is over.
+    pub fn lock_briefly<'a>(&'a self, url: &'a RepoUrl) -> Result<Locked<'a>, Error> {
+        self.lock_within(url, self.settings.lock_timeout.min(TIDY_LIMIT), &Stop::default())
+    }
+
+    fn lock_within<'a>(&'a self, url: &'a RepoUrl, limit: Duration, stop: &Stop) -> Result<Locked<'a>, Error> {
         let place = self.place_of(url);
-        let guard = self.locks.take(&place, self.settings.lock_timeout, stop).map_err(|error| match error {
+        let guard = self.locks.take(&place, limit, stop).map_err(|error| match error {
             lock::Error::Stopped(reason) => Error::Stopped(reason),
             lock::Error::TimedOut(limit) => Error::Final(format!(
                 "the lock of {url}'s cache did not become free within {} s (AGENTICORE_LOCK_TIMEOUT)",
@@ -106,13 +120,31 @@ impl Workspaces {
         }
         if !locked.git_dir.join("packed-refs").exists() {
             // The private git directories link to it, so it has to be there.
-            let _ = fs::write(locked.git_dir.join("packed-refs"), "");
+            let _ = regular::write(&locked.git_dir.join("packed-refs"), b"");
         }
         Ok(locked)
     }
 }
 
 impl Locked<'_> {
+    /// Forgets what was fetched, so that a fetch brings all of it again: that heals a reference to
+    /// nothing, and objects that are missing, under the worktrees that hang on this cache.
+    pub(super) fn forget_remote_refs(&self) -> Result<(), Error> {
+        let packed = self.git_dir.join("packed-refs");
+        let ours = |line: &&str| line.split(' ').nth(1).is_some_and(|name| name.starts_with("refs/heads/agenticore-"));
+        let kept: String = regular::read_text(&packed, 16 << 20)
+            .unwrap_or_default()
+            .lines()
+            .filter(ours)
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let remotes = self.git_dir.join("refs/remotes");
+        let done = super::remove::tree(&remotes)
+            .and_then(|()| fs::create_dir_all(&remotes))
+            .and_then(|()| regular::write(&packed, kept.as_bytes()));
+        done.map_err(|error| Error::Final(format!("cannot mend the clone cache {}: {error}", self.git_dir.display())))
+    }
+
     /// Puts a new, empty cache in place of whatever is there. Refused while any worktree is
     /// registered: it would lose its repository.
     pub(super) fn make_anew(&mut self) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use super::cache::{Error, Locked};
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
-use super::lens::Lens;
+use super::lens::{Lens, NOWHERE};
 use super::{refs, regular};
 use crate::job::Time;
 use crate::process::stop::Stop;
@@ -19,8 +19,6 @@ const SHARED_FOR: Duration = Duration::from_secs(10);
 const LOCK_FILE_IS_STALE: Duration = Duration::from_secs(10);
 /// How often a passing failure of the network, or a lock file, is met with another try.
 const TRIES: u32 = 3;
-
-const UNBORN: &str = "ref: refs/heads/agenticore-none";
 
 /// Where a job begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,18 +54,23 @@ impl Wish<'_> {
 impl Locked<'_> {
     /// The base of a job. Fetches unless a fetch is fresh enough; a damaged cache is made anew, once.
     pub fn base(&mut self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Error> {
-        match self.try_base(wish, progress) {
-            Err(Failure::Git(error)) if error.cause() == Cause::Damaged => {
-                progress("the clone cache is damaged: it is made anew");
-                self.make_anew()?;
-                self.try_base(wish, progress).map_err(|failure| self.explain(failure, wish))
-            }
-            other => other.map_err(|failure| self.explain(failure, wish)),
+        let is_damage = |failure: &Failure| matches!(failure, Failure::Git(error) if error.cause() == Cause::Damaged);
+        let mut tried = self.try_base(wish, progress);
+        if tried.as_ref().is_err_and(is_damage) {
+            progress("the clone cache is damaged: everything is fetched again");
+            self.forget_remote_refs()?;
+            tried = self.try_base(wish, progress);
         }
+        if tried.as_ref().is_err_and(is_damage) {
+            progress("the clone cache is damaged: it is made anew");
+            self.make_anew()?;
+            tried = self.try_base(wish, progress);
+        }
+        tried.map_err(|failure| self.explain(failure, wish))
     }
 
     fn try_base(&self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
-        let lens = Lens::onto(&self.spaces.git, &self.git_dir, UNBORN)?;
+        let lens = Lens::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
         if let Some(fetched) = self.fetched().filter(|f| is_fresh(f, wish.not_before))
             && let Ok(base) = self.resolve(&lens, wish, fetched.default_branch)
         {
@@ -84,7 +87,7 @@ impl Locked<'_> {
         })?;
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
-        let _ = serde_json::to_vec(&fetched).map(|bytes| fs::write(self.place.join("fetched"), bytes));
+        let _ = serde_json::to_vec(&fetched).map(|bytes| regular::write(&self.place.join("fetched"), &bytes));
         self.resolve(&lens, wish, default_branch)
     }
 

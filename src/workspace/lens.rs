@@ -3,7 +3,7 @@
 //!
 //! The agent shares the runner's uid and may write `config` and `hooks/` of the cache through
 //! its worktree. Every git of the runner therefore has a GIT_DIR of its own, made for the call and
-//! gone after it, in which `objects`, `refs` and `packed-refs` are links into the cache.
+//! gone after it, in which `objects`, `packed-refs` and `refs/remotes` are links into the cache.
 
 use super::git::{Call, Error, Git};
 use crate::process::limited::Finished;
@@ -11,6 +11,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+
+/// A HEAD for calls that need none.
+pub const NOWHERE: &str = "ref: refs/heads/agenticore-none";
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n";
 
@@ -36,7 +39,11 @@ impl<'a> Lens<'a> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         fs::write(self.path("config"), CONFIG)?;
         fs::write(self.path("HEAD"), format!("{head}\n"))?;
-        for part in ["objects", "refs", "packed-refs"] {
+        // Of the references only those that we fetched: an agent's could break, or (refs/replace)
+        // change, what every other job sees.
+        fs::create_dir_all(cache.join("refs/remotes"))?;
+        fs::create_dir(self.path("refs"))?;
+        for part in ["objects", "packed-refs", "refs/remotes"] {
             symlink(cache.join(part), self.path(part))?;
         }
         if cache.join("shallow").exists() {

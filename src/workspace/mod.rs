@@ -8,6 +8,7 @@ pub mod cache;
 pub mod credentials;
 pub mod fetch;
 pub mod git;
+pub mod inspect;
 pub mod lens;
 pub mod lock;
 pub mod publish;

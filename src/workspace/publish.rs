@@ -3,10 +3,14 @@
 use super::cache::Error;
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
+use super::inspect::Inspection;
 use super::lens::Lens;
 use super::url::RepoUrl;
-use super::worktree::{Inspection, Worktree};
+use super::worktree::Worktree;
+use super::{refs, regular};
 use crate::process::stop::Stop;
+use std::io;
+use std::path::Path;
 
 /// How a push came out.
 #[derive(Debug, PartialEq)]
@@ -19,7 +23,7 @@ pub enum Push {
 
 impl Worktree<'_> {
     /// Commits what no commit holds yet; returns the commit to push.
-    pub fn commit(&self, found: &Inspection, message: &str) -> Result<String, Error> {
+    pub fn commit(&self, found: &Inspection, message: &str, stop: &Stop) -> Result<String, Error> {
         if !found.is_dirty {
             return Ok(found.head.clone());
         }
@@ -31,27 +35,34 @@ impl Worktree<'_> {
             ("GIT_COMMITTER_EMAIL", settings.author_email.as_str()),
         ];
         // Objects are written to the cache: under its lock, like everything that writes there.
-        let locked = self.spaces.lock(self.url, &Stop::default())?;
-        let (lens, _) = self.lens(&found.head)?;
-        lens.run(&["add", "--all"], Call::default())?;
+        let locked = self.spaces.lock(self.url, stop)?;
+        let lens = self.lens(&found.head)?;
+        let call = || Call { login: None, stop: Some(stop) };
+        lens.run(&["add", "--all"], call())?;
         let commit = ["commit", "--quiet", "--no-verify", "--allow-empty", "--cleanup=verbatim", "-m", message];
-        lens.run_as(&commit, &author, Call::default())?;
+        lens.run_as(&commit, &author, call())?;
         // HEAD is detached in the lens, so it holds the new commit itself.
         let made = lens.head();
         if let Some(branch) = &self.branch {
-            // A worktree that is kept shows the commit on its branch.
-            lens.run(&["update-ref", &format!("refs/heads/{branch}"), &made], Call::default())?;
+            // A worktree that is kept shows the commit on its branch, and nothing as changed.
+            let shown = refs::set_branch(&locked.git_dir, branch, &made)
+                .and_then(|()| self.show_index(&locked.git_dir, &lens.path("index")));
+            shown.map_err(|error| Error::Final(format!("branch {branch} of the clone cache: {error}")))?;
         }
         drop(locked);
         Ok(made)
     }
 
+    fn show_index(&self, git_dir: &Path, index: &Path) -> io::Result<()> {
+        let admin = self.admin(git_dir);
+        // Whatever the agent put in its place goes.
+        super::remove::tree(&admin.join("index"))?;
+        regular::copy(index, &admin.join("index"), u64::MAX)
+    }
+
     /// Creates `branch` on the remote at `commit`; never moves one that is there.
     pub fn push(&self, commit: &str, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Push, Error> {
-        let git_dir = self
-            .spaces
-            .git_dir_of(self.url)
-            .ok_or_else(|| Error::Final(format!("the clone cache of {} is gone", self.url)))?;
+        let git_dir = self.git_dir()?;
         let lens = Lens::onto(&self.spaces.git, &git_dir, commit)?;
         let absent = format!("--force-with-lease=refs/heads/{branch}:");
         let refspec = format!("{commit}:refs/heads/{branch}");

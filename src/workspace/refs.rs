@@ -22,12 +22,14 @@ pub fn is_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Makes a branch that is not there; its name is one of ours and holds no slash.
-pub fn make_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()> {
+/// Makes or moves a branch; its name is one of ours and holds no slash.
+pub fn set_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()> {
     let heads = git_dir.join("refs/heads");
     fs::create_dir_all(&heads)?;
     // As git does it: the lock file keeps other gits away and becomes the reference.
     let lock = heads.join(format!("{branch}.lock"));
+    // The branch is this job's alone, and its agent does not run now: a lock is a dead git's.
+    let _ = fs::remove_file(&lock);
     OpenOptions::new().write(true).create_new(true).open(&lock)?.write_all(format!("{commit}\n").as_bytes())?;
     fs::rename(&lock, heads.join(branch)).inspect_err(|_| drop(fs::remove_file(&lock)))
 }
@@ -45,6 +47,7 @@ pub fn remove_branch(git_dir: &Path, branch: &str) -> bool {
         return false;
     }
     let _ = fs::remove_file(git_dir.join("refs/heads").join(format!("{branch}.lock")));
+    let _ = fs::remove_file(git_dir.join("logs/refs/heads").join(branch));
     match fs::remove_file(git_dir.join("refs/heads").join(branch)) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(()) => true,
@@ -59,7 +62,7 @@ mod tests {
     fn loose_references_only() {
         let dir = tempfile::tempdir().unwrap();
         let hash = "0123456789012345678901234567890123456789";
-        make_branch(dir.path(), "b", hash).unwrap();
+        set_branch(dir.path(), "b", hash).unwrap();
         assert_eq!(read(dir.path(), "refs/heads/b").as_deref(), Some(hash));
         fs::write(dir.path().join("refs/heads/symbolic"), "ref: refs/heads/b\n").unwrap();
         std::os::unix::fs::symlink("/etc/hostname", dir.path().join("refs/heads/link")).unwrap();

@@ -2,8 +2,9 @@
 //!
 //! A link could lead anywhere, and a pipe would keep whoever opens it waiting for ever.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use super::remove;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -27,9 +28,43 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read(path, limit)?).into_owned())
 }
 
-/// Copies at most `limit` bytes to a new file.
+/// Copies at most `limit` bytes to a new file,
+/// with the same time of change: git tells by an index's time which files to look at twice.
 pub fn copy(from: &Path, to: &Path, limit: u64) -> io::Result<()> {
-    io::copy(&mut open(from)?.take(limit), &mut File::create(to)?).map(drop)
+    let source = open(from)?;
+    let changed = source.metadata()?.modified()?;
+    let _ = fs::remove_file(to);
+    let mut target = File::create_new(to)?;
+    io::copy(&mut source.take(limit), &mut target)?;
+    target.set_modified(changed)
+}
+
+/// Puts a file with these bytes at `path`, whatever was there; never through a link or into a pipe.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    remove::tree(beside)?;
+    File::create_new(beside)?.write_all(bytes)?;
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        remove::tree(path)?;
+    }
+    fs::rename(beside, path)
+}
+
+/// The same as [`read`] for a file that its owner may have put behind a link. More than `limit` bytes
+/// are an error.
+pub fn read_owned(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -11,6 +11,10 @@ pub fn tree(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     };
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    if !is_directory {
+        return gone(fs::remove_file(path));
+    }
     match gone(fs::remove_dir_all(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             // Go's module cache, for one, takes the write permission from its directories.

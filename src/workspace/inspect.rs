@@ -1,0 +1,169 @@
+//! Looks at what an agent left in its worktree, without running anything of the repository's and
+//! without believing the agent's index.
+//!
+//! The index used is the one from when the worktree was made: whatever flags the agent set in its
+//! own, or whatever it wrote there, hides no change.
+
+use super::cache::Error;
+use super::git::{self, Call};
+use super::lens::Lens;
+use super::worktree::Worktree;
+use super::{refs, regular};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The largest index that is looked at: ten million files.
+const INDEX_LIMIT: u64 = 1 << 30;
+/// How much of a worktree's log of commits is read, and how many of them are asked for.
+const LOG_LIMIT: u64 = 4 << 20;
+const STRAYS_LIMIT: usize = 1000;
+
+const STATUS: [&str; 5] = ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames"];
+
+/// What an agent left.
+#[derive(Debug, PartialEq)]
+pub struct Inspection {
+    /// The commit that is checked out.
+    pub head: String,
+    /// There are changes that no commit holds.
+    pub is_dirty: bool,
+    /// The commit that is checked out is not the base, nor before it.
+    pub has_commits: bool,
+    /// A commit of the agent's that the one that is checked out does not contain.
+    pub stray: Option<String>,
+}
+
+impl Inspection {
+    /// Something to commit or to push.
+    pub fn is_publishable(&self) -> bool {
+        self.is_dirty || self.has_commits
+    }
+
+    /// Something would be lost with the worktree.
+    pub fn has_work(&self) -> bool {
+        self.is_publishable() || self.stray.is_some()
+    }
+}
+
+impl<'a> Worktree<'a> {
+    pub fn inspect(&self, base_commit: &str) -> Result<Inspection, Error> {
+        let git_dir = self.git_dir()?;
+        let head = self.head_of(&git_dir, base_commit)?;
+        let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
+        let has_commits = head != base_commit && !is_ancestor(&lens, &head, base_commit)?;
+        let stray = self.stray(&lens, &git_dir, &[&head, base_commit])?;
+        // An agent may have removed its worktree: what it committed before is still there.
+        let is_dirty = self.is_on_disk() && is_dirty(&self.lens(base_commit)?)?;
+        Ok(Inspection { head, is_dirty, has_commits, stray })
+    }
+
+    /// A lens with the work tree, the index, and the agent's HEAD, detached.
+    pub(super) fn lens(&self, base_commit: &str) -> Result<Lens<'a>, Error> {
+        let git_dir = self.git_dir()?;
+        if !self.is_on_disk() {
+            return Err(Error::Final(format!("the worktree {} is gone, and the work in it", self.path().display())));
+        }
+        let head = self.head_of(&git_dir, base_commit)?;
+        let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
+        let index = lens.path("index");
+        let is_known = regular::copy(&self.first_index(), &index, INDEX_LIMIT).is_ok();
+        let lens = lens.with_work_tree(&self.path(), &index);
+        if is_known && head == base_commit {
+            return Ok(lens);
+        }
+        // Entries that are the same in HEAD keep what is known of their files.
+        let merged = lens.run(&["read-tree", "-m", &head], Call::default());
+        if matches!(merged, Err(git::Error::Failed { .. })) {
+            let _ = fs::remove_file(&index);
+            lens.run(&["read-tree", &head], Call::default())?;
+        }
+        Ok(lens)
+    }
+
+    /// Why the worktree has to stay although `commit` is published: something in it is not in there.
+    pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
+        let git_dir = self.git_dir()?;
+        let lens = Lens::onto(&self.spaces.git, &git_dir, commit)?;
+        if let Some(stray) = self.stray(&lens, &git_dir, &[commit, base_commit])? {
+            return Ok(Some(format!("the agent's commit {stray} is on none of the published ones")));
+        }
+        let changed =
+            lens.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
+        let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
+        let mut fields = changed.split('\0');
+        while let Some(meta) = fields.next() {
+            let path = fields.next().unwrap_or_default();
+            if meta.split(' ').nth(1) == Some("160000") {
+                return Ok(Some(format!(
+                    "`{path}` is a repository of its own, of which only the commit's name is published"
+                )));
+            }
+        }
+        // Compared with the new commit: what `git add` could not take up.
+        let is_left = self.is_on_disk() && {
+            let index = lens.path("index");
+            let _ = regular::copy(&self.first_index(), &index, INDEX_LIMIT);
+            let lens = lens.with_work_tree(&self.path(), &index);
+            lens.run(&["read-tree", "-m", commit], Call::default())?;
+            is_dirty(&lens)?
+        };
+        Ok(is_left.then(|| "not every change in it could be committed".into()))
+    }
+
+    /// A commit that was once checked out here, and that none of `known` contains.
+    fn stray(&self, lens: &Lens, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
+        let log = regular::read_text(&self.admin(git_dir).join("logs/HEAD"), LOG_LIMIT).unwrap_or_default();
+        let mut seen: Vec<&str> = log.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        seen.retain(|hash| refs::is_hash(hash) && !known.contains(hash));
+        seen.sort_unstable();
+        seen.dedup();
+        seen.truncate(STRAYS_LIMIT);
+        if seen.is_empty() {
+            return Ok(None);
+        }
+        let arguments: Vec<&str> = ["rev-list", "--ignore-missing", "--max-count=1"]
+            .into_iter()
+            .chain(seen)
+            .chain(["--not"])
+            .chain(known.iter().copied())
+            .collect();
+        let found = lens.run(&arguments, Call::default())?;
+        let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        Ok((!found.is_empty()).then_some(found))
+    }
+
+    /// The commit that the agent left checked out. It may have removed its branch, or written
+    /// nonsense: then its files are all there is, on top of the base.
+    fn head_of(&self, git_dir: &Path, base_commit: &str) -> Result<String, Error> {
+        let head = regular::read_text(&self.admin(git_dir).join("HEAD"), 4096).unwrap_or_default();
+        let name = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
+        let found = match refs::read(git_dir, name) {
+            Some(commit) => Some(commit),
+            None if name.is_empty() => None,
+            None => Lens::onto(&self.spaces.git, git_dir, base_commit)?.commit_of(name, Call::default())?,
+        };
+        Ok(found.unwrap_or_else(|| base_commit.to_owned()))
+    }
+
+    /// A directory, and not a link to somebody else's.
+    fn is_on_disk(&self) -> bool {
+        fs::symlink_metadata(self.path()).is_ok_and(|found| found.is_dir())
+    }
+
+    pub(super) fn git_dir(&self) -> Result<PathBuf, Error> {
+        let found = self.spaces.git_dir_of(self.url);
+        found.ok_or_else(|| Error::Final(format!("the clone cache of {} is gone", self.url)))
+    }
+}
+
+fn is_dirty(lens: &Lens) -> Result<bool, git::Error> {
+    lens.run(&STATUS, Call::default()).map(|told| !told.stdout.is_empty())
+}
+
+fn is_ancestor(lens: &Lens, commit: &str, of: &str) -> Result<bool, git::Error> {
+    match lens.run(&["merge-base", "--is-ancestor", commit, of], Call::default()) {
+        Ok(_) => Ok(true),
+        Err(git::Error::Failed { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
