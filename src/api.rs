@@ -57,7 +57,8 @@ impl JobRequest {
         };
         let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !Self::FIELDS.contains(key)).collect();
         if !unknown.is_empty() {
-            return Err(format!("unknown field {}: known are {}", unknown.join(", "), Self::FIELDS.join(", ")));
+            let known: Vec<&str> = Self::FIELDS.into_iter().filter(|field| *field != "worktree_id").collect();
+            return Err(format!("unknown field {}: known are {}", unknown.join(", "), known.join(", ")));
         }
         let request = Self {
             task: text(&fields, "task")?.unwrap_or_default(),

@@ -132,6 +132,7 @@ struct Watch {
     give_up_at: Option<Instant>,
     stopped: Option<Reason>,
     is_gone: bool,
+    is_started: bool,
 }
 
 impl Watch {
@@ -146,6 +147,7 @@ impl Watch {
             give_up_at: None,
             stopped: None,
             is_gone: false,
+            is_started: false,
         })
     }
 
@@ -161,7 +163,10 @@ impl Watch {
         while lines_are_open || !self.is_gone {
             if lines_are_open {
                 match lines.recv_timeout(TICK) {
-                    Ok(said) => self.listen(&said, hear),
+                    Ok(said) => {
+                        self.wait_for_start(messages, hear);
+                        self.listen(&said, hear);
+                    }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => lines_are_open = false,
                 }
@@ -172,6 +177,16 @@ impl Watch {
             self.hold_to_limits(stop);
             if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
                 return;
+            }
+        }
+    }
+
+    /// Its first words may be here before the word that it was started: they are told in order.
+    fn wait_for_start(&mut self, messages: &Receiver<Message>, hear: &mut dyn FnMut(Heard) -> bool) {
+        while !self.is_started {
+            match messages.recv_timeout(KILL_LIMIT) {
+                Ok(message) => self.learn(message, hear),
+                Err(_) => self.is_started = true,
             }
         }
     }
@@ -193,6 +208,7 @@ impl Watch {
     }
 
     fn learn(&mut self, message: Message, hear: &mut dyn FnMut(Heard) -> bool) {
+        self.is_started = true;
         match message {
             Message::Started(pid) => self.tell(Heard::Started(pid), hear),
             Message::Refused(why) => self.evidence.refused = Some(why),

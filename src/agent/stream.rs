@@ -15,6 +15,11 @@ const VALUES_LIMIT: usize = 500_000;
 /// The most of one text that is kept: as much as a record takes.
 const TEXT_LIMIT: usize = crate::job::OUTPUT_LIMIT;
 
+/// The most of a `usage` object, and of one name or error in a list; the largest seen had 1 KB.
+const USAGE_LIMIT: usize = 16 * 1024;
+/// The most denied tools that are named.
+const NAMES_LIMIT: usize = 100;
+
 /// Cuts a stream of bytes into lines.
 #[derive(Default)]
 pub struct Lines {
@@ -143,7 +148,7 @@ fn of_event(event: &Value) -> Vec<Said> {
         _ => Vec::new(),
     };
     // Every event carries the session; the first one that does tells it.
-    if let Some(session) = event["session_id"].as_str().filter(|session| !session.is_empty()) {
+    if let Some(session) = event["session_id"].as_str().filter(|session| uuid::Uuid::try_parse(session).is_ok()) {
         said.insert(0, Said::Session(session.to_owned()));
     }
     said
@@ -183,10 +188,12 @@ fn summary(input: &Value) -> String {
 fn report(event: &Value) -> Report {
     let names = |list: &Value, key: &str| {
         let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
-        items.iter().filter_map(|item| Some(item.get(key).unwrap_or(item).as_str()?.to_owned())).collect::<Vec<_>>()
+        let name = |item: &Value| Some(cut(item.get(key).unwrap_or(item).as_str()?.to_owned(), USAGE_LIMIT));
+        items.iter().take(10 * NAMES_LIMIT).filter_map(name).collect::<Vec<_>>()
     };
     let mut denied_tools = names(&event["permission_denials"], "tool_name");
     denied_tools.dedup();
+    denied_tools.truncate(NAMES_LIMIT);
     Report {
         is_error: event["is_error"] == true,
         subtype: text(event, "subtype"),
@@ -195,7 +202,7 @@ fn report(event: &Value) -> Report {
         terminal_reason: event["terminal_reason"].as_str().map(str::to_owned),
         session_cost_usd: event["total_cost_usd"].as_f64(),
         turns: event["num_turns"].as_u64(),
-        usage: event.get("usage").filter(|usage| usage.is_object()).cloned(),
+        usage: event.get("usage").filter(|usage| usage.is_object() && usage.to_string().len() <= USAGE_LIMIT).cloned(),
         denied_tools,
     }
 }
@@ -218,7 +225,7 @@ mod tests {
     }
 
     const RUN: &str = concat!(
-        r#"{"type":"system","subtype":"init","session_id":"s1","cwd":"/w"}"#,
+        r#"{"type":"system","subtype":"init","session_id":"613d26fb-a63f-460b-9dee-1de47cf66177","cwd":"/w"}"#,
         "\n",
         r#"{"type":"assistant","message":{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"I will"}]}}"#,
         "\n",
@@ -237,7 +244,7 @@ mod tests {
         assert_eq!(
             whole[..4],
             [
-                Said::Session("s1".into()),
+                Said::Session("613d26fb-a63f-460b-9dee-1de47cf66177".into()),
                 Said::Text("I will".into()),
                 Said::Tool { name: "Bash".into(), input: "ls".into() },
                 Said::ToolResult { text: "a\nb".into(), is_error: true },

@@ -56,7 +56,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
             Value(word) if name.is_none() => {
                 let word = text(word)?;
                 if word == "help" {
-                    return Ok(Command::Help(About::parse(None)));
+                    let about = parser.value().ok().and_then(|word| word.into_string().ok());
+                    return Ok(Command::Help(About::parse(about.as_deref())));
                 }
                 let known = COMMANDS.iter().find(|known| **known == word);
                 name =
@@ -114,6 +115,9 @@ fn flag_of(command: &str, argument: &lexopt::Arg) -> Result<(&'static str, bool)
 
 fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
     let json = raw.has("json");
+    if raw.has("private") && raw.has("public") {
+        return Err("--private and --public exclude each other".into());
+    }
     Ok(match name {
         "run" => Command::Run(Box::new(Run {
             task: raw.only_word("run", "TASK")?,

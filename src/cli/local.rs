@@ -29,7 +29,11 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
     let failed = |why: String| Refusal::new(Exit::Failed, why);
     sys::become_subreaper().map_err(|error| failed(format!("cannot become a subreaper: {error}")))?;
     let home = config.own_dir.join("local");
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| failed(error.to_string()))?;
     sweep(&config, &home);
+    if signals.pending().next().is_some() {
+        return Err(Refusal::new(Exit::CancelledOrExpired, "cancelled before the job began"));
+    }
     let place = home.join(uuid::Uuid::new_v4().to_string());
     let config = config.with_jobs_dir(place.clone());
     let store = embedded::open(&place, &config.pod_name).map_err(failed)?;
@@ -41,7 +45,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
     let unavailable = |error: Error| failed(error.to_string());
     let stop = Stop::default();
     let submitted = store.submit(spec).map_err(unavailable)?;
-    cancel_on_signal(&submitted.id, store.clone(), stop.clone()).map_err(|error| failed(error.to_string()))?;
+    cancel_on_signal(signals, &submitted.id, store.clone(), stop.clone()).map_err(|error| failed(error.to_string()))?;
     let claimed = store.claim(Duration::ZERO).map_err(unavailable)?;
     if let Some(record) = claimed {
         let worker = std::thread::Builder::new().name("worker-1".into());
@@ -68,8 +72,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
 }
 
 /// Ctrl-C cancels the job; its tree is ended and tidied before this process goes.
-fn cancel_on_signal(id: &JobId, store: Arc<dyn Store>, stop: Stop) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+fn cancel_on_signal(mut signals: Signals, id: &JobId, store: Arc<dyn Store>, stop: Stop) -> std::io::Result<()> {
     let id = id.clone();
     // Waits for a signal; ends with the process.
     std::thread::Builder::new().name("signals".into()).spawn(move || {

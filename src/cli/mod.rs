@@ -120,6 +120,8 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     // Waiting is done here, by asking: that also survives a restart of the server.
     let mut job = client.post("/jobs", &body)?["job"].take();
     if run.wait {
+        let _ =
+            writeln!(std::io::stderr(), "job {} is queued; it goes on when you stop waiting", show::word(&job["id"]));
         job = wait(client, job, run.json)?;
     }
     if run.json {

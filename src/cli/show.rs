@@ -93,7 +93,9 @@ pub fn job(job: &Value) -> String {
         "pr_url",
         "commit",
         "note",
+        "kept_because",
         "session_id",
+        "job_config_dir",
         "worktree_path",
         "pod_name",
     ];

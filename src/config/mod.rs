@@ -38,6 +38,8 @@ pub struct Config {
     pub own_dir: PathBuf,
     pub variables: BTreeMap<String, String>,
     effective: Vec<Effective>,
+    /// Keys of `config.yml` that mean nothing here.
+    pub unknown_keys: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -200,6 +202,7 @@ impl Config {
             profile_dirs,
             job_dirs_root,
             own_dir,
+            unknown_keys: file.keys().filter(|key| !TABLE.iter().any(|row| row.key == **key)).cloned().collect(),
             effective,
             variables,
         })
@@ -381,6 +384,12 @@ impl Values<'_> {
     }
 }
 
+/// One sentence of an error that shows several lines.
+pub fn not_yaml(error: &dyn fmt::Display) -> String {
+    let text = error.to_string();
+    format!("is not valid YAML: {}", text.lines().next().unwrap_or_default())
+}
+
 /// `config.yml` as `a.b` → text. A file that is not there is empty.
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let text = match std::fs::read_to_string(path) {
@@ -393,7 +402,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Error> {
         return Ok(found);
     }
     let tree: serde_json::Value =
-        serde_saphyr::from_str(&text).map_err(|e| Error::File(path.to_owned(), format!("is not valid YAML: {e}")))?;
+        serde_saphyr::from_str(&text).map_err(|e| Error::File(path.to_owned(), not_yaml(&e)))?;
     match tree {
         serde_json::Value::Null => {}
         serde_json::Value::Object(_) => flatten("", &tree, &mut found),

@@ -3,6 +3,7 @@
 use crate::job::{JobId, Record};
 use crate::log;
 use crate::pipeline::Runner;
+use crate::process::children;
 use crate::process::stop::{Reason, Stop};
 use crate::store::{Cancelled, End, Error, Lease};
 use std::collections::HashMap;
@@ -170,7 +171,12 @@ impl Shared {
 
     fn keep(&self, ready: &(Mutex<bool>, Condvar)) {
         let store = &self.runner.store;
-        while let Err(error) = store.recover(RECOVERY_LIMIT) {
+        loop {
+            let error = match store.recover(RECOVERY_LIMIT) {
+                Ok(0) => break,
+                Ok(count) => break log::info(&format!("took over {count} jobs that an earlier server left running")),
+                Err(error) => error,
+            };
             log::warn(&format!("jobs of an earlier server cannot be taken over yet: {error}"));
             self.pause(REFUSAL_PAUSE);
             if self.goes_away() {
@@ -180,12 +186,11 @@ impl Shared {
         self.runner.clear_runtime();
         *ready.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         ready.1.notify_all();
-        for record in store.leftovers() {
-            self.runner.clean_up(&record);
-        }
         let mut next = Instant::now();
         while !self.goes_away() {
             if Instant::now() >= next {
+                children::reap_strays();
+                store.leftovers().iter().for_each(|record| self.runner.clean_up(record));
                 self.let_old_ones_go();
                 next = Instant::now() + KEEPER_PERIOD;
             }

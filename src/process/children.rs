@@ -81,6 +81,18 @@ impl Drop for Registered {
     }
 }
 
+/// Reaps orphans that ended by themselves, such as a detached `git gc` of a remote on this machine.
+/// Those that live are left alone.
+pub fn reap_strays() {
+    if !sys::has_ended_child() {
+        return;
+    }
+    let ours = ours();
+    for child in proc_table::children(std::process::id() as i32).into_iter().filter(|child| !ours.contains(child)) {
+        sys::reap(child);
+    }
+}
+
 /// Ends and reaps every process below this one that is neither a registered child nor below one.
 /// Returns how many were found. Gives up after `limit`.
 pub fn end_strays(limit: Duration) -> usize {

@@ -26,6 +26,16 @@ pub fn children(parent: i32) -> Vec<i32> {
     all().into_iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid).collect()
 }
 
+/// The processes, but this one, that have `file` open, as far as this user may know.
+pub fn holders(file: &std::path::Path) -> Vec<i32> {
+    let me = std::process::id() as i32;
+    let has_it = |pid: i32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == file)
+    };
+    all().into_iter().map(|(pid, _)| pid).filter(|pid| *pid != me && has_it(*pid)).collect()
+}
+
 /// (pid, parent's pid) of all processes. One that vanishes meanwhile is left out.
 fn all() -> Vec<(i32, i32)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

@@ -13,7 +13,7 @@ use super::sys::{self, Exit, Reaped};
 use fs2::FileExt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -74,21 +74,23 @@ impl Supervisor {
         program: &std::ffi::OsStr,
         arguments: &[std::ffi::OsString],
     ) -> Result<(), String> {
+        // Shared by the whole tree: who starts next on this jobs directory finds every process of it.
         let lock_file = OpenOptions::new().read(true).open(lock).map_err(|e| format!("{}: {e}", lock.display()))?;
         FileExt::try_lock_shared(&lock_file).map_err(|e| format!("{}: {e}", lock.display()))?;
-        self._lock = Some(lock_file);
         sys::become_subreaper().map_err(|e| format!("cannot become a subreaper: {e}"))?;
         self.listen_to_signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
         let input = File::open(input).map_err(|e| format!("{}: {e}", input.display()))?;
         let name = std::path::Path::new(program).display();
         let mut command = Command::new(program);
         command.args(arguments).stdin(input).stdout(Stdio::inherit()).stderr(Stdio::inherit()).process_group(0);
+        sys::pass_on(&mut command, lock_file.as_raw_fd());
         let child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("`{name}` was not found"),
             io::ErrorKind::PermissionDenied => format!("`{name}` is not executable by this user"),
             _ => format!("`{name}` cannot be started: {error}"),
         })?;
         self.program = child.id() as i32;
+        self._lock = Some(lock_file);
         self.tell(&format!("started {}", self.program));
         // From here on only the tree holds the outputs, so their end is the tree's end.
         close_outputs();

@@ -83,6 +83,16 @@ pub fn reap(pid: i32) -> Reaped {
     }
 }
 
+/// Some child has ended and was not reaped yet. Reaps none.
+pub fn has_ended_child() -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: all-zero bytes are a valid siginfo_t, which outlives the call.
+    unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &mut found, flags) == 0 && found.si_pid() != 0
+    }
+}
+
 /// Waits until one of `fds` can be read (or has ended), or `limit` is over; tells which.
 pub fn wait_readable(fds: &[BorrowedFd], limit: Duration) -> io::Result<Vec<bool>> {
     let mut polled: Vec<libc::pollfd> =

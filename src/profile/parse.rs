@@ -10,7 +10,7 @@ pub fn layer(text: &str) -> Result<Layer, String> {
     if text.trim().is_empty() {
         return Ok(layer);
     }
-    let tree: Value = serde_saphyr::from_str(text).map_err(|error| format!("is not valid YAML: {error}"))?;
+    let tree: Value = serde_saphyr::from_str(text).map_err(|error| crate::config::not_yaml(&error))?;
     let Value::Object(tree) = tree else { return Err("must hold keys and values".into()) };
     layer.description = text_of(&tree, "description")?;
     layer.extends = text_of(&tree, "extends")?.filter(|name| !name.is_empty());

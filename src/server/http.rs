@@ -27,8 +27,8 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long answers under way get when the server goes.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
-/// Deep enough for JSON of 128 levels in a debug build.
-const STACK: usize = 512 * 1024;
+/// Address space, not memory: deep enough for JSON and YAML of 128 levels in a debug build.
+const STACK: usize = 2 << 20;
 
 pub struct Request {
     pub head: Head,
@@ -67,6 +67,9 @@ impl Answer {
 }
 
 pub trait Handler: Send + Sync + 'static {
+    /// Refuses a request by its head alone, before its body is read.
+    fn screen(&self, head: &Head) -> Result<(), Answer>;
+
     fn answer(&self, request: &Request) -> Answer;
 }
 
@@ -167,17 +170,21 @@ impl Connection<'_> {
         let mut first = true;
         while let Some(head) = self.read_head(if first { HEAD_TIME } else { IDLE_TIME })? {
             first = false;
-            self.shared.connections.is_busy(self.number, true);
             let head = match head {
                 Ok(head) => head,
-                Err(Refused(status, why)) => return self.refuse(status, &why),
+                Err(Refused(status, why)) => return self.refuse(&Answer::error(status, &why)),
             };
+            if let Err(answer) = self.shared.handler.screen(&head) {
+                return self.refuse(&answer);
+            }
             if head.expects_continue && head.body_length > self.buffer.len() {
                 self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             let Some(body) = self.read_body(head.body_length)? else {
-                return self.refuse(408, "the body did not come in time");
+                return self.refuse(&Answer::error(408, "the body did not come in time"));
             };
+            // Only now: half a request makes room for a whole one.
+            self.shared.connections.is_busy(self.number, true);
             let keep_alive = head.keep_alive && !self.shared.stopping.load(Ordering::SeqCst);
             let without_body = head.method == Method::Head;
             let request =
@@ -248,8 +255,8 @@ impl Connection<'_> {
 
     /// Says no and closes. What the client still sends is read for a moment, so that it sees the
     /// answer instead of a reset.
-    fn refuse(&mut self, status: u16, why: &str) -> io::Result<()> {
-        write(&self.stream, &Answer::error(status, why), false, false)?;
+    fn refuse(&mut self, answer: &Answer) -> io::Result<()> {
+        write(&self.stream, answer, false, false)?;
         self.stream.shutdown(std::net::Shutdown::Write)?;
         let until = Instant::now() + Duration::from_secs(1);
         let mut dropped = 0;

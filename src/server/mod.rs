@@ -61,6 +61,9 @@ pub fn serve(config: Config) -> Result<(), StartError> {
         server.address(),
         runner.config.jobs_dir.display()
     ));
+    if !runner.config.unknown_keys.is_empty() {
+        log::warn(&format!("config.yml: unknown keys are ignored: {}", runner.config.unknown_keys.join(", ")));
+    }
     let asked = count_signals(signals).map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
     while asked.load(Ordering::SeqCst) == 0 {
         std::thread::park();

@@ -1,5 +1,6 @@
 //! The REST routes: which request does what, and how it is answered.
 
+use super::head::Head;
 use super::http::{Answer, Handler, Request};
 use super::keys::Keys;
 use crate::api::{self, JobRequest, ListRequest};
@@ -38,7 +39,6 @@ impl Routes {
         if parts == ["health"] {
             return only(request, &[Method::Get], "GET", || Ok(health()));
         }
-        self.admit(request)?;
         match parts[..] {
             ["jobs"] if request.head.method == Method::Post => self.submit(request),
             ["jobs"] => only(request, &[Method::Get], "GET, POST", || self.list(request)),
@@ -49,20 +49,15 @@ impl Routes {
         }
     }
 
-    fn admit(&self, request: &Request) -> Result<(), Answer> {
-        let bearer = request.head.header("authorization").and_then(|value| {
+    fn admit(&self, head: &Head) -> Result<(), Answer> {
+        let bearer = head.header("authorization").and_then(|value| {
             let (scheme, key) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
         });
         let in_query: Vec<Cow<str>> =
-            pairs(request).filter(|(name, _)| name == "api_key").map(|(_, value)| value).collect();
-        let offered: Vec<&str> = request
-            .head
-            .header("x-api-key")
-            .into_iter()
-            .chain(bearer)
-            .chain(in_query.iter().map(|key| key.as_ref()))
-            .collect();
+            pairs(head).filter(|(name, _)| name == "api_key").map(|(_, value)| value).collect();
+        let in_query = in_query.iter().map(|key| key.as_ref());
+        let offered: Vec<&str> = head.header("x-api-key").into_iter().chain(bearer).chain(in_query).collect();
         if self.keys.admit(&offered) {
             return Ok(());
         }
@@ -84,7 +79,7 @@ impl Routes {
     }
 
     fn list(&self, request: &Request) -> Reply {
-        let pairs: Vec<_> = pairs(request).collect();
+        let pairs: Vec<_> = pairs(&request.head).collect();
         let wanted = ListRequest::parse(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
         let wanted = wanted.map_err(|why| Answer::error(400, &why))?;
         let records = self.runner.store.list(wanted.limit, wanted.status).map_err(unavailable)?;
@@ -150,6 +145,10 @@ impl Routes {
 }
 
 impl Handler for Routes {
+    fn screen(&self, head: &Head) -> Result<(), Answer> {
+        if head.path.trim_end_matches('/') == "/health" { Ok(()) } else { self.admit(head) }
+    }
+
     fn answer(&self, request: &Request) -> Answer {
         self.route(request).unwrap_or_else(|refusal| refusal)
     }
@@ -168,8 +167,8 @@ fn only(request: &Request, methods: &[Method], allow: &'static str, answer: impl
     Err(Answer { allow: Some(allow), ..refusal })
 }
 
-fn pairs(request: &Request) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    form_urlencoded::parse(request.head.query.as_bytes())
+fn pairs(head: &Head) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(head.query.as_bytes())
 }
 
 /// Enough of an id to mean one job, and nothing but characters of an id.

@@ -46,7 +46,7 @@ pub fn remove(path: &Path) -> Result<(), String> {
 /// Removes what a crash left unfinished in `directory`.
 pub fn remove_unfinished(directory: &Path) -> Result<(), String> {
     for path in list(directory)? {
-        if path.to_string_lossy().ends_with(UNFINISHED) {
+        if path.to_string_lossy().ends_with(UNFINISHED) && path.is_file() {
             remove(&path)?;
         }
     }

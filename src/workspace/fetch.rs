@@ -4,6 +4,7 @@ use super::cache::{Error, Locked};
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
 use super::lens::{Lens, NOWHERE};
+use super::url::Transport;
 use super::{refs, regular};
 use crate::job::Time;
 use crate::process::stop::Stop;
@@ -189,6 +190,11 @@ impl Locked<'_> {
                  App, and by ssh with the keys of its user ({error})",
                 self.spaces.github_server
             ),
+            Cause::NoRepository if url.transport == Transport::Local => {
+                format!(
+                    "there is no repository at {url} on this machine: check the path, it does not exist as one ({error})"
+                )
+            }
             Cause::NoRepository => {
                 format!("{url} does not exist, or the server's credentials may not see it: check the URL ({error})")
             }

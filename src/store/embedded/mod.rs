@@ -259,6 +259,7 @@ impl Store for Embedded {
         if let Err(error) = written {
             // Events without a job mean nothing; they go, if the disk lets them.
             let _ = files::remove(&events);
+            let _ = files::remove(&self.paths.open(&record.id));
             return Err(error);
         }
         log.rest();
@@ -350,7 +351,12 @@ impl Store for Embedded {
             Job::Running(job) => (job.clone().cancel(now), true),
             Job::Ended(job) => return Ok(Cancelled::Ended(job.clone().into())),
         };
-        let record = self.close(&mut live, ended, !was_running)?;
+        // A job that was handed back may have left something too.
+        let is_tidy = ended.attempt == 0;
+        let record = self.close(&mut live, ended, is_tidy)?;
+        if !is_tidy && !was_running {
+            self.index().leftovers.push(id.clone());
+        }
         if record.status() != Status::Cancelled {
             return Ok(Cancelled::Ended(record));
         }

@@ -5,6 +5,7 @@ use super::index::{Cell, Index, lock};
 use super::{Embedded, Live, OpenFile, Paths, ended_event};
 use crate::event::{Draft, Kind};
 use crate::job::{Job, JobId, Time};
+use crate::process::{proc_table, sys};
 use crate::store::event_log::EventLog;
 use crate::store::{Error, files};
 use fs2::FileExt;
@@ -12,6 +13,9 @@ use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+/// What supervisors of a dead server get for ending their trees, which they give 2 s.
+const SUPERVISORS_LIMIT: Duration = Duration::from_secs(4);
 
 /// Opens `directory`, which it makes if need be, for the pod of this name. Fails when another
 /// server has it, or when it cannot be written.
@@ -66,34 +70,39 @@ fn take_lock(directory: &Path) -> Result<File, String> {
     Ok(file)
 }
 
+/// One file that is of no use keeps no other job from going on: it is said, and left alone.
 fn load_open(paths: &Paths) -> Result<Index, String> {
     let mut index = Index::default();
     for path in files::list(&paths.0.join("open"))? {
-        let Some(bytes) = files::read(&path)? else { continue };
-        let Ok(OpenFile { place, record }) = serde_json::from_slice(&bytes) else {
-            crate::log::warn(&format!("{} is no job record; it is left alone", path.display()));
-            continue;
-        };
-        let id = record.id.clone();
-        if let Some(ended) = paths.read_ended(&id)? {
-            // A crash came between the ended file and its event: the event follows now.
-            let mut log = EventLog::open(paths.events(&id))?;
-            if !log.has_end() {
-                log.append(ended_event(&ended), ended.attempt)?;
-            }
-            index.leftovers.push(id);
-            continue;
+        if let Err(why) = load_one(paths, &path, &mut index) {
+            crate::log::warn(&format!("{}: {why}; it is left alone", path.display()));
         }
-        let job = Job::from(record);
-        index.note(&job);
-        match &job {
-            Job::Queued(_) => index.queue(place, id.clone()),
-            _ => index.left_running.push(id.clone()),
-        }
-        let log = EventLog::open(paths.events(&id))?;
-        index.live.insert(id, Arc::new(Mutex::new(Live { job, place, log })));
     }
     Ok(index)
+}
+
+fn load_one(paths: &Paths, path: &Path, index: &mut Index) -> Result<(), String> {
+    let bytes = files::read(path)?.unwrap_or_default();
+    let OpenFile { place, record } =
+        serde_json::from_slice(&bytes).map_err(|error| format!("is no job record: {error}"))?;
+    let id = record.id.clone();
+    let mut log = EventLog::open(paths.events(&id))?;
+    if let Some(ended) = paths.read_ended(&id)? {
+        // A crash came between the ended file and its event: the event follows now.
+        if !log.has_end() {
+            log.append(ended_event(&ended), ended.attempt)?;
+        }
+        index.leftovers.push(id);
+        return Ok(());
+    }
+    let job = Job::from(record);
+    index.note(&job);
+    match &job {
+        Job::Queued(_) => index.queue(place, id.clone()),
+        _ => index.left_running.push(id.clone()),
+    }
+    index.live.insert(id, Arc::new(Mutex::new(Live { job, place, log })));
+    Ok(())
 }
 
 fn load_ended(store: &Embedded) {
@@ -147,11 +156,18 @@ fn take_over(store: &Embedded, cell: &Cell) -> Result<(), Error> {
 fn wait_for_agents(path: &Path, limit: Duration) -> Result<(), Error> {
     let unavailable = |error: std::io::Error| Error::Unavailable(files::explain("lock", path, &error));
     let file = File::open(path).map_err(unavailable)?;
-    let until = Instant::now() + limit;
+    let real = path.canonicalize().map_err(unavailable)?;
+    let began = Instant::now();
     while FileExt::try_lock_exclusive(&file).is_err() {
-        if Instant::now() >= until {
-            let why = format!("agents of an earlier server still run after {} s: end them by hand", limit.as_secs());
+        if began.elapsed() >= limit {
+            let why = format!("agents of an earlier server still run after {} s", limit.as_secs());
             return Err(Error::Unavailable(why));
+        }
+        if began.elapsed() >= SUPERVISORS_LIMIT {
+            // Their supervisor is gone, or does not do its work: nobody else ends them.
+            for pid in proc_table::holders(&real) {
+                sys::kill(pid, sys::SIGKILL);
+            }
         }
         std::thread::sleep(Duration::from_millis(20));
     }
