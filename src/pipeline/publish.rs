@@ -53,13 +53,13 @@ impl Attempt<'_> {
         };
         match made {
             Ok(Some(commit)) => {
-                let event = Draft::new(Kind::Committed, commit.as_str());
-                self.mark(Mark::Committed(commit.clone()), Some(event))?;
                 match worktree.remainder(&base, &commit) {
                     Ok(None) => {}
                     Ok(Some(why)) => self.keep(why)?,
                     Err(error) => self.keep(format!("it could not be looked into again: {error}"))?,
                 }
+                let event = Draft::new(Kind::Committed, commit.as_str());
+                self.mark(Mark::Committed(commit), Some(event))?;
                 Ok(true)
             }
             Ok(None) => {

@@ -72,7 +72,7 @@ impl<'a> Worktree<'a> {
             return Ok(lens);
         }
         // Entries that are the same in HEAD keep what is known of their files.
-        let merged = lens.run(&["read-tree", "-m", &head], Call::default());
+        let merged = lens.run(&["read-tree", "--reset", &head], Call::default());
         if matches!(merged, Err(git::Error::Failed { .. })) {
             let _ = fs::remove_file(&index);
             lens.run(&["read-tree", &head], Call::default())?;
@@ -104,7 +104,7 @@ impl<'a> Worktree<'a> {
             let index = lens.path("index");
             let _ = regular::copy(&self.first_index(), &index, INDEX_LIMIT);
             let lens = lens.with_work_tree(&self.path(), &index);
-            lens.run(&["read-tree", "-m", commit], Call::default())?;
+            lens.run(&["read-tree", "--reset", commit], Call::default())?;
             is_dirty(&lens)?
         };
         Ok(is_left.then(|| "not every change in it could be committed".into()))

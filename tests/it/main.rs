@@ -10,6 +10,7 @@ mod claude;
 mod cli;
 mod crash;
 mod fleet;
+mod hostile;
 mod input;
 mod jobs;
 mod publish;
