@@ -100,6 +100,9 @@ fn run(command: Command) -> Result<Exit, Refusal> {
         }
         Command::Profiles { json } => {
             let answer = Client::new(&config).get("/profiles")?;
+            for error in answer["errors"].as_array().into_iter().flatten() {
+                let _ = writeln!(std::io::stderr(), "agenticore: {}", show::word(error));
+            }
             print(&if json { pretty(&answer["profiles"]) } else { show::profiles(&answer["profiles"]) })
         }
         Command::Status { json } => {

@@ -11,7 +11,7 @@ pub use flags::Flags;
 
 use crate::workspace::regular;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,15 +88,13 @@ impl Profiles {
         Self { directories, default_timeout }
     }
 
-    pub fn names(&self) -> Vec<String> {
-        self.sources().into_keys().collect()
-    }
-
     /// All that can be read, by name, and what is wrong with the others.
     pub fn all(&self) -> (Vec<Profile>, Vec<Error>) {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
-        for name in self.names() {
-            match self.find(&name) {
+        let mut sources = self.sources();
+        let names: Vec<String> = sources.known.keys().cloned().collect();
+        for name in names {
+            match self.resolve(&name, &mut sources) {
                 Ok(profile) => good.push(profile),
                 Err(error) => bad.push(error),
             }
@@ -105,19 +103,19 @@ impl Profiles {
     }
 
     pub fn find(&self, name: &str) -> Result<Profile, Error> {
-        let sources = self.sources();
-        let mut chain: Vec<Layer> = Vec::new();
+        self.resolve(name, &mut self.sources())
+    }
+
+    fn resolve(&self, name: &str, sources: &mut Sources) -> Result<Profile, Error> {
+        let (mut chain, mut seen): (Vec<Layer>, HashSet<String>) = Default::default();
         let mut next = Some(name.to_owned());
         while let Some(name) = next {
-            if let Some(at) = chain.iter().position(|layer| layer.name == name) {
-                let names = chain[at..].iter().map(|layer| layer.name.clone()).chain([name]);
-                return Err(Error::Cycle(names.collect()));
+            if !seen.insert(name.clone()) {
+                let circle = chain.iter().map(|layer| layer.name.clone()).skip_while(|known| *known != name);
+                return Err(Error::Cycle(circle.chain([name.clone()]).collect()));
             }
-            let Some(source) = sources.get(&name) else {
-                let known = sources.keys().cloned().collect();
-                return Err(Error::Unknown { name, known });
-            };
-            let layer = read(&name, source.as_deref())?;
+            let child = chain.last().map(|layer: &Layer| layer.name.clone());
+            let layer = sources.layer(&name, child)?;
             next = layer.extends.clone();
             chain.push(layer);
         }
@@ -125,7 +123,7 @@ impl Profiles {
     }
 
     /// Name → directory, None for built-in.
-    fn sources(&self) -> BTreeMap<String, Option<PathBuf>> {
+    fn sources(&self) -> Sources {
         let mut found: BTreeMap<_, _> = BUILT_IN.iter().map(|(name, _)| (name.to_string(), None)).collect();
         for directory in &self.directories {
             let Ok(entries) = std::fs::read_dir(directory) else { continue };
@@ -137,7 +135,7 @@ impl Profiles {
                 }
             }
         }
-        found
+        Sources { known: found, read: HashMap::new() }
     }
 
     /// `chain`: the child first, then what it extends, and so on.
@@ -159,6 +157,34 @@ impl Profiles {
             flags,
             directories: chain.iter().rev().filter_map(|layer| layer.directory.clone()).collect(),
         }
+    }
+}
+
+/// Where each profile is, and those that were read already.
+struct Sources {
+    known: BTreeMap<String, Option<PathBuf>>,
+    read: HashMap<String, Layer>,
+}
+
+impl Sources {
+    /// `child`: the profile that extends this one, if it is not asked for itself.
+    fn layer(&mut self, name: &str, child: Option<String>) -> Result<Layer, Error> {
+        if let Some(layer) = self.read.get(name) {
+            return Ok(layer.clone());
+        }
+        let Some(source) = self.known.get(name) else {
+            let known: Vec<String> = self.known.keys().cloned().collect();
+            return Err(match child {
+                None => Error::Unknown { name: name.to_owned(), known },
+                Some(child) => Error::Broken {
+                    path: format!("profile {child}"),
+                    why: format!("extends the unknown profile `{name}`: known are {}", known.join(", ")),
+                },
+            });
+        };
+        let layer = read(name, source.as_deref())?;
+        self.read.insert(name.to_owned(), layer.clone());
+        Ok(layer)
     }
 }
 
@@ -251,7 +277,10 @@ mod tests {
             profiles(&[("a", "extends: b"), ("b", "extends: c"), ("c", "extends: b"), ("d", "extends: nope")]);
         assert_eq!(profiles.find("a").unwrap_err().to_string(), "profiles extend one another in a circle: b → c → b");
         let error = profiles.find("d").unwrap_err().to_string();
-        assert!(error.contains("`nope`") && error.contains("coding, d, plan"), "{error}");
+        assert!(
+            error.contains("profile d: extends the unknown profile `nope`") && error.contains("coding, d, plan"),
+            "{error}"
+        );
         assert!(matches!(profiles.find("../etc"), Err(Error::Unknown { .. })));
     }
 

@@ -136,11 +136,13 @@ impl Routes {
 
     fn profiles(&self) -> Answer {
         let (profiles, broken) = self.runner.profiles.all();
-        for error in broken {
-            log::warn(&error.to_string());
-        }
+        let errors: Vec<String> = broken.iter().map(ToString::to_string).collect();
         let shown: Vec<_> = profiles.iter().map(|profile| profile.to_json()).collect();
-        Answer::json(200, &json!({ "success": true, "count": shown.len(), "profiles": shown }))
+        let mut body = json!({ "success": true, "count": shown.len(), "profiles": shown });
+        if !errors.is_empty() {
+            body["errors"] = json!(errors);
+        }
+        Answer::json(200, &body)
     }
 }
 
