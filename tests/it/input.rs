@@ -247,3 +247,28 @@ impl Drop for Unmount {
         let _ = Command::new("umount").args(["-l"]).arg(&self.0).status();
     }
 }
+
+#[test]
+fn a_broken_profile_is_named_and_keeps_no_other_from_working() {
+    let lab = Lab::new();
+    lab.profile("orphan", "extends: nobody");
+    lab.profile("deep", &(0..200).map(|n| format!("{}k:\n", "  ".repeat(n))).collect::<String>());
+    for n in 0..300 {
+        lab.profile(
+            &format!("chain-{n}"),
+            &format!("extends: {}", if n == 0 { "coding".into() } else { format!("chain-{}", n - 1) }),
+        );
+    }
+    let server = lab.serve();
+    let (status, answer) = server.get("/profiles");
+    assert_eq!((status, answer["profiles"].as_array().unwrap().len() >= 303), (200, true));
+    assert!(
+        answer["errors"].to_string().contains("profile orphan: extends the unknown profile `nobody`"),
+        "{}",
+        answer["errors"]
+    );
+    let (status, answer) = server.post(&json!({"task": "t", "profile": "orphan"}));
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("nobody"), "{answer}");
+    assert_eq!(server.run(json!({"task": "[[say x]]", "profile": "chain-299"}))["status"], "succeeded");
+    server.stop();
+}

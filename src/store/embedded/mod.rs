@@ -192,12 +192,14 @@ impl Embedded {
         Ok(())
     }
 
-    fn take_first(&self, wait: Duration) -> Option<(i64, Cell)> {
+    /// The first in line, and when it was taken: read under the lock, so that jobs start in the order
+    /// of the line also by their times.
+    fn take_first(&self, wait: Duration) -> Option<(i64, Cell, Time)> {
         let until = Instant::now() + wait;
         let mut index = self.index();
         loop {
-            if let Some(first) = index.take_first() {
-                return Some(first);
+            if let Some((place, cell)) = index.take_first() {
+                return Some((place, cell, Time::now()));
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || index.is_closed {
@@ -208,10 +210,9 @@ impl Embedded {
     }
 
     /// The job in `cell`, running, if it is still queued. One that is overdue expires instead.
-    fn claim_this(&self, cell: &Cell, place: i64) -> Result<Option<Record>, Error> {
+    fn claim_this(&self, cell: &Cell, place: i64, now: Time) -> Result<Option<Record>, Error> {
         let mut live = lock(cell);
         let Job::Queued(job) = &live.job else { return Ok(None) };
-        let now = Time::now();
         if job.is_overdue(now) {
             let ended = job.clone().expire(now);
             self.close(&mut live, ended, true)?;
@@ -277,8 +278,8 @@ impl Store for Embedded {
 
     fn claim(&self, wait: Duration) -> Result<Option<Record>, Error> {
         let until = Instant::now() + wait;
-        while let Some((place, cell)) = self.take_first(until.saturating_duration_since(Instant::now())) {
-            match self.claim_this(&cell, place) {
+        while let Some((place, cell, now)) = self.take_first(until.saturating_duration_since(Instant::now())) {
+            match self.claim_this(&cell, place, now) {
                 Ok(None) => {}
                 Ok(Some(record)) => return Ok(Some(record)),
                 Err(error) => {
