@@ -191,3 +191,20 @@ fn remotes_that_are_of_no_use_each_get_their_own_sentence() {
     server.stop();
     lab.assert_tidy();
 }
+
+#[test]
+fn a_remote_that_never_answers_is_not_waited_for_for_ever() {
+    let lab = Lab::new().with("AGENTICORE_GIT_TIMEOUT", "300ms");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = lab.serve();
+    let job = server.run(json!({"task": "t", "repo_url": format!("http://{}/o/r", silent.local_addr().unwrap())}));
+    assert_eq!(job["status"], "failed", "{job:#}");
+    assert!(job["error"].as_str().unwrap().contains("did not end within 0.3 s"), "{job:#}");
+    // And a cancel does not wait for it either.
+    let id = server.submit(json!({"task": "t", "repo_url": format!("http://{}/o/r", silent.local_addr().unwrap())}));
+    eventually("it is fetched", || kinds(&lab, &id).contains(&"cloning".to_owned()).then_some(()));
+    server.cancel(&id);
+    eventually("it is tidied away", || (!lab.path("jobs/open").join(format!("{id}.json")).exists()).then_some(()));
+    server.stop();
+    lab.assert_tidy();
+}

@@ -3,8 +3,9 @@
 //! `scripts/test-tools.sh` fetches the CLI. It runs in an environment of its own: no HOME, no key and
 //! no configuration of this machine reaches it.
 
+use crate::support::github::TOKEN;
 use crate::support::messages::Messages;
-use crate::support::{Lab, Repo, events, eventually};
+use crate::support::{GitHub, Lab, Repo, events, eventually};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -223,5 +224,33 @@ fn the_built_in_profiles_do_what_they_say() {
     let told = json!(events(&lab, job["id"].as_str().unwrap())).to_string();
     assert!(told.contains("a change") && told.contains("README.md"), "review can read: {told}");
     assert_eq!(job["denied_tools"], json!([]));
+    server.stop();
+}
+
+#[test]
+fn a_poisoned_cache_gets_no_token() {
+    let messages = Messages::start();
+    let Some(lab) = lab(&messages) else { return };
+    let github = GitHub::start(&lab.path("github"));
+    let repo = github.repository("me/project");
+    let lab = lab.with_all(github.variables_with_token());
+    let (script, ran) = (lab.path("evil.sh"), lab.path("ran"));
+    std::fs::write(&script, format!("#!/bin/sh\nenv >> {0}\ncat >> {0}\n", ran.display())).unwrap();
+    Command::new("chmod").arg("755").arg(&script).status().unwrap();
+    let server = lab.serve();
+    let task = format!(
+        "[[bash git config credential.helper {0}; git config core.fsmonitor {0}; git config core.askPass {0}; \
+         git config url.http://127.0.0.1:1/.insteadOf {1}/]] [[write a.txt 1]] [[say done]]",
+        script.display(),
+        github.url()
+    );
+    for _ in 0..2 {
+        let job = server.run(json!({"task": task, "repo_url": github.repo_url("me/project")}));
+        assert_eq!((&job["status"], job["pr_url"].is_string()), (&json!("succeeded"), true), "{job:#}");
+        assert!(repo.file(job["branch"].as_str().unwrap(), "a.txt").is_some());
+    }
+    let ran = std::fs::read_to_string(ran).unwrap_or_default();
+    assert!(!ran.contains(TOKEN) && !ran.contains("AGENTICORE_ASKPASS_FD"), "{ran}");
+    github.assert_content();
     server.stop();
 }

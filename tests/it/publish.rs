@@ -17,15 +17,19 @@ fn a_github_app_logs_in_with_a_signed_token() {
         .with("GITHUB_APP_INSTALLATION_ID", INSTALLATION)
         .with("GITHUB_APP_PRIVATE_KEY", key.replace('\n', "\\n"))
         .with("GITHUB_TOKEN", "the-app-wins-over-this");
+    let tokens = || github.requests().iter().filter(|request| request.contains("access_tokens")).count();
+    github.make_next_token_short();
     let server = lab.serve();
+    server.run(json!({"task": "t", "repo_url": github.repo_url("me/project")}));
+    let before = tokens();
     for _ in 0..2 {
         let job = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": github.repo_url("me/project")}));
         assert_eq!(job["status"], "succeeded", "{job:#}");
         assert!(job["pr_url"].is_string());
     }
     assert_eq!(repo.branches().len(), 3);
-    let asked_for_tokens = github.requests().iter().filter(|request| request.contains("access_tokens")).count();
-    assert_eq!(asked_for_tokens, 1, "a token that lasts is used again");
+    let asked_for_tokens = tokens();
+    assert_eq!((before, asked_for_tokens), (1, 2), "one that ends in minutes is renewed, one that lasts is used again");
     server.stop();
     github.assert_content();
     lab.assert_tidy();

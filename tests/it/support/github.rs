@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub const TOKEN: &str = "ghs_a-token-of-the-tests";
@@ -27,6 +28,8 @@ struct State {
     complaints: Mutex<Vec<String>>,
     requests: Mutex<Vec<String>>,
     app_key: Mutex<Option<Vec<u8>>>,
+    /// The App's next token lasts only minutes.
+    short_token: AtomicBool,
 }
 
 impl GitHub {
@@ -38,6 +41,7 @@ impl GitHub {
             complaints: Mutex::default(),
             requests: Mutex::default(),
             app_key: Mutex::default(),
+            short_token: AtomicBool::new(false),
         });
         let answering = state.clone();
         let server = StandIn::start(move |asked| answering.answer(asked));
@@ -83,6 +87,10 @@ impl GitHub {
 
     pub fn fail_next(&self, method: &str, status: u16) {
         self.state.faults.lock().unwrap().push((method.into(), status));
+    }
+
+    pub fn make_next_token_short(&self) {
+        self.state.short_token.store(true, Ordering::SeqCst);
     }
 
     pub fn pulls(&self) -> Vec<Value> {
@@ -238,7 +246,11 @@ impl State {
         if !signed || head["alg"] != "RS256" || !in_time || claims["iss"] != APP_ID || installation != INSTALLATION {
             return self.complain(format!("a JWT that GitHub would refuse: {head} {claims}, signed {signed}"));
         }
-        Told::json(201, json!({"token": TOKEN, "expires_at": "2999-01-01T00:00:00Z"}))
+        let ends = match self.short_token.swap(false, Ordering::SeqCst) {
+            true => format!("{}", jiff::Timestamp::from_second(now + 300).unwrap()),
+            false => "2999-01-01T00:00:00Z".to_owned(),
+        };
+        Told::json(201, json!({"token": TOKEN, "expires_at": ends}))
     }
 
     fn git(&self, asked: &Asked) -> Told {
