@@ -29,7 +29,7 @@ pub struct Inspection {
     pub is_dirty: bool,
     /// The commit that is checked out is not the base, nor before it.
     pub has_commits: bool,
-    /// A commit of the agent's that the one that is checked out does not contain.
+    /// A commit on another branch of the agent's, that the one that is checked out does not contain.
     pub stray: Option<String>,
 }
 
@@ -110,11 +110,16 @@ impl<'a> Worktree<'a> {
         Ok(is_left.then(|| "not every change in it could be committed".into()))
     }
 
-    /// A commit that was once checked out here, and that none of `known` contains.
+    /// A commit that was once checked out here, that a branch still points to, and that none of `known`
+    /// contains. What the agent amended or rebased away is no work.
     fn stray(&self, lens: &Lens, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
         let log = regular::read_text(&self.admin(git_dir).join("logs/HEAD"), LOG_LIMIT).unwrap_or_default();
         let mut seen: Vec<&str> = log.lines().filter_map(|line| line.split(' ').nth(1)).collect();
         seen.retain(|hash| refs::is_hash(hash) && !known.contains(hash));
+        if !seen.is_empty() {
+            let tips = refs::tips(git_dir);
+            seen.retain(|hash| tips.iter().any(|tip| tip == hash));
+        }
         seen.sort_unstable();
         seen.dedup();
         seen.truncate(STRAYS_LIMIT);

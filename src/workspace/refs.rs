@@ -18,6 +18,26 @@ pub fn read(git_dir: &Path, name: &str) -> Option<String> {
     is_hash(text.trim_end()).then(|| text.trim_end().to_owned())
 }
 
+/// The commits that branches of this cache point to, loose and packed.
+pub fn tips(git_dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut waiting = vec![git_dir.join("refs/heads")];
+    while let Some(directory) = waiting.pop() {
+        for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                waiting.push(path);
+            } else if let Ok(text) = regular::read_text(&path, 100) {
+                found.push(text.trim_end().to_owned());
+            }
+        }
+    }
+    let packed = regular::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).unwrap_or_default();
+    let of_branch = |line: &str| Some(line.split_once(" refs/heads/")?.0.to_owned());
+    found.extend(packed.lines().filter_map(of_branch));
+    found.retain(|hash| is_hash(hash));
+    found
+}
+
 pub fn is_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
@@ -76,6 +96,14 @@ mod tests {
         ] {
             assert_eq!(read(dir.path(), none), None, "{none}");
         }
+        fs::create_dir(dir.path().join("refs/heads/x")).unwrap();
+        let (other, packed) = (hash.replace('0', "f"), hash.replace('0', "e"));
+        fs::write(dir.path().join("refs/heads/x/y"), &other).unwrap();
+        fs::write(dir.path().join("packed-refs"), format!("{packed} refs/heads/p\n{packed} refs/tags/t\n")).unwrap();
+        let mut found = tips(dir.path());
+        found.sort();
+        assert_eq!(found, [hash, &packed, &other]);
+        fs::remove_file(dir.path().join("packed-refs")).unwrap();
         assert!(remove_branch(dir.path(), "b") && remove_branch(dir.path(), "b"));
         fs::write(dir.path().join("packed-refs"), format!("{hash} refs/heads/b\n")).unwrap();
         assert!(!remove_branch(dir.path(), "b"));

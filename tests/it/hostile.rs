@@ -74,6 +74,13 @@ fn work_that_hides_is_published_or_kept() {
         );
         assert_eq!(job["pushed"], json!(!task.is_empty()), "{job:#}");
     }
+    // What it amended and rebased away is not missed.
+    let job = succeed(
+        &server,
+        "[[write d.txt 1]] [[commit first]] [[bash echo 2 > d.txt; git commit -q -a --amend -m second; git reset -q --soft HEAD~1; git commit -q -m third]]",
+        &url,
+    );
+    assert_eq!((&job["kept_because"], &job["worktree_path"]), (&json!(null), &json!(null)), "{job:#}");
     // A repository in the repository: its name is published, its files stay.
     let job = succeed(
         &server,
