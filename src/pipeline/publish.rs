@@ -36,7 +36,7 @@ impl Attempt<'_> {
 
     /// The agent succeeded, and its profile wants a pull request. A profile that is gone since the
     /// agent ran cannot take its work away.
-    fn wants_publishing(&self) -> bool {
+    pub fn wants_publishing(&self) -> bool {
         let succeeded = self.record.verdict.as_ref().is_some_and(|verdict| verdict.succeeded);
         let wanted = self.runner.profiles.find(&self.record.profile).map_or(true, |profile| profile.auto_pr);
         succeeded && wanted
@@ -46,9 +46,21 @@ impl Attempt<'_> {
     fn commit(&mut self, worktree: &Worktree) -> Result<bool, Halt> {
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
-        let (made, stray) = match worktree.inspect(&base) {
+        let (made, hidden) = match worktree.inspect(&base) {
             Ok(found) if found.is_publishable() => (worktree.commit(&found, &message, self.stop).map(Some), None),
-            Ok(found) => (Ok(None), found.stray),
+            Ok(found) => (
+                Ok(None),
+                found
+                    .stray
+                    .map(|stray| {
+                        format!("the agent's commit {stray} is on another branch than the one it left checked out")
+                    })
+                    .or_else(|| {
+                        found
+                            .submodule
+                            .map(|path| format!("the agent worked in the submodule `{path}`, which is not published"))
+                    }),
+            ),
             Err(error) => (Err(error), None),
         };
         match made {
@@ -63,8 +75,8 @@ impl Attempt<'_> {
                 Ok(true)
             }
             Ok(None) => {
-                if let Some(stray) = stray {
-                    self.keep(format!("the agent's commit {stray} is not the one that it left checked out"))?;
+                if let Some(why) = hidden {
+                    self.keep(why)?;
                 }
                 self.worktree_is_clean = true;
                 self.note("the agent changed nothing: no branch, no pull request")?;
@@ -81,20 +93,16 @@ impl Attempt<'_> {
             let login = self.runner.github.login(worktree.url)?;
             worktree.push(&commit, branch, login, self.stop).map_err(Failure::from)
         })?;
-        let adopted = match pushed {
-            Ok(Push::Done) => None,
-            Ok(Push::Exists(_)) if self.lease.attempt == 1 => {
+        match pushed {
+            // Pushed now, or by an earlier attempt of this job: what it pushes was in the record before.
+            Ok(Push::Done) => {}
+            Ok(Push::Exists(there)) => {
                 return Err(Halt::Failed(format!(
-                    "the branch {branch} is on the remote already and is none of this job's: it is left alone, and the work \
-                     stays in the worktree"
+                    "the branch {branch} is on the remote already, at {there}, and that is none of this job's work: it is left \
+                     alone, and the work stays in the worktree"
                 )));
             }
-            Ok(Push::Exists(there)) => Some(there),
             Err(why) => return self.unpublished(format!("the push failed: {why}")).map(|()| false),
-        };
-        if let Some(there) = adopted {
-            self.say(Kind::PublishNotice, format!("an earlier attempt pushed {branch} already: it is kept"))?;
-            self.mark(Mark::Committed(there), None)?;
         }
         self.mark(Mark::Pushed, Some(Draft::new(Kind::Pushed, branch)))?;
         Ok(true)

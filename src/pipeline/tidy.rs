@@ -23,7 +23,7 @@ impl Attempt<'_> {
         match self.runner.settle(&self.record, self.worktree_is_clean, Some(self.stop)) {
             Ok(true) => self.mark(Mark::WorktreeRemoved, None),
             Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
-            Ok(false) if self.record.note.is_none() && self.record.error.is_none() => {
+            Ok(false) if self.record.note.is_none() && self.record.error.is_none() && !self.wants_publishing() => {
                 self.mark(Mark::Note(format!("its profile publishes nothing: the work is in {path}")), None)
             }
             Ok(false) => Ok(()),

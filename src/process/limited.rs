@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// The most of each output that is kept; the rest is read and dropped. 4 MiB holds the
 /// listing of some 40 000 branches.
-const OUTPUT_LIMIT: usize = 4 << 20;
+pub const OUTPUT_LIMIT: usize = 4 << 20;
 /// How often a stop is looked for while a command is silent.
 const TICK: Duration = Duration::from_millis(50);
 

@@ -13,6 +13,7 @@ use super::lock::{self, Locks};
 use super::regular;
 use super::url::RepoUrl;
 use crate::config;
+use crate::job::JobId;
 use crate::process::stop::{Reason, Stop};
 use std::fmt;
 use std::fs;
@@ -200,5 +201,7 @@ fn is_whole(git_dir: &Path) -> bool {
 }
 
 fn registered_worktrees(git_dir: &Path) -> usize {
-    fs::read_dir(git_dir.join("worktrees")).map_or(0, |entries| entries.flatten().count())
+    let entries = fs::read_dir(git_dir.join("worktrees")).into_iter().flatten().flatten();
+    // Others are no job's: an agent made them, and they go with it.
+    entries.filter(|entry| entry.file_name().to_str().and_then(JobId::parse).is_some()).count()
 }

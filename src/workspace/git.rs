@@ -44,6 +44,8 @@ const ALWAYS: &[&str] = &[
     "http.lowSpeedTime=60",
     "advice.detachedHead=false",
     "submodule.recurse=false",
+    // Looking for changes inside a nested repository runs git there, with a configuration of the agent's.
+    "diff.ignoreSubmodules=dirty",
     "commit.gpgSign=false",
     "core.quotePath=false",
     "core.logAllRefUpdates=false",

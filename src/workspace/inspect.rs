@@ -9,6 +9,7 @@ use super::git::{self, Call};
 use super::lens::Lens;
 use super::worktree::Worktree;
 use super::{refs, regular};
+use crate::process::limited;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,8 @@ const INDEX_LIMIT: u64 = 1 << 30;
 const LOG_LIMIT: u64 = 4 << 20;
 const STRAYS_LIMIT: usize = 1000;
 
-const STATUS: [&str; 5] = ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames"];
+const STATUS: [&str; 6] =
+    ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
 
 /// What an agent left.
 #[derive(Debug, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Inspection {
     pub is_dirty: bool,
     /// The commit that is checked out is not the base, nor before it.
     pub has_commits: bool,
+    /// A submodule that the agent worked in.
+    pub submodule: Option<String>,
     /// A commit on another branch of the agent's, that the one that is checked out does not contain.
     pub stray: Option<String>,
 }
@@ -41,7 +45,7 @@ impl Inspection {
 
     /// Something would be lost with the worktree.
     pub fn has_work(&self) -> bool {
-        self.is_publishable() || self.stray.is_some()
+        self.is_publishable() || self.stray.is_some() || self.submodule.is_some()
     }
 }
 
@@ -54,7 +58,8 @@ impl<'a> Worktree<'a> {
         let stray = self.stray(&lens, &git_dir, &[&head, base_commit])?;
         // An agent may have removed its worktree: what it committed before is still there.
         let is_dirty = self.is_on_disk() && is_dirty(&self.lens(base_commit)?)?;
-        Ok(Inspection { head, is_dirty, has_commits, stray })
+        let submodule = self.populated_submodule(&lens)?;
+        Ok(Inspection { head, is_dirty, has_commits, submodule, stray })
     }
 
     /// A lens with the work tree, the index, and the agent's HEAD, detached.
@@ -89,6 +94,9 @@ impl<'a> Worktree<'a> {
         }
         let changed =
             lens.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
+        if changed.stdout.len() >= limited::OUTPUT_LIMIT {
+            return Ok(Some("there are too many changes to look through for nested repositories".into()));
+        }
         let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
         let mut fields = changed.split('\0');
         while let Some(meta) = fields.next() {
@@ -99,6 +107,9 @@ impl<'a> Worktree<'a> {
                 )));
             }
         }
+        if let Some(path) = self.populated_submodule(&lens)? {
+            return Ok(Some(format!("the agent worked in the submodule `{path}`, which is not published")));
+        }
         // Compared with the new commit: what `git add` could not take up.
         let is_left = self.is_on_disk() && {
             let index = lens.path("index");
@@ -108,6 +119,21 @@ impl<'a> Worktree<'a> {
             is_dirty(&lens)?
         };
         Ok(is_left.then(|| "not every change in it could be committed".into()))
+    }
+
+    /// A submodule with files in it: we check none out, so the agent did.
+    fn populated_submodule(&self, lens: &Lens) -> Result<Option<String>, Error> {
+        if fs::symlink_metadata(self.path().join(".gitmodules")).is_err() {
+            return Ok(None);
+        }
+        let listed = lens.run(&["ls-tree", "-r", "-z", "HEAD"], Call::default())?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let modules =
+            listed.split('\0').filter(|line| line.starts_with("160000 ")).filter_map(|line| line.split_once('\t'));
+        let is_populated =
+            |path: &&str| fs::read_dir(self.path().join(path)).is_ok_and(|mut files| files.next().is_some());
+        let found = modules.map(|(_, path)| path).find(is_populated).map(str::to_owned);
+        Ok(found)
     }
 
     /// A commit that was once checked out here, that a branch still points to, and that none of `known`
@@ -131,6 +157,7 @@ impl<'a> Worktree<'a> {
             .chain(seen)
             .chain(["--not"])
             .chain(known.iter().copied())
+            .chain(["--remotes"])
             .collect();
         let found = lens.run(&arguments, Call::default())?;
         let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();

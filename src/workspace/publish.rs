@@ -38,8 +38,19 @@ impl Worktree<'_> {
         let locked = self.spaces.lock(self.url, stop)?;
         let lens = self.lens(&found.head)?;
         let call = || Call { login: None, stop: Some(stop) };
-        lens.run(&["add", "--all"], call())?;
-        let commit = ["commit", "--quiet", "--no-verify", "--allow-empty", "--cleanup=verbatim", "-m", message];
+        // What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest
+        // from nothing; `remainder` finds it afterwards.
+        match lens.run(&["add", "--all", "--ignore-errors"], call()) {
+            Err(git::Error::Failed { cause: Cause::Other, .. }) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // A merge that the agent had not committed stays one.
+        let merged = regular::read_text(&self.admin(&locked.git_dir).join("MERGE_HEAD"), 4096).unwrap_or_default();
+        if !merged.is_empty() && merged.lines().all(refs::is_hash) {
+            let noted = regular::write(&lens.path("MERGE_HEAD"), merged.as_bytes());
+            noted.map_err(|error| Error::Final(format!("the merge cannot be committed: {error}")))?;
+        }
+        let commit = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "-m", message];
         lens.run_as(&commit, &author, call())?;
         // HEAD is detached in the lens, so it holds the new commit itself.
         let made = lens.head();

@@ -54,23 +54,18 @@ pub fn set_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()> 
     fs::rename(&lock, heads.join(branch)).inspect_err(|_| drop(fs::remove_file(&lock)))
 }
 
-/// Removes a branch if it is loose and nothing else. False: git has to do it.
+/// Removes a branch. False: it is packed too, and git has to remove that.
 pub fn remove_branch(git_dir: &Path, branch: &str) -> bool {
-    let packed = git_dir.join("packed-refs");
-    let packed = match regular::read(&packed, PACKED_LIMIT) {
-        Ok(bytes) if (bytes.len() as u64) < PACKED_LIMIT => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        _ => return false,
-    };
-    let name = format!("refs/heads/{branch}\n").into_bytes();
-    if packed.windows(name.len()).any(|window| window == name) {
-        return false;
+    for path in
+        [format!("refs/heads/{branch}"), format!("refs/heads/{branch}.lock"), format!("logs/refs/heads/{branch}")]
+    {
+        let _ = fs::remove_file(git_dir.join(path));
     }
-    let _ = fs::remove_file(git_dir.join("refs/heads").join(format!("{branch}.lock")));
-    let _ = fs::remove_file(git_dir.join("logs/refs/heads").join(branch));
-    match fs::remove_file(git_dir.join("refs/heads").join(branch)) {
+    let name = format!("refs/heads/{branch}\n").into_bytes();
+    match regular::read(&git_dir.join("packed-refs"), PACKED_LIMIT) {
+        Ok(packed) if (packed.len() as u64) < PACKED_LIMIT => !packed.windows(name.len()).any(|window| window == name),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
-        Ok(()) => true,
+        _ => false,
     }
 }
 

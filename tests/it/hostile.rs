@@ -95,6 +95,44 @@ fn work_that_hides_is_published_or_kept() {
         "",
         "a kept worktree shows what is not published"
     );
+    // One without a commit cannot even be named; the rest is published.
+    let job = succeed(&server, "[[bash git init -q empty]] [[write e.txt 1]]", &url);
+    assert!(
+        repo.file(job["branch"].as_str().unwrap(), "e.txt").is_some() && job["kept_because"].is_string(),
+        "{job:#}"
+    );
+    // Looking at other branches of the remote is no work; a merge stays a merge.
+    repo.commit("release", &[("r.txt", "1")]);
+    let job = succeed(&server, "[[bash git checkout -q origin/release; git checkout -q -]]", &url);
+    assert_eq!((&job["kept_because"], &job["pushed"]), (&json!(null), &json!(false)), "{job:#}");
+    let job = succeed(
+        &server,
+        "[[write f.txt 1]] [[commit mine]] [[bash git merge -q --no-commit --no-ff origin/release]]",
+        &url,
+    );
+    let parents = repo.git(&["log", "-1", "--format=%p", job["branch"].as_str().unwrap()]).unwrap();
+    assert_eq!((parents.split(' ').count(), &job["kept_because"]), (2, &json!(null)), "{job:#}");
+    server.stop();
+}
+
+#[test]
+fn a_nested_repository_runs_nothing_in_the_runner() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let ran = lab.path("ran");
+    let script = lab.path("filter.sh");
+    std::fs::write(&script, format!("#!/bin/sh\nenv >> {}\ncat\n", ran.display())).unwrap();
+    Command::new("chmod").arg("755").arg(&script).status().unwrap();
+    let server = lab.serve();
+    let nest = format!(
+        "git init -q s; cd s; echo aa >v; git add -A; git commit -qm i; cd ..; git add s; git commit -qm gl; cd s; \
+         printf 'v filter=e\\n' >.gitattributes; git config filter.e.clean {0}; git config core.fsmonitor {0}; touch -d '1 hour ago' v; echo cc >v",
+        script.display()
+    );
+    let job = succeed(&server, &format!("[[bash {nest}]] [[write a.txt 1]]"), &repo.url());
+    assert!(job["kept_because"].as_str().unwrap().contains("`s`"), "{job:#}");
+    let ran = std::fs::read_to_string(ran).unwrap_or_default();
+    assert!(!ran.contains("GIT_CONFIG_GLOBAL=/dev/null"), "the runner's git ran it: {ran}");
     server.stop();
 }
 
