@@ -19,6 +19,7 @@ const PASSED_ON: &[&str] = &[
     "GIT_SSL_CAINFO",
     "GIT_SSH_COMMAND",
     "GIT_SSH",
+    "GIT_SSH_VARIANT",
     "SSH_AUTH_SOCK",
     "HTTP_PROXY",
     "HTTPS_PROXY",

@@ -208,3 +208,31 @@ fn a_remote_that_never_answers_is_not_waited_for_for_ever() {
     server.stop();
     lab.assert_tidy();
 }
+
+/// Over ssh as git speaks it; only the connection itself is a stand-in, which runs the command here.
+#[test]
+fn a_repository_over_ssh() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    fs::create_dir(lab.path("bin")).unwrap();
+    // Of this name, so that git takes it for OpenSSH.
+    let ssh = lab.path("bin/ssh");
+    let log = lab.path("ssh.log");
+    fs::write(
+        &ssh,
+        format!("#!/bin/sh\necho \"$@\" >> {}\nfor last; do :; done\nexec sh -c \"$last\"\n", log.display()),
+    )
+    .unwrap();
+    std::process::Command::new("chmod").arg("755").arg(&ssh).status().unwrap();
+    let lab = lab.with("GIT_SSH_COMMAND", ssh.display().to_string()).with("SSH_AUTH_SOCK", "/an/agent");
+    let server = lab.serve();
+    for url in [format!("ssh://git@ssh.example:2222{}", repo.url()), format!("git@ssh.example:{}", repo.url())] {
+        let job = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": url}));
+        assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(true)), "{job:#}");
+    }
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("-p 2222 git@ssh.example git-upload-pack") && log.contains("git-receive-pack"), "{log}");
+    assert_eq!(repo.branches().len(), 3);
+    server.stop();
+    lab.assert_tidy();
+}
