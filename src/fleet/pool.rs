@@ -190,13 +190,19 @@ impl Shared {
         while !self.goes_away() {
             if Instant::now() >= next {
                 children::reap_strays();
-                store.leftovers().iter().for_each(|record| self.runner.clean_up(record));
+                self.tidy_leftovers();
                 self.let_old_ones_go();
                 next = Instant::now() + KEEPER_PERIOD;
             }
             // Also told when a job ends, and when the pool goes away.
             drop(self.left.wait_timeout(self.running(), KEEPER_PERIOD));
         }
+        // A job that ended since the last round is not left for the next server.
+        self.tidy_leftovers();
+    }
+
+    fn tidy_leftovers(&self) {
+        self.runner.store.leftovers().iter().for_each(|record| self.runner.clean_up(record));
     }
 
     fn let_old_ones_go(&self) {
