@@ -48,19 +48,7 @@ impl Attempt<'_> {
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
         let (made, hidden) = match worktree.inspect(&base) {
             Ok(found) if found.is_publishable() => (worktree.commit(&found, &message, self.stop).map(Some), None),
-            Ok(found) => (
-                Ok(None),
-                found
-                    .stray
-                    .map(|stray| {
-                        format!("the agent's commit {stray} is on another branch than the one it left checked out")
-                    })
-                    .or_else(|| {
-                        found
-                            .submodule
-                            .map(|path| format!("the agent worked in the submodule `{path}`, which is not published"))
-                    }),
-            ),
+            Ok(found) => (Ok(None), found.hidden),
             Err(error) => (Err(error), None),
         };
         match made {

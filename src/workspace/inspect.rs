@@ -31,10 +31,8 @@ pub struct Inspection {
     pub is_dirty: bool,
     /// The commit that is checked out is not the base, nor before it.
     pub has_commits: bool,
-    /// A submodule that the agent worked in.
-    pub submodule: Option<String>,
-    /// A commit on another branch of the agent's, that the one that is checked out does not contain.
-    pub stray: Option<String>,
+    /// Work that no publishing reaches, in a sentence: on another branch, or in a submodule.
+    pub hidden: Option<String>,
 }
 
 impl Inspection {
@@ -45,7 +43,7 @@ impl Inspection {
 
     /// Something would be lost with the worktree.
     pub fn has_work(&self) -> bool {
-        self.is_publishable() || self.stray.is_some() || self.submodule.is_some()
+        self.is_publishable() || self.hidden.is_some()
     }
 }
 
@@ -55,11 +53,10 @@ impl<'a> Worktree<'a> {
         let head = self.head_of(&git_dir, base_commit)?;
         let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
         let has_commits = head != base_commit && !is_ancestor(&lens, &head, base_commit)?;
-        let stray = self.stray(&lens, &git_dir, &[&head, base_commit])?;
+        let hidden = self.hidden(&lens, &git_dir, &[&head, base_commit])?;
         // An agent may have removed its worktree: what it committed before is still there.
         let is_dirty = self.is_on_disk() && is_dirty(&self.lens(base_commit)?)?;
-        let submodule = self.populated_submodule(&lens)?;
-        Ok(Inspection { head, is_dirty, has_commits, submodule, stray })
+        Ok(Inspection { head, is_dirty, has_commits, hidden })
     }
 
     /// A lens with the work tree, the index, and the agent's HEAD, detached.
@@ -89,8 +86,8 @@ impl<'a> Worktree<'a> {
     pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
         let git_dir = self.git_dir()?;
         let lens = Lens::onto(&self.spaces.git, &git_dir, commit)?;
-        if let Some(stray) = self.stray(&lens, &git_dir, &[commit, base_commit])? {
-            return Ok(Some(format!("the agent's commit {stray} is on none of the published ones")));
+        if let Some(why) = self.hidden(&lens, &git_dir, &[commit, base_commit])? {
+            return Ok(Some(why));
         }
         let changed =
             lens.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
@@ -107,9 +104,6 @@ impl<'a> Worktree<'a> {
                 )));
             }
         }
-        if let Some(path) = self.populated_submodule(&lens)? {
-            return Ok(Some(format!("the agent worked in the submodule `{path}`, which is not published")));
-        }
         // Compared with the new commit: what `git add` could not take up.
         let is_left = self.is_on_disk() && {
             let index = lens.path("index");
@@ -119,6 +113,16 @@ impl<'a> Worktree<'a> {
             is_dirty(&lens)?
         };
         Ok(is_left.then(|| "not every change in it could be committed".into()))
+    }
+
+    fn hidden(&self, lens: &Lens, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
+        if let Some(stray) = self.stray(lens, git_dir, known)? {
+            return Ok(Some(format!(
+                "the agent's commit {stray} is on another branch than the one it left checked out"
+            )));
+        }
+        let submodule = self.populated_submodule(lens)?;
+        Ok(submodule.map(|path| format!("the agent worked in the submodule `{path}`, which is not published")))
     }
 
     /// A submodule with files in it: we check none out, so the agent did.

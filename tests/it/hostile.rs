@@ -112,6 +112,21 @@ fn work_that_hides_is_published_or_kept() {
     );
     let parents = repo.git(&["log", "-1", "--format=%p", job["branch"].as_str().unwrap()]).unwrap();
     assert_eq!((parents.split(' ').count(), &job["kept_because"]), (2, &json!(null)), "{job:#}");
+    // Work in a submodule, which only the agent can have checked out.
+    let tree = repo.git(&["rev-parse", "main"]).unwrap();
+    let work = lab.path("with-module");
+    git(lab.dir.path(), &["clone", "-q", &repo.url(), work.to_str().unwrap()]).unwrap();
+    std::fs::write(work.join(".gitmodules"), "[submodule \"m\"]\n\tpath = m\n\turl = ./m\n").unwrap();
+    git(&work, &["add", ".gitmodules"]).unwrap();
+    git(&work, &["update-index", "--add", "--cacheinfo", &format!("160000,{tree},m")]).unwrap();
+    git(&work, &["commit", "-q", "-m", "a submodule"]).unwrap();
+    git(&work, &["push", "-q", "origin", "HEAD:main"]).unwrap();
+    assert_eq!(succeed(&server, "[[write g.txt 1]]", &url)["kept_because"], json!(null));
+    let job = succeed(&server, "[[write m/new.txt 1]]", &url);
+    assert!(
+        job["kept_because"].as_str().unwrap().contains("submodule `m`") && job["worktree_path"].is_string(),
+        "{job:#}"
+    );
     server.stop();
 }
 
