@@ -1,8 +1,9 @@
 //! The wire's shapes, for both of its ends: what a request may say, what an answer looks like. Pure.
 
-use crate::job::{Record, Status};
+use crate::job::{JobId, Record, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The most of a request's body that is read.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -142,6 +143,39 @@ pub fn status(text: &str) -> Result<Status, String> {
     })
 }
 
+/// What a drain gets when nothing else is said (the interface's number).
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(300);
+/// The longest drain, in seconds: a day.
+const DRAIN_MOST: u64 = 86_400;
+
+pub fn drain_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<u64>().ok().filter(|seconds| *seconds <= DRAIN_MOST);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("`timeout` must be whole seconds from 0 to {DRAIN_MOST}, not `{text}`"))
+}
+
+/// How far a drain has come.
+pub fn drain(draining: bool, running: &[JobId], handed_back: &[JobId], left: Duration) -> Value {
+    let (running, handed_back) = (texts(running), texts(handed_back));
+    json!({
+        "success": true, "draining": draining, "running": running, "handed_back": handed_back,
+        "seconds_left": left.as_secs(),
+    })
+}
+
+fn texts(ids: &[JobId]) -> Vec<&str> {
+    ids.iter().map(JobId::as_str).collect()
+}
+
+/// Says of an answer that it comes from the second copy.
+pub fn stale(mut answer: Value, is_stale: bool) -> Value {
+    if is_stale {
+        answer["stale"] = json!(true);
+    }
+    answer
+}
+
 pub fn job(record: &Record) -> Value {
     json!({ "success": true, "job": shown(record) })
 }
@@ -154,7 +188,7 @@ pub fn jobs(records: &[Record]) -> Value {
 pub fn shown(record: &Record) -> Value {
     let mut value = serde_json::to_value(record).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
-        for inner in ["verdict", "session_cost_usd", "resume_session"] {
+        for inner in ["verdict", "session_cost_usd", "resume_session", "key", "worktree_on"] {
             fields.remove(inner);
         }
     }

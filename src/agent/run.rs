@@ -57,6 +57,7 @@ pub fn run(
         complaints("agent-errors", outputs.stderr)?,
     ];
     let mut watch = Watch::new(&supervised, limits)?;
+    watch.pass_on_lease(stop);
     watch.follow(&lines, &messages, stop, hear);
     drop(lines); // A reader that still has lines to hand over is let go.
     if supervised.finish() {
@@ -131,6 +132,8 @@ struct Watch {
     /// Set with the first request to end, when waiting for the tree's end is given up.
     give_up_at: Option<Instant>,
     stopped: Option<Reason>,
+    /// The end of the job's lease, as the supervisor knows it.
+    told_until: Option<Duration>,
     is_gone: bool,
     is_started: bool,
 }
@@ -146,6 +149,7 @@ impl Watch {
             last_word: now,
             give_up_at: None,
             stopped: None,
+            told_until: None,
             is_gone: false,
             is_started: false,
         })
@@ -235,6 +239,7 @@ impl Watch {
         if let Some(reason) = stop.reason() {
             return self.end_for(reason);
         }
+        self.pass_on_lease(stop);
         let silent = self.last_word.elapsed();
         let ended_by = if self.began.elapsed() >= self.limits.timeout {
             EndedBy::Timeout(self.limits.timeout)
@@ -247,6 +252,14 @@ impl Watch {
         };
         self.evidence.ended_by = Some(ended_by);
         self.end();
+    }
+
+    fn pass_on_lease(&mut self, stop: &Stop) {
+        let until = stop.until();
+        if until != self.told_until {
+            self.told_until = until;
+            until.inspect(|until| self.ender.end_by(*until));
+        }
     }
 
     fn end_for(&mut self, reason: Reason) {

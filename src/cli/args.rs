@@ -5,6 +5,7 @@ use crate::api;
 use crate::job::Status;
 use lexopt::prelude::*;
 use std::ffi::OsString;
+use std::time::Duration;
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
@@ -16,6 +17,7 @@ pub enum Command {
     Job { id: String, json: bool },
     Cancel { id: String, json: bool },
     Profiles { json: bool },
+    Drain { limit: Duration, cancel: bool, json: bool },
     Status { json: bool },
     Config { json: bool },
 }
@@ -32,11 +34,13 @@ pub struct Run {
     pub private: Option<bool>,
     pub wait: bool,
     pub local: bool,
+    pub idempotency_key: Option<String>,
     pub json: bool,
 }
 
 /// The commands and what each needs after its name.
-const COMMANDS: [&str; 9] = ["serve", "run", "jobs", "job", "cancel", "profiles", "status", "config", "version"];
+const COMMANDS: [&str; 10] =
+    ["serve", "run", "jobs", "job", "cancel", "drain", "profiles", "status", "config", "version"];
 
 /// What flags a command has besides `--help`, with their values; collected, not yet understood.
 #[derive(Default)]
@@ -90,8 +94,10 @@ fn flag_of(command: &str, argument: &lexopt::Arg) -> Result<(&'static str, bool)
             (None, "public", false),
             (Some('w'), "wait", false),
             (None, "local", false),
+            (None, "idempotency-key", true),
             (None, "json", false),
         ],
+        "drain" => &[(None, "timeout", true), (None, "cancel", false), (None, "json", false)],
         "jobs" => &[(Some('n'), "limit", true), (Some('s'), "status", true), (None, "json", false)],
         "version" => &[],
         _ => &[(None, "json", false)],
@@ -130,6 +136,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             private: if raw.has("public") { Some(false) } else { raw.has("private").then_some(true) },
             wait: raw.has("wait"),
             local: raw.has("local"),
+            idempotency_key: raw.idempotency_key()?,
             json,
         })),
         "job" => Command::Job { id: raw.only_word("job", "ID")?, json },
@@ -140,6 +147,11 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 "jobs" => Command::Jobs {
                     limit: raw.value("limit")?.map_or(Ok(api::LIST_DEFAULT), |text| api::limit(&text))?,
                     status: raw.value("status")?.map(|text| api::status(&text)).transpose()?,
+                    json,
+                },
+                "drain" => Command::Drain {
+                    limit: raw.value("timeout")?.map_or(Ok(api::DRAIN_DEFAULT), |text| api::drain_timeout(&text))?,
+                    cancel: raw.has("cancel"),
                     json,
                 },
                 "profiles" => Command::Profiles { json },
@@ -155,6 +167,19 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
 impl Raw {
     fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|(name, _)| *name == flag)
+    }
+
+    fn idempotency_key(&self) -> Result<Option<String>, String> {
+        let key = self.value("idempotency-key")?;
+        if key.is_some() && self.has("local") {
+            return Err("--idempotency-key needs a server: it excludes --local".into());
+        }
+        match key {
+            Some(key) if key.bytes().any(|b| !(b' '..=b'~').contains(&b)) => {
+                Err("--idempotency-key must be printable ASCII characters".into())
+            }
+            key => Ok(key),
+        }
     }
 
     /// The last one given; an empty one is a mistake.

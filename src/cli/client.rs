@@ -34,21 +34,35 @@ impl Client {
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Refusal> {
-        self.send("GET", path, None)
+        self.send("GET", path, None, None)
     }
 
     pub fn delete(&self, path: &str) -> Result<Value, Refusal> {
-        self.send("DELETE", path, None)
+        self.send("DELETE", path, None, None)
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Refusal> {
-        self.send("POST", path, Some(body))
+        self.send("POST", path, Some(body), None)
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
+    /// With an Idempotency-Key: sent twice, it is done once.
+    pub fn post_with_key(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Value, Refusal> {
+        self.send("POST", path, Some(body), key)
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        idempotency_key: Option<&str>,
+    ) -> Result<Value, Refusal> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
             request = request.header("x-api-key", key);
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
         }
         let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let request = request.body(bytes).map_err(|_| {

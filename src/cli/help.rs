@@ -8,6 +8,7 @@ pub enum About {
     Jobs,
     Job,
     Cancel,
+    Drain,
     Profiles,
     Status,
     Config,
@@ -21,6 +22,7 @@ impl About {
             Some("jobs") => About::Jobs,
             Some("job") => About::Job,
             Some("cancel") => About::Cancel,
+            Some("drain") => About::Drain,
             Some("profiles") => About::Profiles,
             Some("status") => About::Status,
             Some("config") => About::Config,
@@ -36,9 +38,10 @@ pub fn text(about: About) -> String {
             "\
 agenticore serve [--host ADDRESS] [--port PORT]
 
-Starts the server: takes jobs over REST, keeps them in AGENTICORE_JOBS_DIR and runs
-AGENTICORE_MAX_PARALLEL_JOBS of them at once. SIGTERM and Ctrl-C give running jobs
-AGENTICORE_SHUTDOWN_GRACE seconds, then put them back in the queue; a second one hurries.
+Starts the server: takes jobs over REST, keeps them in AGENTICORE_JOBS_DIR, or in the Redis at
+REDIS_URL for a fleet of servers, and runs AGENTICORE_MAX_PARALLEL_JOBS of them at once. SIGTERM
+and Ctrl-C give running jobs AGENTICORE_SHUTDOWN_GRACE seconds, then put them back in the queue; a
+second one hurries.
 
   --host ADDRESS   listen here (AGENTICORE_HOST, 127.0.0.1)
   --port PORT      and on this port (AGENTICORE_PORT, 8200)
@@ -60,6 +63,8 @@ standard input. With --wait the exit code tells how the job ended.
       --private         … private (the default); --public: … public
   -w, --wait            wait for the end
       --local           run it in this very process, without a server, and show its progress
+      --idempotency-key KEY
+                        sent again with the same key, it is the same job
       --json            print the job's record as JSON
 
   agenticore run \"fix the failing test\" --repo https://github.com/you/project --wait
@@ -95,6 +100,23 @@ Cancels a queued or running job: its whole process tree is ended. Of two that en
 wins, and that stays.
 "
         }
+        About::Drain => {
+            "\
+agenticore drain [--timeout SECONDS] [--json] | --cancel
+
+Empties this pod: it begins no job any more, /ready turns 503, and running jobs may end. When the
+time is up the rest is ended and goes back to the head of the queue, where other pods take it.
+Requests are served as before, until SIGTERM. Run again it goes on waiting. A pod that restarts
+is not draining.
+
+      --timeout SECONDS  what running jobs get (300); it has to be less than what Kubernetes gives
+      --cancel           take it back: jobs are begun again
+      --json             say at the end how it went as JSON
+
+Exit codes: 0 the pod is empty, 3 jobs were put back. It asks the server at AGENTICORE_HOST and
+AGENTICORE_PORT, and when that cannot be reached, Redis.
+"
+        }
         About::Profiles => "agenticore profiles [--json]\n\nLists the execution profiles that the server knows.\n",
         About::Status => {
             "agenticore status [--json]\n\nAsks the server whether it is well. Exit code 6: it cannot be reached.\n"
@@ -120,6 +142,7 @@ its own, and opens a pull request with what came out.
   agenticore jobs                list jobs
   agenticore job ID              show one
   agenticore cancel ID           cancel one
+  agenticore drain               empty this pod before it goes
   agenticore profiles            list execution profiles
   agenticore status              is the server well?
   agenticore config              show the settings and where they came from
@@ -129,6 +152,6 @@ its own, and opens a pull request with what came out.
 
   agenticore run --local \"add a README\" --repo https://github.com/you/project
 
-Exit codes: 0 done, 1 failed, 2 bad usage, 4 cancelled or expired, 5 succeeded but not published,
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 drained but jobs were put back, 4 cancelled or expired, 5 succeeded but not published,
 6 server unreachable. Clients look for the server at AGENTICORE_HOST:AGENTICORE_PORT.
 ";

@@ -13,7 +13,7 @@ use crate::job::JobId;
 use crate::pipeline::Runner;
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
-use crate::store::{Error, Store, embedded};
+use crate::store::{Claim, Error, Store, embedded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{IsTerminal, Write};
@@ -43,11 +43,11 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
         Refusal::new(Exit::BadUsage, why)
     })?;
     let unavailable = |error: Error| failed(error.to_string());
-    let stop = Stop::default();
-    let submitted = store.submit(spec).map_err(unavailable)?;
-    cancel_on_signal(signals, &submitted.id, store.clone(), stop.clone()).map_err(|error| failed(error.to_string()))?;
+    let submitted = store.submit(spec, None).map_err(unavailable)?;
     let claimed = store.claim(Duration::ZERO).map_err(unavailable)?;
-    if let Some(record) = claimed {
+    let stop = claimed.as_ref().map(|claim| claim.stop.clone()).unwrap_or_default();
+    cancel_on_signal(signals, &submitted.id, store.clone(), stop.clone()).map_err(|error| failed(error.to_string()))?;
+    if let Some(Claim { record, .. }) = claimed {
         let worker = std::thread::Builder::new().name("worker-1".into());
         let (working, stopping) = (runner.clone(), stop.clone());
         // Runs the one job; ends with it.
@@ -65,7 +65,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
     }
     runner.clear_runtime();
     let record =
-        store.get(&submitted.id).map_err(unavailable)?.ok_or_else(|| failed("the job's record is gone".into()))?;
+        store.get(&submitted.id).map_err(unavailable)?.it.ok_or_else(|| failed("the job's record is gone".into()))?;
     let shown = api::shown(&record);
     print(&if json { pretty(&shown) } else { format!("\n{}", show::job(&shown)) })?;
     Ok(exit_of(&shown))
@@ -96,7 +96,7 @@ fn sweep(config: &Config, home: &Path) {
             continue;
         }
         runner.clear_runtime();
-        while let Ok(Some(record)) = store.claim(Duration::ZERO) {
+        while let Ok(Some(Claim { record, .. })) = store.claim(Duration::ZERO) {
             if store.cancel(&record.id).is_ok() {
                 runner.clean_up(&record);
             }
@@ -104,7 +104,7 @@ fn sweep(config: &Config, home: &Path) {
         store.leftovers().iter().for_each(|record| runner.clean_up(record));
         store.tend().unwrap_or_default().iter().for_each(|record| runner.forget(record));
         runner.clear_runtime();
-        if store.list(1, None).is_ok_and(|left| left.is_empty()) {
+        if store.list(1, None).is_ok_and(|left| left.it.is_empty()) {
             drop(store);
             let _ = std::fs::remove_dir_all(&place);
         }

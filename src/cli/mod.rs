@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod config;
+mod drain;
 mod help;
 mod local;
 mod show;
@@ -24,6 +25,8 @@ pub enum Exit {
     Done = 0,
     Failed = 1,
     BadUsage = 2,
+    /// A drain had to put jobs back into the queue.
+    HandedBack = 3,
     CancelledOrExpired = 4,
     NotPublished = 5,
     Unreachable = 6,
@@ -105,13 +108,15 @@ fn run(command: Command) -> Result<Exit, Refusal> {
             }
             print(&if json { pretty(&answer["profiles"]) } else { show::profiles(&answer["profiles"]) })
         }
+        Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
         Command::Status { json } => {
             let client = Client::new(&config);
             let answer = client.get("/health")?;
             print(&if json {
                 pretty(&answer)
             } else {
-                format!("{} at {}\n", show::word(&answer["status"]), client.url())
+                let waits = answer["waiting_for"].as_str().map(|why| format!(", waiting for {}", show::plain(why)));
+                format!("{} at {}{}\n", show::word(&answer["status"]), client.url(), waits.unwrap_or_default())
             })
         }
     }
@@ -121,7 +126,7 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     let request = request_of(run)?;
     let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
     // Waiting is done here, by asking: that also survives a restart of the server.
-    let mut job = client.post("/jobs", &body)?["job"].take();
+    let mut job = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?["job"].take();
     if run.wait {
         let _ =
             writeln!(std::io::stderr(), "job {} is queued; it goes on when you stop waiting", show::word(&job["id"]));

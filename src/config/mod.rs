@@ -2,8 +2,10 @@
 //!
 //! Never global, never read again later. Prints no secret.
 
+mod redis;
 mod table;
 
+pub use redis::Redis;
 pub use table::parse_duration;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,10 @@ pub struct Config {
     pub default_profile: String,
     pub repos: Repos,
     pub jobs_dir: PathBuf,
+    /// The shared volume.
+    pub shared_root: Option<PathBuf>,
+    /// None: the embedded store.
+    pub redis: Option<Redis>,
     pub max_parallel_jobs: usize,
     pub job_ttl_seconds: u64,
     pub pod_name: String,
@@ -184,15 +190,18 @@ impl Config {
         let agentihooks = values.path("AGENTICORE_AGENTIHOOKS_PATH").map(|path| path.join("profiles"));
         let profile_dirs = agentihooks.into_iter().chain([own_dir.join("profiles")]).collect();
         let jobs_dir = values.path("AGENTICORE_JOBS_DIR").unwrap_or_default();
+        let claude = values.claude(home.as_deref());
         Ok(Self {
             host: values.text("AGENTICORE_HOST"),
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
-            claude: values.claude(home.as_deref()),
+            redis: redis::read(&values, claude.kill_grace)?,
+            claude,
             default_profile: values.text("AGENTICORE_DEFAULT_PROFILE"),
             repos: values.repos(),
             runtime_dir: runtime_dir(&temporary, &jobs_dir),
             jobs_dir,
+            shared_root,
             temporary,
             max_parallel_jobs: values.number("AGENTICORE_MAX_PARALLEL_JOBS") as usize,
             job_ttl_seconds: values.number("AGENTICORE_JOB_TTL"),
@@ -206,6 +215,17 @@ impl Config {
             effective,
             variables,
         })
+    }
+
+    /// The job files are a second copy of what Redis holds: they lie on the shared volume.
+    pub fn has_second_copy(&self) -> bool {
+        self.shared_root.as_ref().is_some_and(|root| self.jobs_dir.starts_with(root))
+    }
+
+    /// The same for a pod of a fleet, whose jobs directory other pods use too.
+    pub fn for_fleet(&self) -> Self {
+        let of_pod = self.jobs_dir.join(&self.pod_name);
+        Self { runtime_dir: runtime_dir(&self.temporary, &of_pod), ..self.clone() }
     }
 
     /// The same for another jobs directory. Whoever holds that directory's lock owns the runtime
@@ -223,7 +243,8 @@ impl Config {
         let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
         let claudes = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
         let claudes = claudes.iter().filter_map(|name| self.variables.get(*name).cloned());
-        ours.chain(claudes).chain(self.api_keys.clone()).collect()
+        let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
+        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).collect()
     }
 
     /// Where clients find the server.

@@ -116,7 +116,19 @@ pub const TABLE: &[Row] = &[
     row("AGENTICORE_PUBLISH_TRIES", "repos.publish_tries", "5", Kind::Count(1, 20), "how often a push or a pull request is tried"),
     row("AGENTICORE_PUBLISH_BACKOFF", "repos.publish_backoff", "2", Kind::Duration, "the pause after the first try; doubles each time"),
     row("AGENTICORE_SHUTDOWN_GRACE", "server.shutdown_grace", "25", Kind::Duration, "what running jobs get at SIGTERM before they go back to the queue"),
-    row("REDIS_URL", "redis.url", "", Kind::Secret, "Redis; none: the embedded store"),
+    row("REDIS_URL", "redis.url", "", Kind::Secret, "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS; none: the embedded store"),
+    row("REDIS_KEY_PREFIX", "redis.key_prefix", "agenticore", Kind::Text, "begins the name of every key; on a Cluster it needs a {tag}"),
+    row("REDIS_CA_FILE", "redis.ca_file", "", Kind::Path, "certificates (PEM) that rediss:// trusts; none: the machine's"),
+    row("REDIS_TIMEOUT", "redis.timeout", "3", Kind::Duration, "how long one call to Redis, or connecting to it, may take"),
+    row("REDIS_SENTINELS", "redis.sentinels", "", Kind::List, "HOST:PORT,… of Sentinels, which then name the host instead of REDIS_URL"),
+    row("REDIS_SENTINEL_MASTER", "redis.sentinel_master", "mymaster", Kind::Text, "the name they know it by"),
+    row("REDIS_SENTINEL_USERNAME", "redis.sentinel_username", "", Kind::Text, "user for the Sentinels themselves"),
+    row("REDIS_SENTINEL_PASSWORD", "redis.sentinel_password", "", Kind::Secret, "and the password"),
+    row("AGENTICORE_LEASE", "redis.lease", "20", Kind::Duration, "a pod that is silent for this long has lost its jobs"),
+    row("AGENTICORE_LEASE_RENEW", "redis.lease_renew", "5", Kind::Duration, "how often a pod renews"),
+    row("AGENTICORE_REAP_PERIOD", "redis.reap_period", "2", Kind::Duration, "how often jobs without a lease are looked for"),
+    row("AGENTICORE_REAP_GRACE", "redis.reap_grace", "10", Kind::Duration, "how long a job is seen without one before it is taken over"),
+    row("AGENTICORE_SWEEP_PERIOD", "redis.sweep_period", "5", Kind::Duration, "how often the job files are compared with Redis"),
     row("AGENTICORE_AGENTIHOOKS_PATH", "agentihooks_path", "", Kind::Path, "an agentihooks checkout whose profiles/ are offered"),
     row("GITHUB_TOKEN", "github.token", "", Kind::Secret, "pushes and opens pull requests"),
     row("GITHUB_APP_ID", "github.app_id", "", Kind::Text, "a GitHub App instead of a token; it wins"),
@@ -138,7 +150,7 @@ pub const OLDER_NAMES: &[(&str, &str)] = &[("AGENTICORE_DEFAULT_PROFILE", "AGENT
 
 /// What may not be handed to an agent, whatever `AGENTICORE_AGENT_ENV` says.
 pub const NEVER_FOR_AGENTS: &[&str] =
-    &["REDIS_URL", "AGENTICORE_API_KEYS", "GIT_ASKPASS", "SSH_AUTH_SOCK", "SSH_ASKPASS"];
+    &["REDIS_URL", "REDIS_SENTINEL_PASSWORD", "AGENTICORE_API_KEYS", "GIT_ASKPASS", "SSH_AUTH_SOCK", "SSH_ASKPASS"];
 
 fn expand(text: &str, home: Option<&Path>) -> Option<PathBuf> {
     let path = match text.strip_prefix('~') {

@@ -1,11 +1,12 @@
 //! The workers: named threads that claim jobs and run them, and the keeper that lets old ones go.
 
-use crate::job::{JobId, Record};
+use super::drain::{Drain, Drainer};
+use crate::job::JobId;
 use crate::log;
 use crate::pipeline::Runner;
 use crate::process::children;
 use crate::process::stop::{Reason, Stop};
-use crate::store::{Cancelled, End, Error, Lease};
+use crate::store::{Cancelled, Claim, End, Error, Lease};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 const CLAIM_WAIT: Duration = Duration::from_millis(500);
 /// How long to wait after the store refused, before it is asked again.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
+/// How soon a store that was away is asked again for a job.
+const AWAY_PAUSE: Duration = Duration::from_millis(250);
 /// How often overdue and outlived jobs are looked for.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How long one try waits for the agents of a server that died: their supervisors give them 2 s.
@@ -27,14 +30,13 @@ pub struct Pool {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
-    runner: Arc<Runner>,
+pub(super) struct Shared {
+    pub(super) runner: Arc<Runner>,
     running: Mutex<HashMap<JobId, Stop>>,
-    /// Told when a job leaves `running`.
+    /// Told when a job leaves `running`, and when the pool goes away.
     left: Condvar,
     goes_away: AtomicBool,
-    /// The grace is over: whatever runs, or begins to run, is handed back.
-    ends_now: AtomicBool,
+    pub(super) drain: Mutex<Drain>,
 }
 
 impl Pool {
@@ -45,7 +47,7 @@ impl Pool {
             running: Mutex::default(),
             left: Condvar::new(),
             goes_away: AtomicBool::new(false),
-            ends_now: AtomicBool::new(false),
+            drain: Mutex::default(),
         });
         let mut threads = Vec::new();
         let keeper = shared.clone();
@@ -53,6 +55,9 @@ impl Pool {
         let ready = Arc::new((Mutex::new(false), Condvar::new()));
         let tell = ready.clone();
         threads.push(std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.keep(&tell))?);
+        let drain = shared.clone();
+        // Watches a drain's limit, and for the wish to drain; ends when the pool goes away.
+        threads.push(std::thread::Builder::new().name("drain".into()).spawn(move || drain.watch_drain())?);
         for number in 1..=workers {
             let (worker, ready) = (shared.clone(), ready.clone());
             // Runs one job at a time; ends when the pool goes away.
@@ -70,30 +75,27 @@ impl Pool {
         Canceller(self.shared.clone())
     }
 
-    /// No new job; the running ones get `grace`, or less once `hurry` says so, and then go back to
-    /// the queue. Returns when nothing runs.
-    pub fn shut_down(self, grace: Duration, hurry: impl Fn() -> bool) {
+    pub fn drainer(&self) -> Drainer {
+        Drainer(self.shared.clone())
+    }
+
+    /// Drains for `grace`, in which `ending` is what ending an agent takes, or less once `hurry` says so.
+    /// Returns when nothing runs.
+    pub fn shut_down(self, grace: Duration, ending: Duration, hurry: impl Fn() -> bool) {
+        let drainer = self.drainer();
+        drainer.begin(grace.saturating_sub(ending));
+        let count = self.shared.running().len();
+        if count > 0 {
+            log::info(&format!("waiting up to {} s for {count} running jobs", grace.as_secs()));
+        }
+        while !self.shared.running().is_empty() {
+            if hurry() {
+                drainer.begin(Duration::ZERO);
+            }
+            drop(self.shared.left.wait_timeout(self.shared.running(), Duration::from_millis(50)));
+        }
         self.shared.goes_away.store(true, Ordering::SeqCst);
-        self.shared.runner.store.close_claims();
         self.shared.left.notify_all();
-        let until = Instant::now() + grace;
-        let mut running = self.shared.running();
-        if !running.is_empty() {
-            log::info(&format!("waiting up to {} s for {} running jobs", grace.as_secs(), running.len()));
-        }
-        while !running.is_empty() && Instant::now() < until && !hurry() {
-            running = self
-                .shared
-                .left
-                .wait_timeout(running, Duration::from_millis(50))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        self.shared.ends_now.store(true, Ordering::SeqCst);
-        for stop in running.values() {
-            stop.request(Reason::HandBack);
-        }
-        drop(running);
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -117,24 +119,26 @@ impl Canceller {
 }
 
 impl Shared {
-    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Stop>> {
+    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<JobId, Stop>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn goes_away(&self) -> bool {
+    pub(super) fn goes_away(&self) -> bool {
         self.goes_away.load(Ordering::SeqCst)
     }
 
     /// Waits, but no longer than until the pool goes away.
-    fn pause(&self, limit: Duration) {
+    pub(super) fn pause(&self, limit: Duration) {
         drop(self.left.wait_timeout_while(self.running(), limit, |_| !self.goes_away()));
     }
 
     fn work(&self) {
         while !self.goes_away() {
             match self.runner.store.claim(CLAIM_WAIT) {
-                Ok(Some(record)) => self.run(record),
+                Ok(Some(claim)) => self.run(claim),
                 Ok(None) => {}
+                // A store that is away says so itself.
+                Err(_) if self.runner.store.waits_for().is_some() => self.pause(AWAY_PAUSE),
                 Err(error) => {
                     log::warn(&format!("no job can be claimed: {error}"));
                     self.pause(REFUSAL_PAUSE);
@@ -143,19 +147,13 @@ impl Shared {
         }
     }
 
-    fn run(&self, record: Record) {
+    fn run(&self, claim: Claim) {
+        let Claim { record, stop } = claim;
         let (id, lease) = (record.id.clone(), Lease::of(&record));
-        let stop = Stop::default();
-        {
-            let mut running = self.running();
-            running.insert(id.clone(), stop.clone());
-            // Claimed just before claims were closed: it was not among those that were told.
-            if self.ends_now.load(Ordering::SeqCst) {
-                stop.request(Reason::HandBack);
-            }
-        }
+        // One that was claimed just before a drain's limit is among those that the limit ends.
+        self.running().insert(id.clone(), stop.clone());
         // A cancel that came between the claim and the line above found nobody to tell.
-        if self.runner.store.get(&id).is_ok_and(|found| found.is_none_or(|job| job.status().has_ended())) {
+        if self.runner.store.get(&id).is_ok_and(|found| found.it.is_none_or(|job| job.status().has_ended())) {
             stop.request(Reason::Cancelled);
         }
         // A fault in one job's path ends that job and nothing else.
@@ -166,6 +164,7 @@ impl Shared {
             }
         }
         self.running().remove(&id);
+        self.note_left(&id, stop.reason());
         self.left.notify_all();
     }
 
@@ -192,6 +191,7 @@ impl Shared {
                 children::reap_strays();
                 self.tidy_leftovers();
                 self.let_old_ones_go();
+                self.runner.sweep_worktrees(|id| self.running().contains_key(id));
                 next = Instant::now() + KEEPER_PERIOD;
             }
             // Also told when a job ends, and when the pool goes away.
@@ -206,6 +206,9 @@ impl Shared {
     }
 
     fn let_old_ones_go(&self) {
+        if self.runner.store.waits_for().is_some() {
+            return;
+        }
         match self.runner.store.tend() {
             Ok(mut over) => {
                 // A cancelled job whose attempt is still being tidied away waits for that.

@@ -61,5 +61,6 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, String> {
         private: request.private.unwrap_or(true),
         mode: if request.wait { Mode::Sync } else { Mode::FireAndForget },
         ttl_seconds: config.job_ttl_seconds,
+        key: None,
     })
 }

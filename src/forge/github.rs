@@ -77,11 +77,8 @@ impl GitHub {
         Ok(self.token()?.map(|password| Login { origin: format!("{scheme}://{}", url.host), password }))
     }
 
-    /// Opens a pull request, or finds the one that is there; returns its address.
+    /// Opens a pull request; "already exists" is success. Returns its address.
     pub fn open(&self, wanted: &PullRequest) -> Result<String, Error> {
-        if let Some(url) = self.find(wanted)? {
-            return Ok(url);
-        }
         let (owner, name) = wanted.slug;
         let body = json!({ "title": wanted.title, "head": wanted.head, "base": wanted.base, "body": wanted.body });
         let (status, answer) = self.request("POST", &format!("/repos/{owner}/{name}/pulls"), Some(&body))?;
@@ -94,7 +91,8 @@ impl GitHub {
         }
     }
 
-    fn find(&self, wanted: &PullRequest) -> Result<Option<String>, Error> {
+    /// The address of the pull request for this branch, in whatever state it is.
+    pub fn find(&self, wanted: &PullRequest) -> Result<Option<String>, Error> {
         let (owner, name) = wanted.slug;
         let path = format!("/repos/{owner}/{name}/pulls?state=all&per_page=1&head={owner}:{}", wanted.head);
         match self.request("GET", &path, None)? {

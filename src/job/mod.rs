@@ -78,6 +78,8 @@ pub struct Spec {
     pub private: bool,
     pub mode: Mode,
     pub ttl_seconds: u64,
+    /// The name of the Idempotency-Key it was submitted with.
+    pub key: Option<String>,
 }
 
 /// How the agent's run was judged. Kept in the record, so that an attempt that takes over
@@ -136,6 +138,12 @@ pub struct Record {
     pub attempt: u32,
     /// Workers lost while they ran this job.
     pub deaths: u32,
+    /// The Idempotency-Key it was submitted with, as the store names it.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The pod on whose disk the worktree is; None without a fleet.
+    #[serde(default)]
+    pub worktree_on: Option<String>,
     /// The commit the worktree began at.
     pub base_commit: Option<String>,
     /// The branch a pull request goes to.
@@ -220,6 +228,7 @@ pub enum Mark {
     Directory(String),
     Worktree {
         path: String,
+        on: Option<String>,
         branch: Option<String>,
         base_ref: String,
         base_commit: String,
@@ -248,6 +257,10 @@ pub enum Mark {
     Keep(String),
     /// The agent succeeded, but its work could not be published.
     Unpublished(String),
+    /// What the agent did is on the disk of a pod that is gone: it has to begin again.
+    WorkLost,
+    /// An earlier attempt, whose marks are lost, had pushed this commit.
+    Adopted(String),
 }
 
 impl Mark {
@@ -289,6 +302,8 @@ impl Queued {
             resume_session: spec.session_id,
             attempt: 0,
             deaths: 0,
+            key: spec.key,
+            worktree_on: None,
             base_commit: None,
             pr_base: None,
             commit: None,
@@ -303,6 +318,20 @@ impl Queued {
     /// Never claimed within its TTL: nobody waits for it any more.
     pub fn is_overdue(&self, now: Time) -> bool {
         self.attempt == 0 && now > self.created_at.plus_seconds(self.ttl_seconds)
+    }
+
+    /// The same job, as the further of this record and `other` tells it; attempts and deaths are the
+    /// higher of both.
+    pub fn or_further(self, other: Record) -> Self {
+        let achieved = |record: &Record| {
+            let steps = [record.verdict.is_some(), record.commit.is_some(), record.pushed, record.pr_url.is_some()];
+            (record.attempt, steps.into_iter().filter(|step| *step).count())
+        };
+        let (attempt, deaths) = (self.attempt.max(other.attempt), self.deaths.max(other.deaths));
+        let mut record = if achieved(&other) > achieved(&self) { other } else { self.0 };
+        record.status = Status::Queued;
+        (record.attempt, record.deaths, record.pid) = (attempt, deaths, None);
+        Self(record)
     }
 
     pub fn claim(mut self, pod: &str, now: Time) -> Running {
@@ -334,8 +363,9 @@ impl Running {
         let record = &mut self.0;
         match mark {
             Mark::Directory(path) => record.job_config_dir = Some(path),
-            Mark::Worktree { path, branch, base_ref, base_commit, pr_base } => {
+            Mark::Worktree { path, on, branch, base_ref, base_commit, pr_base } => {
                 record.worktree_path = Some(path);
+                record.worktree_on = on;
                 record.branch = branch;
                 record.base_ref = Some(base_ref);
                 record.base_commit = Some(base_commit);
@@ -363,6 +393,23 @@ impl Running {
             Mark::Note(text) => record.note = Some(text),
             Mark::Keep(why) => record.kept_because = Some(why),
             Mark::Unpublished(why) => record.error = Some(cut(why, ERROR_LIMIT)),
+            Mark::WorkLost => {
+                record.verdict = None;
+                record.exit_code = None;
+                record.output = None;
+                record.spent = Spent::default();
+                record.commit = None;
+                record.worktree_path = None;
+                record.kept_because = None;
+            }
+            Mark::Adopted(commit) => {
+                let output = "an earlier attempt of this job had pushed its work; it was adopted".to_owned();
+                record.output = Some(output);
+                record.verdict = Some(Verdict { succeeded: true, exit_code: None, output: None, error: None });
+                record.branch = Some(record.id.branch());
+                record.commit = Some(commit);
+                record.pushed = true;
+            }
         }
     }
 
@@ -443,6 +490,7 @@ mod tests {
             private: true,
             mode: Mode::FireAndForget,
             ttl_seconds: 10,
+            key: None,
         };
         Queued::new(JobId::random(), spec, Time(1_000))
     }

@@ -60,7 +60,7 @@ impl Attempt<'_> {
         });
         drop(login);
         let evidence = match ended.map_err(|error| cannot("start the agent's supervisor", error))? {
-            Ended::Stopped(_) if lost => return Err(Halt::Lost),
+            Ended::Stopped(_) if lost => return Err(stop.reason().map_or(Halt::Lost, Halt::Stopped)),
             Ended::Stopped(reason) => return Err(Halt::Stopped(reason)),
             Ended::ByItself(mut evidence) => {
                 evidence.cost_before = ready.cost_before;

@@ -18,8 +18,10 @@ use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::profile::Profiles;
 use crate::redact::Redactor;
+use crate::store::redis::Redis;
 use crate::store::{self, End, Lease, Store};
 use crate::workspace::cache::{self, Workspaces};
+use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub struct Runner {
     /// Held by every supervisor; see the store.
     pub agents_lock: PathBuf,
     pub is_root: bool,
+    /// This pod's name, in a fleet: worktrees lie on the disk of the pod that made them.
+    pub pod: Option<String>,
 }
 
 /// Why an attempt does not go on to its job's end.
@@ -72,10 +76,28 @@ struct Attempt<'a> {
 impl Runner {
     /// What can be found wrong before the first job, is: the error says what.
     pub fn new(config: Config, store: Arc<dyn Store>, agents_lock: PathBuf) -> Result<Self, String> {
+        Self::with_locks(config, store, agents_lock, Locks::default(), None)
+    }
+
+    /// The same for the pod of this name in a fleet, whose clone locks are the fleet's.
+    pub fn in_fleet(config: Config, store: Arc<Redis>) -> Result<Self, String> {
+        let (agents, pod) = (store.agents_lock(), config.pod_name.clone());
+        // Without a shared volume the caches are this machine's, and so are their locks.
+        let locks = if config.shared_root.is_some() { Locks::of_fleet(store.clone()) } else { Locks::default() };
+        Self::with_locks(config, store, agents, locks, Some(pod))
+    }
+
+    fn with_locks(
+        config: Config,
+        store: Arc<dyn Store>,
+        agents_lock: PathBuf,
+        locks: Locks,
+        pod: Option<String>,
+    ) -> Result<Self, String> {
         let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
         let github = GitHub::new(&config.github, ca_file.map(String::as_str))?;
-        let spaces =
-            Workspaces::new(&config).map_err(|error| format!("cannot find this program's own file: {error}"))?;
+        let spaces = Workspaces::new(&config, locks, pod.clone())
+            .map_err(|error| format!("cannot find this program's own file: {error}"))?;
         Ok(Self {
             profiles: Profiles::new(config.profile_dirs.clone(), config.claude.timeout),
             redactor: Redactor::new(config.secrets()),
@@ -84,6 +106,7 @@ impl Runner {
             spaces,
             github,
             agents_lock,
+            pod,
             config,
         })
     }
@@ -104,7 +127,10 @@ impl Runner {
         };
         match ended {
             Ok(()) => {}
-            Err(Halt::Stopped(Reason::HandBack)) => attempt.hand_back(),
+            Err(Halt::Stopped(Reason::HandBack)) => attempt.hand_back("the server goes away; another attempt goes on"),
+            Err(Halt::Stopped(Reason::Lost)) => {
+                attempt.hand_back("its lease could not be proved any more; another attempt goes on");
+            }
             Err(Halt::Stopped(Reason::Cancelled) | Halt::Lost | Halt::Failed(_)) => attempt.let_go(),
         }
     }
@@ -112,7 +138,8 @@ impl Runner {
 
 impl Attempt<'_> {
     fn steps(&mut self) -> Result<(), Halt> {
-        if self.record.verdict.is_none() {
+        self.check_work_is_here()?;
+        if self.record.verdict.is_none() && !self.adopt()? {
             let ready = self.prepare()?;
             self.run_agent(ready)?;
         }
@@ -124,10 +151,14 @@ impl Attempt<'_> {
     /// disk is full just now.
     fn mark(&mut self, mark: Mark, event: Option<Draft>) -> Result<(), Halt> {
         let runner = self.runner;
-        self.persistently(|attempt| runner.store.mark(&attempt.lease, mark.clone(), event.clone()))?;
-        let record = self.persistently(|attempt| runner.store.get(&attempt.lease.id))?;
-        self.record = record.filter(|record| record.attempt == self.lease.attempt).ok_or(Halt::Lost)?;
+        self.record = self.persistently(|attempt| runner.store.mark(&attempt.lease, mark.clone(), event.clone()))?;
         Ok(())
+    }
+
+    /// Nobody else has the job: asked before anything begins that others see.
+    fn prove(&self) -> Result<(), Halt> {
+        self.persistently(|attempt| attempt.runner.store.prove(&attempt.lease))?;
+        self.stop.reason().map_or(Ok(()), |reason| Err(Halt::Stopped(reason)))
     }
 
     /// Adds an event. One that cannot be written is not worth the attempt.
@@ -155,8 +186,11 @@ impl Attempt<'_> {
         loop {
             match action(self) {
                 Ok(done) => return Ok(done),
-                Err(store::Error::Lost) => return Err(Halt::Lost),
-                Err(store::Error::Unavailable(why)) => {
+                Err(store::Error::Lost) => {
+                    // A lease that ran out is given back; what is another attempt's, or has ended, is not ours.
+                    return Err(self.stop.reason().map_or(Halt::Lost, Halt::Stopped));
+                }
+                Err(why) => {
                     crate::log::warn(&format!("job {} waits: {why}", self.lease.id));
                     if let Some(reason) = self.stop.pause(pause) {
                         return Err(Halt::Stopped(reason));

@@ -82,6 +82,7 @@ impl Attempt<'_> {
         let text = format!("{} at {} ({})", path.display(), base.name, &base.commit[..base.commit.len().min(12)]);
         let mark = Mark::Worktree {
             path: path.display().to_string(),
+            on: runner.pod.clone(),
             branch,
             base_ref: base.name,
             base_commit: base.commit,
@@ -94,12 +95,7 @@ impl Attempt<'_> {
     fn try_worktree(&self, worktree: &Worktree) -> Result<Base, Failure> {
         let runner = self.runner;
         let login = runner.github.login(worktree.url)?;
-        let wish = Wish {
-            base_ref: self.record.base_ref.as_deref(),
-            not_before: self.record.created_at,
-            login,
-            stop: self.stop,
-        };
+        let wish = Wish { base_ref: self.record.base_ref.as_deref(), not_before: self.record.created_at, login };
         let progress = |text: &str| {
             let _ = self.say(Kind::Cloning, text);
         };

@@ -34,6 +34,45 @@ impl Attempt<'_> {
         self.open_pull_request(&url, &branch)
     }
 
+    /// What an attempt on a pod that is gone left on that pod's disk is lost: the agent begins again. What
+    /// it committed lies in the cache, and is published by whoever has the job.
+    pub fn check_work_is_here(&mut self) -> Result<(), Halt> {
+        if self.record.pushed || is_settled(&self.record) || !self.wants_publishing() {
+            return Ok(());
+        }
+        let (Some(url), Some(_)) = (self.url()?, &self.record.branch) else { return Ok(()) };
+        let id = self.record.id.clone();
+        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
+        let is_here = match &self.record.commit {
+            Some(commit) => worktree.cache_has(commit)?,
+            None => self.record.worktree_on == self.runner.pod && worktree.path().is_dir(),
+        };
+        if is_here {
+            return Ok(());
+        }
+        let pod = self.record.worktree_on.clone().unwrap_or_else(|| "an earlier server".into());
+        let told = format!("what the agent had done was on the disk of {pod}, which is gone: it begins again");
+        self.mark(Mark::WorkLost, Some(Draft::new(Kind::PublishNotice, told)))
+    }
+
+    /// An earlier attempt may have pushed and opened a pull request without Redis knowing it any more.
+    /// True: it had, and the agent need not run again.
+    pub fn adopt(&mut self) -> Result<bool, Halt> {
+        let is_published = self.runner.profiles.find(&self.record.profile).is_ok_and(|p| p.auto_pr && p.worktree);
+        if self.runner.pod.is_none() || self.record.attempt < 2 || !is_published {
+            return Ok(false);
+        }
+        let Some(url) = self.url()? else { return Ok(false) };
+        let id = self.record.id.clone();
+        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
+        // A remote that cannot be asked is met again, and explained, when the repository is fetched.
+        let Ok(login) = self.runner.github.login(&url) else { return Ok(false) };
+        let Ok(Some(there)) = worktree.on_remote(&id.branch(), login, self.stop) else { return Ok(false) };
+        let told = format!("{} was on the remote already, at {there}, by an earlier attempt", id.branch());
+        self.mark(Mark::Adopted(there), Some(Draft::new(Kind::Pushed, told)))?;
+        Ok(true)
+    }
+
     /// The agent succeeded, and its profile wants a pull request. A profile that is gone since the
     /// agent ran cannot take its work away.
     pub fn wants_publishing(&self) -> bool {
@@ -78,12 +117,19 @@ impl Attempt<'_> {
     fn push(&mut self, worktree: &Worktree, branch: &str) -> Result<bool, Halt> {
         let commit = self.record.commit.clone().unwrap_or_default();
         let pushed = self.try_again("pushing", || {
+            self.prove()?;
             let login = self.runner.github.login(worktree.url)?;
             worktree.push(&commit, branch, login, self.stop).map_err(Failure::from)
         })?;
         match pushed {
             // Pushed now, or by an earlier attempt of this job: what it pushes was in the record before.
             Ok(Push::Done) => {}
+            // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
+            Ok(Push::Exists(there)) if self.runner.pod.is_some() && self.record.attempt > 1 => {
+                let told = format!("the branch {branch} was on the remote already, at {there}, by an earlier attempt");
+                self.mark(Mark::Adopted(there), Some(Draft::new(Kind::Pushed, told)))?;
+                return Ok(true);
+            }
             Ok(Push::Exists(there)) => {
                 return Err(Halt::Failed(format!(
                     "the branch {branch} is on the remote already, at {there}, and that is none of this job's work: it is left \
@@ -108,9 +154,16 @@ impl Attempt<'_> {
         let body = self.redactor.clean(body(&self.record));
         let base = self.record.pr_base.clone().unwrap_or_else(|| "main".into());
         let wanted = PullRequest { slug: &slug, head: branch, base: &base, title: &title, body: &body };
-        let opened = self.try_again("opening the pull request", || match github.token()? {
-            Some(_) => github.open(&wanted).map(Some).map_err(Failure::from),
-            None => Ok(None),
+        let opened = self.try_again("opening the pull request", || {
+            if github.token()?.is_none() {
+                return Ok(None);
+            }
+            self.prove()?;
+            if let Some(address) = github.find(&wanted)? {
+                return Ok(Some(address));
+            }
+            self.prove()?;
+            Ok(Some(github.open(&wanted)?))
         })?;
         match opened {
             Ok(Some(address)) => {

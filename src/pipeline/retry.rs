@@ -16,6 +16,12 @@ pub enum Failure {
     Halt(Halt),
 }
 
+impl From<Halt> for Failure {
+    fn from(halt: Halt) -> Self {
+        Failure::Halt(halt)
+    }
+}
+
 impl From<forge::Error> for Failure {
     fn from(error: forge::Error) -> Self {
         match error {

@@ -1,9 +1,10 @@
 //! What is removed after an attempt, and what stays because removing it would lose work.
 
 use super::{Attempt, Halt, Runner};
-use crate::job::{Mark, Record};
+use crate::job::{JobId, Mark, Record};
 use crate::log;
-use crate::process::stop::Stop;
+use crate::process::stop::{Reason, Stop};
+use crate::store::{self, Seen};
 use crate::workspace::cache;
 use crate::workspace::remove;
 use crate::workspace::url;
@@ -35,20 +36,33 @@ impl Attempt<'_> {
     }
 
     /// The job goes back to the queue. Its files go, unless the agent's work waits in them.
-    pub fn hand_back(&mut self) {
-        if self.record.verdict.is_none() {
+    pub fn hand_back(&mut self, why: &str) {
+        // Another pod may have it by now: nothing that is shared is touched.
+        let lost = self.stop.reason() == Some(Reason::Lost);
+        if self.record.verdict.is_none() && !lost {
             self.runner.discard(&self.record);
         }
-        let why = "the server shuts down; another attempt goes on";
-        if let Err(error) = self.runner.store.hand_back(&self.lease, why) {
-            // The next start finds it running, and takes it over.
-            log::warn(&format!("job {} could not be handed back: {error}", self.lease.id));
+        match self.runner.store.hand_back(&self.lease, why) {
+            Ok(()) | Err(store::Error::Lost) => {}
+            // The record names us for what we do not run: it is given back when the store can be asked.
+            Err(error) => log::warn(&format!("job {} could not be handed back yet: {error}", self.lease.id)),
         }
     }
 
-    /// The job has ended without this attempt, by a cancel: nothing more is written for it.
+    /// The job is not ours any more: it has ended without this attempt, or is another pod's.
     pub fn let_go(&mut self) {
-        self.runner.clean_up(&self.record);
+        let id = &self.lease.id;
+        let now = self.runner.store.get(id).ok().and_then(|seen| seen.it);
+        match now {
+            Some(record) if record.status().has_ended() && self.runner.is_on_our_disk(&record) => {
+                self.runner.clean_up(&record);
+            }
+            _ => {
+                if let Err(error) = self.runner.store.release(id) {
+                    log::warn(&format!("job {id}: {error}"));
+                }
+            }
+        }
     }
 }
 
@@ -63,11 +77,60 @@ impl Runner {
         }
     }
 
+    fn is_on_our_disk(&self, record: &Record) -> bool {
+        record.worktree_on.is_none() || record.worktree_on == self.pod
+    }
+
+    /// In a fleet: removes the worktrees of jobs that this pod no longer has. What is shared is left to
+    /// whoever has the job. `runs`: here, just now.
+    pub fn sweep_worktrees(&self, runs: impl Fn(&JobId) -> bool) {
+        if self.pod.is_none() {
+            return;
+        }
+        for id in self.spaces.own_worktrees().into_iter().filter(|id| !runs(id)) {
+            match self.store.get(&id) {
+                Ok(Seen { stale: true, .. }) | Err(_) => return,
+                Ok(Seen { it: Some(record), .. }) => self.tidy_left(&record),
+                Ok(Seen { it: None, .. }) => self.remove_own_worktree(&id),
+            }
+        }
+    }
+
+    /// A worktree on this disk of a job that does not run here.
+    fn tidy_left(&self, record: &Record) {
+        let is_its = record.worktree_on == self.pod;
+        if record.status().has_ended() {
+            if !is_its {
+                self.remove_own_worktree(&record.id);
+            } else if record.worktree_path.is_some() && record.kept_because.is_none() {
+                match self.settle(record, false, None) {
+                    Ok(true) => self.remove_own_worktree(&record.id),
+                    // It holds work, or cannot be looked into now: it stays as long as the record.
+                    Ok(false) => {}
+                    Err(error) => log::warn(&format!("job {}: {error}", record.id)),
+                }
+            }
+        } else if !is_its || record.verdict.is_none() {
+            // Another attempt makes its own; the work of one whose agent had ended waits here for it.
+            self.remove_own_worktree(&record.id);
+        }
+    }
+
+    fn remove_own_worktree(&self, id: &JobId) {
+        if let Err(error) = self.spaces.remove_own_worktree(id) {
+            log::warn(&format!("job {id}: cannot remove its worktree from this disk: {error}"));
+        }
+    }
+
     /// Removes the worktree unless work would be lost. True: it is gone.
     fn settle(&self, record: &Record, is_clean: bool, stop: Option<&Stop>) -> Result<bool, cache::Error> {
         let Some(url) = self.url_of(record) else { return Ok(true) };
         let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: record.branch.clone() };
         if record.kept_because.is_some() {
+            return Ok(false);
+        }
+        if !self.is_on_our_disk(record) && !record.pushed {
+            // Its files are another pod's, and so is what they hold.
             return Ok(false);
         }
         if worktree.is_there()

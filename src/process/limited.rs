@@ -36,6 +36,8 @@ pub enum Error {
 pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Result<Finished, Error> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let until = Instant::now() + limit;
+    // A process that slept past its lease begins nothing.
+    remaining(until, limit, stop)?;
     let mut child = children::spawn(command).map_err(Error::NotStarted)?;
     let (Some(mut out), Some(mut err)) = (child.child().stdout.take(), child.child().stderr.take()) else {
         return Err(Error::Io(io::Error::other("the command has no output pipes")));

@@ -5,8 +5,9 @@
 //! standard input and ends the tree then too. It has no secrets of its own, no threads, and
 //! knows nothing of what it runs.
 //!
-//! Standard input is a socket: the server says `end MILLISECONDS`; the supervisor says
-//! `started PID` or `refused REASON`, then `exited CODE` or `killed SIGNAL`, at last `gone`.
+//! Standard input is a socket: the server says `end MILLISECONDS`, and `until MILLISECONDS` (since boot)
+//! when the job's lease runs out; by then the tree is gone, whatever became of the server. The supervisor
+//! says `started PID` or `refused REASON`, then `exited CODE` or `killed SIGNAL`, at last `gone`.
 
 use super::proc_table;
 use super::sys::{self, Exit, Reaped};
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 pub const ROLE: &str = "__supervise";
 /// What a tree gets between SIGTERM and SIGKILL when the server died: Claude needs up to 1.7 s.
 const ORPHANED_GRACE: Duration = Duration::from_secs(2);
+/// How long before the lease's end SIGKILL is sent: what the kernel may need to carry it out.
+const KILL_MARGIN: Duration = Duration::from_millis(200);
 
 /// `__supervise LOCK INPUT PROGRAM ARGUMENT…`: LOCK is held (shared) for as long as this process
 /// lives, INPUT becomes the program's standard input.
@@ -50,6 +53,8 @@ struct Supervisor {
     program_has_ended: bool,
     /// When SIGKILL follows the SIGTERM that was sent.
     kill_at: Option<Instant>,
+    /// When the job's lease runs out, since boot.
+    until: Option<Duration>,
     _lock: Option<File>,
 }
 
@@ -63,6 +68,7 @@ impl Supervisor {
             program: 0,
             program_has_ended: false,
             kill_at: None,
+            until: None,
             _lock: None,
         }
     }
@@ -150,6 +156,8 @@ impl Supervisor {
             // What was killed is looked at again soon: it may have started something meanwhile.
             _ if killing => Duration::from_millis(10),
             Some(at) => at.saturating_duration_since(Instant::now()),
+            // The clock that a lease runs by goes on while the machine sleeps, that of a wait does not.
+            None if self.until.is_some() => self.left_of_lease().min(Duration::from_secs(1)),
             None => Duration::from_secs(60),
         };
         let mut fds = vec![children.as_fd(), ends.as_fd()];
@@ -167,6 +175,15 @@ impl Supervisor {
         if ready.get(2) == Some(&true) {
             self.listen();
         }
+        if self.until.is_some() && self.left_of_lease().is_zero() {
+            self.end(ORPHANED_GRACE);
+        }
+    }
+
+    /// What is left until the tree must begin to end.
+    fn left_of_lease(&self) -> Duration {
+        let ending = ORPHANED_GRACE + KILL_MARGIN;
+        self.until.map_or(Duration::MAX, |until| until.saturating_sub(sys::since_boot() + ending))
     }
 
     fn listen(&mut self) {
@@ -182,8 +199,10 @@ impl Supervisor {
         while let Some(at) = self.heard.iter().position(|&b| b == b'\n') {
             let line: Vec<u8> = self.heard.drain(..=at).collect();
             let line = String::from_utf8_lossy(&line);
-            if let Some(grace) = line.trim_end().strip_prefix("end ").and_then(|ms| ms.parse().ok()) {
-                self.end(Duration::from_millis(grace));
+            match line.trim_end().split_once(' ').and_then(|(word, ms)| Some((word, ms.parse().ok()?))) {
+                Some(("end", grace)) => self.end(Duration::from_millis(grace)),
+                Some(("until", at)) => self.until = Some(Duration::from_millis(at)),
+                _ => {}
             }
         }
     }

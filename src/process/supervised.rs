@@ -111,8 +111,17 @@ pub struct Ender(UnixStream);
 impl Ender {
     /// SIGTERM now, SIGKILL for all that is left after `grace`.
     pub fn end(&mut self, grace: Duration) {
+        self.say("end", grace);
+    }
+
+    /// The tree has to be gone at this time since boot, unless another one is told before.
+    pub fn end_by(&mut self, until: Duration) {
+        self.say("until", until);
+    }
+
+    fn say(&mut self, word: &str, time: Duration) {
         // A supervisor that is gone has nothing left to end.
-        let _ = self.0.write_all(format!("end {}\n", grace.as_millis()).as_bytes());
+        let _ = self.0.write_all(format!("{word} {}\n", time.as_millis()).as_bytes());
     }
 }
 

@@ -33,6 +33,16 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// CLOCK_BOOTTIME: time since the machine started, its sleep included. One clock for all processes.
+pub fn since_boot() -> Duration {
+    // SAFETY: all-zero bytes are a valid timespec, which outlives the call. This clock is always there.
+    unsafe {
+        let mut now: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    }
+}
+
 /// Sends `signal`. A process that is gone is no error.
 pub fn kill(pid: i32, signal: i32) {
     if pid > 1 {

@@ -7,6 +7,10 @@ impl Keys {
         Self(keys)
     }
 
+    pub fn are_wanted(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Without any key set, everybody may. Compares in constant time per key.
     pub fn admit(&self, offered: &[&str]) -> bool {
         self.0.is_empty() || self.0.iter().any(|key| offered.iter().any(|offer| same(key.as_bytes(), offer.as_bytes())))

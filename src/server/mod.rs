@@ -11,12 +11,13 @@ use crate::fleet::pool::Pool;
 use crate::log;
 use crate::pipeline::Runner;
 use crate::process::sys;
-use crate::store::embedded;
+use crate::store::{embedded, redis};
 use http::Server;
 use routes::Routes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt;
+use std::fs::File;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,25 +36,18 @@ impl fmt::Display for StartError {
 pub fn serve(config: Config) -> Result<(), StartError> {
     let config_error = |why: String| StartError(why);
     sys::become_subreaper().map_err(|error| StartError(format!("cannot become a subreaper: {error}")))?;
-    if config.effective().iter().any(|e| e.variable == "REDIS_URL" && e.value.is_some()) {
-        return Err(StartError(
-            "REDIS_URL is set, but this version has the embedded store only: unset it to run on one machine".into(),
-        ));
-    }
     let address = format!("{}:{}", bracketed(&config.host), config.port);
     let listener = TcpListener::bind(&address).map_err(|error| {
         StartError(format!("cannot listen on {address} (AGENTICORE_HOST, AGENTICORE_PORT): {error}"))
     })?;
-    let store = embedded::open(&config.jobs_dir, &config.pod_name).map_err(config_error)?;
-    let agents_lock = store.agents_lock();
+    let (runner, _alone) = open(config).map_err(config_error)?;
     let signals =
         Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError(format!("cannot listen to signals: {error}")))?;
-    let workers = config.max_parallel_jobs;
-    let grace = config.shutdown_grace;
-    let runner = Arc::new(Runner::new(config, store, agents_lock).map_err(config_error)?);
+    let workers = runner.config.max_parallel_jobs;
+    let (grace, ending) = (runner.config.shutdown_grace, runner.config.claude.kill_grace);
     let pool = Pool::start(runner.clone(), workers)
         .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
-    let routes = Routes::new(runner.clone(), pool.canceller());
+    let routes = Routes::new(runner.clone(), pool.canceller(), pool.drainer());
     let server = Server::start(listener, Arc::new(routes))
         .map_err(|error| StartError(format!("cannot start the server: {error}")))?;
     log::info(&format!(
@@ -69,11 +63,31 @@ pub fn serve(config: Config) -> Result<(), StartError> {
         std::thread::park();
     }
     log::info("shutting down");
-    pool.shut_down(grace, || asked.load(Ordering::SeqCst) > 1);
+    pool.shut_down(grace, ending, || asked.load(Ordering::SeqCst) > 1);
     server.stop();
+    runner.store.shut_down();
     runner.clear_runtime();
     log::info("stopped");
     Ok(())
+}
+
+/// The store that the settings ask for, and a runner on it; a server without Redis also gets what
+/// keeps the shared volume for it alone.
+fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
+    let Some(settings) = config.redis.clone() else {
+        let alone = config.shared_root.as_deref().map(|root| redis::take_share(root, false)).transpose()?;
+        let store = embedded::open(&config.jobs_dir, &config.pod_name)?;
+        let agents_lock = store.agents_lock();
+        return Ok((Arc::new(Runner::new(config, store, agents_lock)?), alone));
+    };
+    let config = config.for_fleet();
+    if !config.has_second_copy() {
+        log::warn(
+            "the job files are no second copy, because AGENTICORE_JOBS_DIR does not lie below AGENTICORE_SHARED_FS_ROOT:              jobs are as safe as Redis keeps them, and a cancel needs Redis",
+        );
+    }
+    let store = redis::open(&config, &settings)?;
+    Ok((Arc::new(Runner::in_fleet(config, store)?), None))
 }
 
 /// How often the server was asked to go: the second time it hurries.

@@ -4,12 +4,13 @@ use super::head::Head;
 use super::http::{Answer, Handler, Request};
 use super::keys::Keys;
 use crate::api::{self, JobRequest, ListRequest};
+use crate::fleet::drain::Drainer;
 use crate::fleet::pool::Canceller;
 use crate::fleet::submit;
 use crate::job::{JobId, Mode, Record, Status};
 use crate::log;
 use crate::pipeline::Runner;
-use crate::store::{self, Cancelled};
+use crate::store::{self, Cancelled, Key, Seen};
 use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,45 +20,86 @@ use tiny_http::Method;
 /// How often an answer that waits for a job looks whether anybody still waits for it.
 const WAIT_TICK: Duration = Duration::from_millis(250);
 
+/// The longest Idempotency-Key, in characters.
+const KEY_LIMIT: usize = 255;
+
 pub struct Routes {
     runner: Arc<Runner>,
     canceller: Canceller,
+    drainer: Drainer,
     keys: Keys,
 }
 
 type Reply = Result<Answer, Answer>;
 
 impl Routes {
-    pub fn new(runner: Arc<Runner>, canceller: Canceller) -> Self {
+    pub fn new(runner: Arc<Runner>, canceller: Canceller, drainer: Drainer) -> Self {
         let keys = Keys::new(runner.config.api_keys.clone());
-        Self { runner, canceller, keys }
+        Self { runner, canceller, drainer, keys }
     }
 
     fn route(&self, request: &Request) -> Reply {
         let path = request.head.path.trim_end_matches('/');
         let parts: Vec<&str> = path.split('/').skip(1).collect();
-        if parts == ["health"] {
-            return only(request, &[Method::Get], "GET", || Ok(health()));
-        }
         match parts[..] {
+            ["health"] => only(request, &[Method::Get], "GET", || Ok(self.health())),
+            ["ready"] => only(request, &[Method::Get], "GET", || Ok(self.ready())),
+            ["admin", "drain"] => self.drain(request),
             ["jobs"] if request.head.method == Method::Post => self.submit(request),
             ["jobs"] => only(request, &[Method::Get], "GET, POST", || self.list(request)),
             ["jobs", id] if request.head.method == Method::Delete => self.cancel(id),
             ["jobs", id] => only(request, &[Method::Get], "GET, DELETE", || self.show(id)),
             ["profiles"] => only(request, &[Method::Get], "GET", || Ok(self.profiles())),
-            _ => Err(Answer::error(404, "there is nothing here: known are /health, /jobs, /jobs/{id} and /profiles")),
+            _ => Err(Answer::error(
+                404,
+                "there is nothing here: known are /health, /ready, /jobs, /jobs/{id}, /profiles and /admin/drain",
+            )),
         }
     }
 
+    fn health(&self) -> Answer {
+        let mut body = json!({ "status": "ok", "service": "agenticore" });
+        if let Some(why) = self.runner.store.waits_for() {
+            body["waiting_for"] = json!(why);
+        }
+        Answer::json(200, &body)
+    }
+
+    /// Whether requests should be sent here. A draining server takes them, but others should come first.
+    fn ready(&self) -> Answer {
+        let waits_for = self.runner.store.waits_for();
+        let draining = self.drainer.progress().draining;
+        // With a second copy jobs are taken in, read and cancelled without Redis too.
+        let is_of_no_use = waits_for.is_some() && !self.runner.config.has_second_copy();
+        let ready = !draining && !is_of_no_use;
+        let mut body = json!({ "ready": ready, "draining": draining });
+        if let Some(why) = waits_for {
+            body["waiting_for"] = json!(why);
+        }
+        Answer::json(if ready { 200 } else { 503 }, &body)
+    }
+
+    fn drain(&self, request: &Request) -> Reply {
+        match request.head.method {
+            Method::Post => {
+                let wanted = pairs(&request.head).find(|(name, _)| name == "timeout");
+                let limit = wanted.map_or(Ok(api::DRAIN_DEFAULT), |(_, text)| api::drain_timeout(&text));
+                self.drainer.begin(limit.map_err(|why| Answer::error(400, &why))?);
+            }
+            Method::Delete => self.drainer.take_back(),
+            _ => return only(request, &[Method::Get], "GET, POST, DELETE", || Ok(self.progress())),
+        }
+        Ok(self.progress())
+    }
+
+    fn progress(&self) -> Answer {
+        let progress = self.drainer.progress();
+        Answer::json(200, &api::drain(progress.draining, &progress.running, &progress.handed_back, progress.left))
+    }
+
     fn admit(&self, head: &Head) -> Result<(), Answer> {
-        let bearer = head.header("authorization").and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-        });
-        let in_query: Vec<Cow<str>> =
-            pairs(head).filter(|(name, _)| name == "api_key").map(|(_, value)| value).collect();
-        let in_query = in_query.iter().map(|key| key.as_ref());
-        let offered: Vec<&str> = head.header("x-api-key").into_iter().chain(bearer).chain(in_query).collect();
+        let offered = offered_keys(head);
+        let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();
         if self.keys.admit(&offered) {
             return Ok(());
         }
@@ -67,9 +109,10 @@ impl Routes {
     fn submit(&self, request: &Request) -> Reply {
         let bad = |why: String| Answer::error(400, &why);
         let wanted = JobRequest::parse(&request.body).map_err(bad)?;
+        let key = self.idempotency_key(&request.head, &wanted)?;
         let spec = submit::judge(wanted, &self.runner).map_err(bad)?;
         let waits = spec.mode == Mode::Sync;
-        let mut record = self.runner.store.submit(spec).map_err(unavailable)?;
+        let mut record = self.runner.store.submit(spec, key.as_ref()).map_err(unavailable)?;
         while waits && !record.status().has_ended() && !request.is_moot() {
             if let Some(ended) = self.runner.store.wait_for_end(&record.id, WAIT_TICK).map_err(unavailable)? {
                 record = ended;
@@ -78,20 +121,34 @@ impl Routes {
         Ok(Answer::json(200, &api::job(&record)))
     }
 
+    /// One caller's key is nobody else's, and what is kept of it tells neither.
+    fn idempotency_key(&self, head: &Head, wanted: &JobRequest) -> Result<Option<Key>, Answer> {
+        let Some(key) = head.header("idempotency-key") else { return Ok(None) };
+        if key.is_empty() || key.len() > KEY_LIMIT || key.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
+            let why = format!("Idempotency-Key must be 1 to {KEY_LIMIT} printable ASCII characters");
+            return Err(Answer::error(400, &why));
+        }
+        let caller = if self.keys.are_wanted() { offered_keys(head) } else { Vec::new() };
+        let name = hash(&[caller.first().map_or("", |key| key.as_ref()), key].join("\n"));
+        // Whether the answer waits is not part of what is to be done.
+        let request = JobRequest { wait: false, ..wanted.clone() };
+        Ok(Some(Key { name, request: hash(&serde_json::to_string(&request).unwrap_or_default()) }))
+    }
+
     fn list(&self, request: &Request) -> Reply {
         let pairs: Vec<_> = pairs(&request.head).collect();
         let wanted = ListRequest::parse(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
         let wanted = wanted.map_err(|why| Answer::error(400, &why))?;
-        let records = self.runner.store.list(wanted.limit, wanted.status).map_err(unavailable)?;
-        Ok(Answer::json(200, &api::jobs(&records)))
+        let seen = self.runner.store.list(wanted.limit, wanted.status).map_err(unavailable)?;
+        Ok(Answer::json(200, &api::stale(api::jobs(&seen.it), seen.stale)))
     }
 
     fn show(&self, id: &str) -> Reply {
-        self.find(id).map(|record| Answer::json(200, &api::job(&record)))
+        self.find(id).map(|seen| Answer::json(200, &api::stale(api::job(&seen.it), seen.stale)))
     }
 
     fn cancel(&self, id: &str) -> Reply {
-        let found = self.find(id)?;
+        let found = self.find(id)?.it;
         match self.canceller.cancel(&found.id).map_err(unavailable)? {
             Cancelled::Done { record, .. } => Ok(Answer::json(200, &api::job(&record))),
             Cancelled::Unknown => Err(unknown(id)),
@@ -109,7 +166,7 @@ impl Routes {
     }
 
     /// The job of this id, or the only one whose id begins so.
-    fn find(&self, id: &str) -> Result<Record, Answer> {
+    fn find(&self, id: &str) -> Result<Seen<Record>, Answer> {
         let store = &self.runner.store;
         let whole = match JobId::parse(id) {
             Some(id) => id,
@@ -131,7 +188,8 @@ impl Routes {
                 return Err(Answer::error(404, &format!("no such job: {why}")));
             }
         };
-        store.get(&whole).map_err(unavailable)?.ok_or_else(|| unknown(id))
+        let Seen { it, stale } = store.get(&whole).map_err(unavailable)?;
+        it.map(|it| Seen { it, stale }).ok_or_else(|| unknown(id))
     }
 
     fn profiles(&self) -> Answer {
@@ -148,7 +206,8 @@ impl Routes {
 
 impl Handler for Routes {
     fn screen(&self, head: &Head) -> Result<(), Answer> {
-        if head.path.trim_end_matches('/') == "/health" { Ok(()) } else { self.admit(head) }
+        let is_public = ["/health", "/ready"].contains(&head.path.trim_end_matches('/'));
+        if is_public { Ok(()) } else { self.admit(head) }
     }
 
     fn answer(&self, request: &Request) -> Answer {
@@ -156,8 +215,19 @@ impl Handler for Routes {
     }
 }
 
-fn health() -> Answer {
-    Answer::json(200, &json!({ "status": "ok", "service": "agenticore" }))
+/// The keys that a request carries, in the order in which they count.
+fn offered_keys(head: &Head) -> Vec<Cow<'_, str>> {
+    let bearer = head.header("authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    let in_query = pairs(head).filter(|(name, _)| name == "api_key").map(|(_, value)| value);
+    head.header("x-api-key").into_iter().chain(bearer).map(Cow::Borrowed).chain(in_query).collect()
+}
+
+fn hash(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn only(request: &Request, methods: &[Method], allow: &'static str, answer: impl FnOnce() -> Reply) -> Reply {
@@ -184,6 +254,11 @@ fn unknown(id: &str) -> Answer {
 }
 
 fn unavailable(error: store::Error) -> Answer {
+    match error {
+        store::Error::OtherRequest => return Answer::error(422, &error.to_string()),
+        store::Error::InFlight => return Answer::error(409, &error.to_string()),
+        _ => {}
+    }
     log::warn(&error.to_string());
     Answer::error(503, &format!("the job store cannot be used just now: {error}"))
 }

@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Ends the names of files that are not finished; they mean nothing and may be removed.
 const UNFINISHED: &str = ".tmp";
@@ -22,14 +23,17 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     })
 }
 
-/// Makes `path` unless it is there already. False: somebody was first, and theirs stays.
+/// Makes `path` unless it is there already. False: somebody was first, and theirs stays. One that holds
+/// these very bytes is ours: over NFS the answer to the first try may have been lost.
 pub fn create_once(path: &Path, bytes: &[u8]) -> Result<bool, String> {
     let unfinished = write_unfinished(path, bytes)?;
     let linked = fs::hard_link(&unfinished, path);
     let _ = fs::remove_file(&unfinished);
     match linked.and_then(|()| sync_directory(path)) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok(read(path)?.is_some_and(|there| there == bytes))
+        }
         Err(error) => Err(explain("write", path, &error)),
     }
 }
@@ -53,6 +57,18 @@ pub fn remove_unfinished(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// The same where other servers may be writing just now: only what is older than `age`.
+pub fn remove_abandoned(directory: &Path, age: Duration) -> Result<(), String> {
+    for path in list(directory)? {
+        let is_old =
+            || fs::metadata(&path).and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|e| e > age));
+        if path.to_string_lossy().ends_with(UNFINISHED) && is_old() {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(directory).map_err(|error| explain("list", directory, &error))?;
     Ok(entries.flatten().map(|entry| entry.path()).collect())
@@ -68,8 +84,9 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
 }
 
 fn write_unfinished(path: &Path, bytes: &[u8]) -> Result<PathBuf, String> {
+    // Of this process and call alone: other servers may write the same file.
     let mut name = path.as_os_str().to_owned();
-    name.push(UNFINISHED);
+    name.push(format!(".{}{UNFINISHED}", uuid::Uuid::new_v4().simple()));
     let unfinished = PathBuf::from(name);
     let write = || -> io::Result<()> {
         let mut file = File::create(&unfinished)?;

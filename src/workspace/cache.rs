@@ -29,6 +29,8 @@ pub struct Workspaces {
     pub(super) settings: config::Repos,
     pub(super) github_server: String,
     pub(super) pod: String,
+    /// In a fleet, where this pod notes which of the worktrees on its disk are its own.
+    pub(super) notes: Option<PathBuf>,
     locks: Locks,
 }
 
@@ -68,17 +70,21 @@ pub struct Locked<'a> {
     pub(super) place: PathBuf,
     /// The git directory: `repo/`, or `repo/.git` of a clone with a work tree.
     pub(super) git_dir: PathBuf,
+    /// Stops what is done under the lock, when the job stops or the lock is about to be lost.
+    pub(super) stop: Stop,
     _guard: lock::Guard,
 }
 
 impl Workspaces {
-    pub fn new(config: &config::Config) -> io::Result<Self> {
+    /// `pod`: the name of this one, in a fleet.
+    pub fn new(config: &config::Config, locks: Locks, pod: Option<String>) -> io::Result<Self> {
         Ok(Self {
+            notes: pod.map(|pod| config.repos.worktree_root.join(format!(".agenticore-{}", pod.replace('/', "_")))),
             git: Git::new(&config.variables, config.runtime_dir.clone(), config.repos.git_timeout)?,
             settings: config.repos.clone(),
             github_server: config.github.server_url.clone(),
             pod: config.pod_name.clone(),
-            locks: Locks::default(),
+            locks,
         })
     }
 
@@ -111,10 +117,15 @@ impl Workspaces {
                 "the lock of {url}'s cache did not become free within {} s (AGENTICORE_LOCK_TIMEOUT)",
                 limit.as_secs()
             )),
+            lock::Error::Away(why) => Error::Final(format!(
+                "the lock of {url}'s cache could not be asked for within {} s (AGENTICORE_LOCK_TIMEOUT): {why}",
+                limit.as_secs()
+            )),
             lock::Error::Io(error) => Error::Final(format!("cannot lock {}: {error}", place.display())),
         })?;
         let found = self.git_dir_of(url);
-        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), place, _guard: guard };
+        let stop = guard.stop(stop);
+        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), place, stop, _guard: guard };
         match found {
             Some(git_dir) => locked.git_dir = git_dir,
             None => locked.make_anew()?,
@@ -168,7 +179,7 @@ impl Locked<'_> {
         }
         let mut command = self.spaces.git.command();
         command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]).arg(&fresh);
-        self.spaces.git.run(command, "init", Call::default())?;
+        self.spaces.git.run(command, "init", Call { login: None, stop: Some(&self.stop) })?;
         fs::write(fresh.join("config"), config_of(self.url)).map_err(failed)?;
         if repo.exists() {
             fs::rename(&repo, &broken).map_err(failed)?;

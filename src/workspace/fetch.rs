@@ -7,7 +7,6 @@ use super::lens::{Lens, NOWHERE};
 use super::url::Transport;
 use super::{refs, regular};
 use crate::job::Time;
-use crate::process::stop::Stop;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -43,16 +42,13 @@ pub struct Wish<'a> {
     /// A fetch that began after this will do.
     pub not_before: Time,
     pub login: Option<Login>,
-    pub stop: &'a Stop,
-}
-
-impl Wish<'_> {
-    fn call(&self) -> Call<'_> {
-        Call { login: self.login.clone(), stop: Some(self.stop) }
-    }
 }
 
 impl Locked<'_> {
+    fn call_for(&self, wish: &Wish) -> Call<'_> {
+        Call { login: wish.login.clone(), stop: Some(&self.stop) }
+    }
+
     /// The base of a job. Fetches unless a fetch is fresh enough; a damaged cache is made anew, once.
     pub fn base(&mut self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Error> {
         let is_damage = |failure: &Failure| matches!(failure, Failure::Git(error) if error.cause() == Cause::Damaged);
@@ -79,12 +75,12 @@ impl Locked<'_> {
         }
         progress(&format!("fetching {}", self.url));
         let began = Time::now();
-        let default_branch = self.persistently(wish, || default_branch(&lens, self.url.as_str(), wish.call()))?;
-        self.persistently(wish, || {
+        let default_branch = self.persistently(|| default_branch(&lens, self.url.as_str(), self.call_for(wish)))?;
+        self.persistently(|| {
             let refspec = "+refs/heads/*:refs/remotes/origin/*";
             let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
             let arguments: Vec<&str> = fetch.into_iter().chain(["--", self.url.as_str(), refspec]).collect();
-            lens.run(&arguments, wish.call()).map(drop)
+            lens.run(&arguments, self.call_for(wish)).map(drop)
         })?;
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
@@ -120,7 +116,7 @@ impl Locked<'_> {
         }
         let wanted =
             if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
-        match lens.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], wish.call()) {
+        match lens.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(wish)) {
             Ok(_) => {}
             Err(error) if error.cause() == Cause::NoSuchRef => return Err(self.no_such_base(lens)),
             Err(error) => return Err(Failure::Git(error)),
@@ -140,7 +136,7 @@ impl Locked<'_> {
     }
 
     /// Tries again where trying again helps: the network, and lock files of another git.
-    fn persistently<T>(&self, wish: &Wish, mut action: impl FnMut() -> Result<T, git::Error>) -> Result<T, Failure> {
+    fn persistently<T>(&self, mut action: impl FnMut() -> Result<T, git::Error>) -> Result<T, Failure> {
         let mut tried = 0;
         let mut waited_for_lock = Duration::ZERO;
         loop {
@@ -160,7 +156,7 @@ impl Locked<'_> {
                 _ => return Err(Failure::Git(error)),
             };
             tried += u32::from(error.cause() == Cause::Unreachable);
-            if let Some(reason) = wish.stop.pause(pause) {
+            if let Some(reason) = self.stop.pause(pause) {
                 return Err(Failure::Git(git::Error::Stopped(reason)));
             }
         }

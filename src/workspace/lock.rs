@@ -1,8 +1,11 @@
-//! One lock per repository: flock between processes, a queue between the threads of this one.
+//! One lock per repository: flock between processes, or the fleet's in Redis where several pods share
+//! the caches; a queue between the threads of this one.
 //!
 //! Nobody goes on without the lock: a wait that is over its limit is an error.
 
 use crate::process::stop::{Reason, Stop};
+use crate::store::redis::Redis;
+use crate::store::redis::lock::CloneLock;
 use fs2::FileExt;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -19,28 +22,41 @@ struct Turn {
     freed: Condvar,
 }
 
+/// How often a lock that another pod holds is asked for.
+const FLEET_TICK: Duration = Duration::from_millis(100);
+
 /// The locks of one process.
 #[derive(Default)]
-pub struct Locks(Mutex<HashMap<String, Arc<Turn>>>);
+pub struct Locks {
+    turns: Mutex<HashMap<String, Arc<Turn>>>,
+    fleet: Option<Arc<Redis>>,
+}
 
 pub struct Guard {
     turn: Arc<Turn>,
     file: Option<File>,
+    fleet: Option<CloneLock>,
 }
 
 #[derive(Debug)]
 pub enum Error {
     TimedOut(Duration),
     Stopped(Reason),
+    /// The fleet's locks could not be asked for.
+    Away(String),
     Io(std::io::Error),
 }
 
 impl Locks {
+    pub fn of_fleet(store: Arc<Redis>) -> Self {
+        Self { turns: Mutex::default(), fleet: Some(store) }
+    }
+
     /// Takes the lock of `directory`, which it makes if need be, within `limit`.
     pub fn take(&self, directory: &Path, limit: Duration, stop: &Stop) -> Result<Guard, Error> {
         let until = Instant::now() + limit;
         let name = directory.to_string_lossy().into_owned();
-        let turn = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone();
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone();
         let wait = || {
             if let Some(reason) = stop.reason() {
                 return Err(Error::Stopped(reason));
@@ -56,8 +72,12 @@ impl Locks {
             }
             *taken = true;
         }
-        let mut guard = Guard { turn, file: None };
+        let mut guard = Guard { turn, file: None, fleet: None };
         fs::create_dir_all(directory).map_err(Error::Io)?;
+        if let Some(store) = &self.fleet {
+            guard.fleet = Some(take_in_fleet(store, directory, wait)?);
+            return Ok(guard);
+        }
         let path = directory.join(".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(Error::Io)?;
         while FileExt::try_lock_exclusive(&file).is_err() {
@@ -68,10 +88,41 @@ impl Locks {
     }
 }
 
+fn take_in_fleet(
+    store: &Arc<Redis>,
+    directory: &Path,
+    wait: impl Fn() -> Result<Duration, Error>,
+) -> Result<CloneLock, Error> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    loop {
+        let away = match store.try_lock(&name) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) => None,
+            Err(why) => Some(why),
+        };
+        match (wait(), &away) {
+            (Ok(_), _) => std::thread::sleep(FLEET_TICK),
+            (Err(Error::TimedOut(_)), Some(why)) => return Err(Error::Away(why.clone())),
+            (Err(error), _) => return Err(error),
+        }
+    }
+}
+
+impl Guard {
+    /// Stops when `job` does, and before the lock can pass to somebody else.
+    pub fn stop(&self, job: &Stop) -> Stop {
+        match &self.fleet {
+            Some(lock) => Stop::with(&[job, &lock.stop]),
+            None => job.clone(),
+        }
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         // Closing the file releases the flock; then the next thread may come.
         self.file = None;
+        self.fleet = None;
         *self.turn.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.turn.freed.notify_one();
     }

@@ -4,7 +4,7 @@ use super::cache::Error;
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
 use super::inspect::Inspection;
-use super::lens::Lens;
+use super::lens::{Lens, NOWHERE};
 use super::url::RepoUrl;
 use super::worktree::Worktree;
 use super::{refs, regular};
@@ -37,7 +37,7 @@ impl Worktree<'_> {
         // Objects are written to the cache: under its lock, like everything that writes there.
         let locked = self.spaces.lock(self.url, stop)?;
         let lens = self.lens(&found.head)?;
-        let call = || Call { login: None, stop: Some(stop) };
+        let call = || Call { login: None, stop: Some(&locked.stop) };
         // What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest
         // from nothing; `remainder` finds it afterwards.
         match lens.run(&["add", "--all", "--ignore-errors"], call()) {
@@ -69,6 +69,20 @@ impl Worktree<'_> {
         // Whatever the agent put in its place goes.
         super::remove::tree(&admin.join("index"))?;
         regular::copy(index, &admin.join("index"), u64::MAX)
+    }
+
+    /// The cache holds this commit.
+    pub fn cache_has(&self, commit: &str) -> Result<bool, Error> {
+        let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(false) };
+        let lens = Lens::onto(&self.spaces.git, &git_dir, NOWHERE)?;
+        Ok(lens.commit_of(commit, Call::default())?.is_some())
+    }
+
+    /// Where `branch` is on the remote.
+    pub fn on_remote(&self, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Option<String>, Error> {
+        let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(None) };
+        let lens = Lens::onto(&self.spaces.git, &git_dir, NOWHERE)?;
+        Ok(remote_branch(&lens, self.url, branch, Call { login, stop: Some(stop) })?)
     }
 
     /// Creates `branch` on the remote at `commit`; never moves one that is there.

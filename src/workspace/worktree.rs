@@ -15,6 +15,24 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+impl Workspaces {
+    /// The worktrees on this disk that this pod made.
+    pub fn own_worktrees(&self) -> Vec<JobId> {
+        let notes = self.notes.iter().flat_map(fs::read_dir).flatten().flatten();
+        notes.filter_map(|entry| JobId::parse(entry.file_name().to_str()?)).collect()
+    }
+
+    /// Removes from this disk, and from it alone, what this pod made for a job. One it did not make stays.
+    pub fn remove_own_worktree(&self, id: &JobId) -> io::Result<()> {
+        let Some(note) = self.notes.as_ref().map(|notes| notes.join(id.as_str())) else { return Ok(()) };
+        if !note.exists() {
+            return Ok(());
+        }
+        remove::tree(&self.settings.worktree_root.join(id.as_str()))?;
+        fs::remove_file(note)
+    }
+}
+
 /// A job's worktree, whether it is there or not.
 pub struct Worktree<'a> {
     pub spaces: &'a Workspaces,
@@ -79,6 +97,10 @@ impl Worktree<'_> {
             fs::write(admin.join("commondir"), "../..\n")?;
             fs::write(admin.join("gitdir"), format!("{}\n", self.path().join(".git").display()))?;
             fs::write(admin.join("HEAD"), head)?;
+            if let Some(notes) = &self.spaces.notes {
+                fs::create_dir_all(notes)?;
+                fs::write(notes.join(self.id.as_str()), "")?;
+            }
             fs::create_dir_all(self.path())?;
             fs::write(self.path().join(".git"), format!("gitdir: {}\n", admin.display()))
         };
@@ -120,6 +142,7 @@ impl Worktree<'_> {
         let explain =
             |path: &Path, error: io::Error| Error::Final(format!("cannot remove {}: {error}", path.display()));
         let was_registered = admin.exists();
+        self.spaces.remove_own_worktree(self.id).map_err(|error| explain(&self.path(), error))?;
         remove::tree(&self.path()).map_err(|error| explain(&self.path(), error))?;
         remove::tree(&admin).map_err(|error| explain(&admin, error))?;
         let _ = fs::remove_file(self.first_index());
@@ -127,7 +150,8 @@ impl Worktree<'_> {
         let may_be_there = was_registered || locked.git_dir.join("refs/heads").join(&branch).exists();
         if may_be_there && !refs::remove_branch(&locked.git_dir, &branch) {
             let lens = Lens::onto(&self.spaces.git, &locked.git_dir, super::lens::NOWHERE)?;
-            lens.run(&["update-ref", "-d", &format!("refs/heads/{branch}")], Call::default())?;
+            let call = Call { login: None, stop: Some(&locked.stop) };
+            lens.run(&["update-ref", "-d", &format!("refs/heads/{branch}")], call)?;
         }
         Ok(())
     }

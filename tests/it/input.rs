@@ -179,7 +179,7 @@ fn settings_that_do_not_parse_stop_the_start() {
         ("AGENTICORE_PORT", "http", "a port"),
         ("AGENTICORE_MAX_PARALLEL_JOBS", "many", "a whole number"),
         ("AGENTICORE_STALL_TIMEOUT", "soon", "seconds"),
-        ("REDIS_URL", "redis://secret@h", "embedded"),
+        ("REDIS_URL", "redis://:secret@h/none", "HOST"),
         ("GITHUB_APP_ID", "1", "GITHUB_APP_INSTALLATION_ID"),
     ] {
         let done = Lab::new().with(name, value).run(&["serve"]);

@@ -3,9 +3,7 @@
 //! ```text
 //! .lock               flock of the one server
 //! .agents             flock, shared, of every supervisor that server started
-//! open/ID.json        a job that lives, with its place in line
-//! ID.json             a job that has ended; made by link(2), so the first end stays
-//! events/ID.jsonl     its events
+//! …                   the jobs' files: see `job_files`
 //! ```
 //!
 //! Order of writes: record, then event. Ending: ended file, event, open file removed. The open
@@ -18,11 +16,13 @@ mod startup;
 pub use startup::open;
 
 use super::event_log::{self, EventLog};
-use super::{Cancelled, End, Error, Lease, Store, crash, files};
+use super::job_files::{JobFiles, KeyNote};
+use super::{Cancelled, Claim, End, Error, Key, Lease, Seen, Store, crash, files};
 use crate::event::{Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Mark, Queued, Record, Spec, Status, Time};
+use crate::process::stop::Stop;
 use index::{Cell, Index, lock};
-use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,53 +32,14 @@ use std::time::{Duration, Instant};
 const HISTORY_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Embedded {
-    paths: Paths,
+    paths: JobFiles,
     pod: String,
     index: Mutex<Index>,
     /// Told of every submission, hand-back and end.
     changed: Condvar,
+    /// Idempotency-Keys of submissions that are not answered yet.
+    keys_in_flight: Mutex<HashSet<String>>,
     _lock: File,
-}
-
-struct Paths(PathBuf);
-
-impl Paths {
-    fn open(&self, id: &JobId) -> PathBuf {
-        self.0.join("open").join(format!("{id}.json"))
-    }
-
-    fn ended(&self, id: &JobId) -> PathBuf {
-        self.0.join(format!("{id}.json"))
-    }
-
-    fn events(&self, id: &JobId) -> PathBuf {
-        self.0.join("events").join(format!("{id}.jsonl"))
-    }
-
-    fn agents(&self) -> PathBuf {
-        self.0.join(".agents")
-    }
-
-    fn read_ended(&self, id: &JobId) -> Result<Option<Record>, String> {
-        let path = self.ended(id);
-        let Some(bytes) = files::read(&path)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{}: {error}", path.display()))
-    }
-}
-
-/// `open/ID.json`: the record and its number in the line.
-#[derive(Deserialize)]
-struct OpenFile {
-    place: i64,
-    #[serde(flatten)]
-    record: Record,
-}
-
-#[derive(Serialize)]
-struct OpenFileOf<'a> {
-    place: i64,
-    #[serde(flatten)]
-    record: &'a Record,
 }
 
 /// A job that lives.
@@ -91,7 +52,7 @@ struct Live {
 impl Embedded {
     /// The file that supervisors hold a shared flock of.
     pub fn agents_lock(&self) -> PathBuf {
-        self.paths.agents()
+        agents_lock(&self.paths)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -119,9 +80,7 @@ impl Embedded {
     }
 
     fn write_open(&self, place: i64, record: &Record) -> Result<(), Error> {
-        let bytes =
-            serde_json::to_vec(&OpenFileOf { place, record }).map_err(|error| Error::Unavailable(error.to_string()))?;
-        files::replace(&self.paths.open(&record.id), &bytes).map_err(Error::Unavailable)
+        self.paths.write_open(place, "", record).map_err(Error::Unavailable)
     }
 
     /// Runs `change` on the job that `lease` names, if it still is that attempt's.
@@ -137,13 +96,7 @@ impl Embedded {
     /// Makes `ended` the outcome, unless there is one. Returns the one that stays. `tidy`: nothing
     /// of an attempt is left, so the open file goes too.
     fn close(&self, live: &mut Live, ended: Ended, tidy: bool) -> Result<Record, Error> {
-        let mut record = Record::from(ended);
-        let bytes = serde_json::to_vec(&record).map_err(|error| Error::Unavailable(error.to_string()))?;
-        if !files::create_once(&self.paths.ended(&record.id), &bytes).map_err(Error::Unavailable)?
-            && let Some(first) = self.read_ended(&record.id)?
-        {
-            record = first;
-        }
+        let record = self.paths.link_ended(ended.into()).map_err(Error::Unavailable)?;
         crash::point(Kind::Ended, "after-record");
         live.job = Job::from(record.clone());
         if !live.log.has_end() {
@@ -190,6 +143,52 @@ impl Embedded {
         drop(index);
         self.changed.notify_all();
         Ok(())
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.keys_in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit_once(&self, spec: Spec, key: &Key) -> Result<Record, Error> {
+        let note = KeyNote { id: JobId::random(), request: key.request.clone() };
+        let note = self.paths.note_key(&key.name, note).map_err(Error::Unavailable)?;
+        if note.request != key.request {
+            return Err(Error::OtherRequest);
+        }
+        match self.get(&note.id)?.it {
+            Some(record) => Ok(record),
+            // The first caller's submission did not get that far: it is completed under its id.
+            None => self.accept(note.id, Spec { key: Some(key.name.clone()), ..spec }),
+        }
+    }
+
+    fn accept(&self, id: JobId, spec: Spec) -> Result<Record, Error> {
+        let job = Queued::new(id, spec, Time::now());
+        let record = Record::from(job.clone());
+        let events = self.paths.events(&job.id);
+        let mut log = EventLog::open(events.clone()).map_err(Error::Unavailable)?;
+        let place = self.index().last_place();
+        let written = log
+            .append(Draft::new(Kind::Queued, ""), 0)
+            .map_err(Error::Unavailable)
+            .and_then(|()| self.write_open(place, &record));
+        if let Err(error) = written {
+            // Events without a job mean nothing; they go, if the disk lets them.
+            let _ = files::remove(&events);
+            let _ = files::remove(&self.paths.open(&record.id));
+            return Err(error);
+        }
+        log.rest();
+        crash::point(Kind::Queued, "after-record");
+        let id = record.id.clone();
+        let live = Live { job: Job::Queued(job), place, log };
+        let mut index = self.index();
+        index.note(&live.job);
+        index.live.insert(id.clone(), Arc::new(Mutex::new(live)));
+        index.queue(place, id);
+        drop(index);
+        self.changed.notify_all();
+        Ok(record)
     }
 
     /// The first in line, and when it was taken: read under the lock, so that jobs start in the order
@@ -241,47 +240,33 @@ impl Embedded {
     }
 }
 
+/// What supervisors of this directory's server hold.
+fn agents_lock(paths: &JobFiles) -> PathBuf {
+    paths.directory().join(".agents")
+}
+
 fn ended_event(record: &Record) -> Draft {
     let why = record.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     Draft::new(Kind::Ended, format!("{}{why}", record.status().as_str()))
 }
 
 impl Store for Embedded {
-    fn submit(&self, spec: Spec) -> Result<Record, Error> {
-        let job = Queued::new(JobId::random(), spec, Time::now());
-        let record = Record::from(job.clone());
-        let events = self.paths.events(&job.id);
-        let mut log = EventLog::open(events.clone()).map_err(Error::Unavailable)?;
-        let place = self.index().last_place();
-        let written = log
-            .append(Draft::new(Kind::Queued, ""), 0)
-            .map_err(Error::Unavailable)
-            .and_then(|()| self.write_open(place, &record));
-        if let Err(error) = written {
-            // Events without a job mean nothing; they go, if the disk lets them.
-            let _ = files::remove(&events);
-            let _ = files::remove(&self.paths.open(&record.id));
-            return Err(error);
+    fn submit(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Error> {
+        let Some(key) = key else { return self.accept(JobId::random(), spec) };
+        if !self.keys().insert(key.name.clone()) {
+            return Err(Error::InFlight);
         }
-        log.rest();
-        crash::point(Kind::Queued, "after-record");
-        let id = record.id.clone();
-        let live = Live { job: Job::Queued(job), place, log };
-        let mut index = self.index();
-        index.note(&live.job);
-        index.live.insert(id.clone(), Arc::new(Mutex::new(live)));
-        index.queue(place, id);
-        drop(index);
-        self.changed.notify_all();
-        Ok(record)
+        let done = self.submit_once(spec, key);
+        self.keys().remove(&key.name);
+        done
     }
 
-    fn claim(&self, wait: Duration) -> Result<Option<Record>, Error> {
+    fn claim(&self, wait: Duration) -> Result<Option<Claim>, Error> {
         let until = Instant::now() + wait;
         while let Some((place, cell, now)) = self.take_first(until.saturating_duration_since(Instant::now())) {
             match self.claim_this(&cell, place, now) {
                 Ok(None) => {}
-                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(Some(record)) => return Ok(Some(Claim { record, stop: Stop::default() })),
                 Err(error) => {
                     let id = lock(&cell).job.id.clone();
                     self.index().queue(place, id);
@@ -292,12 +277,12 @@ impl Store for Embedded {
         Ok(None)
     }
 
-    fn close_claims(&self) {
-        self.index().is_closed = true;
+    fn open_claims(&self, open: bool) {
+        self.index().is_closed = !open;
         self.changed.notify_all();
     }
 
-    fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<(), Error> {
+    fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<Record, Error> {
         self.with_lease(lease, |live| {
             let Job::Running(mut job) = live.job.clone() else { return Err(Error::Lost) };
             let waits = mark.may_wait();
@@ -311,8 +296,12 @@ impl Store for Embedded {
                 self.append(live, event);
             }
             self.index().note(&live.job);
-            Ok(())
+            Ok((*live.job).clone())
         })
+    }
+
+    fn prove(&self, lease: &Lease) -> Result<(), Error> {
+        self.with_lease(lease, |_| Ok(()))
     }
 
     fn say(&self, lease: &Lease, event: Draft) -> Result<(), Error> {
@@ -375,21 +364,23 @@ impl Store for Embedded {
         Ok(())
     }
 
-    fn get(&self, id: &JobId) -> Result<Option<Record>, Error> {
-        match self.cell(id) {
-            Some(cell) => Ok(Some((*lock(&cell).job).clone())),
-            None => self.read_ended(id),
-        }
+    fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
+        let found = match self.cell(id) {
+            Some(cell) => Some((*lock(&cell).job).clone()),
+            None => self.read_ended(id)?,
+        };
+        Ok(Seen::fresh(found))
     }
 
     fn matching(&self, prefix: &str) -> Result<Vec<JobId>, Error> {
         Ok(self.whole_index()?.matching(prefix))
     }
 
-    fn list(&self, limit: usize, status: Option<Status>) -> Result<Vec<Record>, Error> {
+    fn list(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
         let wanted = self.whole_index()?.newest(limit, status);
         // One that is removed meanwhile is left out.
-        wanted.iter().filter_map(|id| self.get(id).transpose()).collect()
+        let found = wanted.iter().filter_map(|id| self.get(id).map(|seen| seen.it).transpose());
+        found.collect::<Result<_, _>>().map(Seen::fresh)
     }
 
     fn events(&self, id: &JobId, after: u64, limit: usize) -> Result<Vec<Event>, Error> {
@@ -398,7 +389,7 @@ impl Store for Embedded {
 
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {
         let found = self.whole_index()?.with_session(session);
-        found.map_or(Ok(None), |id| self.get(&id))
+        found.map_or(Ok(None), |id| self.get(&id).map(|seen| seen.it))
     }
 
     fn wait_for_end(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error> {
@@ -422,6 +413,9 @@ impl Store for Embedded {
     fn remove(&self, id: &JobId) -> Result<(), Error> {
         // First, or a crash between the two would bring the job back to life.
         self.release(id)?;
+        if let Some(key) = self.read_ended(id)?.and_then(|record| record.key) {
+            self.paths.remove_key(&key).map_err(Error::Unavailable)?;
+        }
         files::remove(&self.paths.events(id)).map_err(Error::Unavailable)?;
         files::remove(&self.paths.ended(id)).map_err(Error::Unavailable)?;
         self.index().forget(id);

@@ -2,32 +2,26 @@
 //! dead server left is taken over.
 
 use super::index::{Cell, Index, lock};
-use super::{Embedded, Live, OpenFile, Paths, ended_event};
+use super::{Embedded, JobFiles, Live, agents_lock, ended_event};
 use crate::event::{Draft, Kind};
-use crate::job::{Job, JobId, Time};
-use crate::process::{proc_table, sys};
+use crate::job::{Job, Time};
 use crate::store::event_log::EventLog;
-use crate::store::{Error, files};
+use crate::store::{Error, agents, files, job_files};
 use fs2::FileExt;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
-
-/// What supervisors of a dead server get for ending their trees, which they give 2 s.
-const SUPERVISORS_LIMIT: Duration = Duration::from_secs(4);
+use std::time::Duration;
 
 /// Opens `directory`, which it makes if need be, for the pod of this name. Fails when another
 /// server has it, or when it cannot be written.
 pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
-    let paths = Paths(directory.to_owned());
-    for below in ["open", "events"] {
-        let path = directory.join(below);
-        fs::create_dir_all(&path).map_err(|error| files::explain("make the jobs directory", &path, &error))?;
-    }
+    let paths = JobFiles::new(directory);
+    paths.prepare()?;
     let lock = take_lock(directory)?;
-    File::create(paths.agents()).map_err(|error| files::explain("write", &paths.agents(), &error))?;
-    for place in [directory.to_owned(), directory.join("open")] {
+    let agents = agents_lock(&paths);
+    File::create(&agents).map_err(|error| files::explain("write", &agents, &error))?;
+    for place in [directory.to_owned(), directory.join("open"), directory.join("keys")] {
         files::remove_unfinished(&place)?;
     }
     let index = load_open(&paths)?;
@@ -36,6 +30,7 @@ pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
         pod: pod.to_owned(),
         index: Mutex::new(index),
         changed: Condvar::new(),
+        keys_in_flight: Mutex::default(),
         _lock: lock,
     });
     let reader = store.clone();
@@ -71,9 +66,9 @@ fn take_lock(directory: &Path) -> Result<File, String> {
 }
 
 /// One file that is of no use keeps no other job from going on: it is said, and left alone.
-fn load_open(paths: &Paths) -> Result<Index, String> {
+fn load_open(paths: &JobFiles) -> Result<Index, String> {
     let mut index = Index::default();
-    for path in files::list(&paths.0.join("open"))? {
+    for path in files::list(&paths.directory().join("open"))? {
         if let Err(why) = load_one(paths, &path, &mut index) {
             crate::log::warn(&format!("{}: {why}; it is left alone", path.display()));
         }
@@ -81,9 +76,9 @@ fn load_open(paths: &Paths) -> Result<Index, String> {
     Ok(index)
 }
 
-fn load_one(paths: &Paths, path: &Path, index: &mut Index) -> Result<(), String> {
+fn load_one(paths: &JobFiles, path: &Path, index: &mut Index) -> Result<(), String> {
     let bytes = files::read(path)?.unwrap_or_default();
-    let OpenFile { place, record } =
+    let job_files::Open { place, record, .. } =
         serde_json::from_slice(&bytes).map_err(|error| format!("is no job record: {error}"))?;
     let id = record.id.clone();
     let mut log = EventLog::open(paths.events(&id))?;
@@ -106,8 +101,7 @@ fn load_one(paths: &Paths, path: &Path, index: &mut Index) -> Result<(), String>
 }
 
 fn load_ended(store: &Embedded) {
-    for path in files::list(&store.paths.0).unwrap_or_default() {
-        let Some(id) = path.file_stem().and_then(|s| s.to_str()).and_then(JobId::parse) else { continue };
+    for id in store.paths.ended_ids().unwrap_or_default() {
         if let Ok(Some(record)) = store.paths.read_ended(&id) {
             store.index().note(&Job::from(record));
         }
@@ -118,7 +112,7 @@ fn load_ended(store: &Embedded) {
 
 /// Takes over what was found running, once the agents of the server that ran it are gone.
 pub fn recover(store: &Embedded, limit: Duration) -> Result<usize, Error> {
-    wait_for_agents(&store.paths.agents(), limit)?;
+    agents::wait(&agents_lock(&store.paths), limit)?;
     let ids = std::mem::take(&mut store.index().left_running);
     let mut left: Vec<Cell> = ids.iter().filter_map(|id| store.cell(id)).collect();
     // The one that was first in line goes back to the head last, and so is first again.
@@ -150,26 +144,4 @@ fn take_over(store: &Embedded, cell: &Cell) -> Result<(), Error> {
         Job::Running(_) => {}
     }
     Ok(())
-}
-
-/// Supervisors of a dead server end their trees within seconds; nothing is taken over before.
-fn wait_for_agents(path: &Path, limit: Duration) -> Result<(), Error> {
-    let unavailable = |error: std::io::Error| Error::Unavailable(files::explain("lock", path, &error));
-    let file = File::open(path).map_err(unavailable)?;
-    let real = path.canonicalize().map_err(unavailable)?;
-    let began = Instant::now();
-    while FileExt::try_lock_exclusive(&file).is_err() {
-        if began.elapsed() >= limit {
-            let why = format!("agents of an earlier server still run after {} s", limit.as_secs());
-            return Err(Error::Unavailable(why));
-        }
-        if began.elapsed() >= SUPERVISORS_LIMIT {
-            // Their supervisor is gone, or does not do its work: nobody else ends them.
-            for pid in proc_table::holders(&real) {
-                sys::kill(pid, sys::SIGKILL);
-            }
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    FileExt::unlock(&file).map_err(unavailable)
 }

@@ -17,6 +17,7 @@ fn spec(task: &str) -> Spec {
         private: true,
         mode: Mode::FireAndForget,
         ttl_seconds: 60,
+        key: None,
     }
 }
 
@@ -45,12 +46,12 @@ fn end_well(store: &Embedded, record: &Record) {
 fn first_in_first_out_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let first = store(&dir);
-    let ids: Vec<_> = (0..5).map(|n| first.submit(spec(&n.to_string())).unwrap().id).collect();
-    assert_eq!(first.claim(NOW).unwrap().unwrap().id, ids[0]);
+    let ids: Vec<_> = (0..5).map(|n| first.submit(spec(&n.to_string()), None).unwrap().id).collect();
+    assert_eq!(first.claim(NOW).unwrap().unwrap().record.id, ids[0]);
     let second = restart(first, &dir);
-    let late = second.submit(spec("late")).unwrap().id;
+    let late = second.submit(spec("late"), None).unwrap().id;
     assert_eq!(second.recover(NOW).unwrap(), 1);
-    let taken: Vec<_> = std::iter::from_fn(|| second.claim(NOW).unwrap()).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| second.claim(NOW).unwrap().map(|claim| claim.record)).collect();
     let order: Vec<_> = taken.iter().map(|r| &r.id).collect();
     assert_eq!(order, ids.iter().chain([&late]).collect::<Vec<_>>());
     assert_eq!((taken[0].attempt, taken[0].deaths), (2, 1));
@@ -61,12 +62,12 @@ fn first_in_first_out_over_a_restart() {
 fn an_old_lease_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
-    store.submit(spec("t")).unwrap();
-    let old = Lease::of(&store.claim(NOW).unwrap().unwrap());
+    store.submit(spec("t"), None).unwrap();
+    let old = Lease::of(&store.claim(NOW).unwrap().unwrap().record);
     store.hand_back(&old, "drain").unwrap();
-    let record = store.claim(NOW).unwrap().unwrap();
+    let record = store.claim(NOW).unwrap().unwrap().record;
     assert_eq!((record.attempt, record.deaths), (2, 0));
-    assert_eq!(store.mark(&old, Mark::Pushed, None), Err(Error::Lost));
+    assert_eq!(store.mark(&old, Mark::Pushed, None).err(), Some(Error::Lost));
     assert_eq!(store.say(&old, Draft::new(Kind::AgentText, "zombie")), Err(Error::Lost));
     assert!(store.finish(&old, End::Failed("zombie".into())).is_err());
     end_well(&store, &record);
@@ -79,11 +80,11 @@ fn an_old_lease_writes_nothing() {
 fn cancel_and_finish_have_one_winner() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
-    store.submit(spec("t")).unwrap();
-    let record = store.claim(NOW).unwrap().unwrap();
+    store.submit(spec("t"), None).unwrap();
+    let record = store.claim(NOW).unwrap().unwrap().record;
     assert!(matches!(store.cancel(&record.id), Ok(Cancelled::Done { was_running: true, .. })));
     assert_eq!(store.finish(&Lease::of(&record), End::Verdict).unwrap_err(), Error::Lost);
-    assert_eq!(store.get(&record.id).unwrap().unwrap().status(), Status::Cancelled);
+    assert_eq!(store.get(&record.id).unwrap().it.unwrap().status(), Status::Cancelled);
     assert!(store.paths.open(&record.id).exists(), "its attempt has not been tidied away");
     let again = restart(store, &dir);
     assert_eq!(again.leftovers().len(), 1);
@@ -97,7 +98,7 @@ fn cancel_and_finish_have_one_winner() {
 fn a_queued_job_that_is_cancelled_is_never_claimed() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
-    let id = store.submit(spec("t")).unwrap().id;
+    let id = store.submit(spec("t"), None).unwrap().id;
     assert!(matches!(store.cancel(&id), Ok(Cancelled::Done { was_running: false, .. })));
     assert!(store.claim(NOW).unwrap().is_none());
     assert!(store.index().queued().is_empty());
@@ -107,15 +108,15 @@ fn a_queued_job_that_is_cancelled_is_never_claimed() {
 fn overdue_jobs_expire_and_ended_ones_leave() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
-    let id = store.submit(Spec { ttl_seconds: 0, ..spec("t") }).unwrap().id;
+    let id = store.submit(Spec { ttl_seconds: 0, ..spec("t") }, None).unwrap().id;
     std::thread::sleep(Duration::from_millis(3));
     assert!(store.tend().unwrap().is_empty());
-    assert_eq!(store.get(&id).unwrap().unwrap().status(), Status::Expired);
+    assert_eq!(store.get(&id).unwrap().it.unwrap().status(), Status::Expired);
     std::thread::sleep(Duration::from_millis(3));
     let over = store.tend().unwrap();
     assert_eq!(over.len(), 1);
     store.remove(&id).unwrap();
-    assert!(store.get(&id).unwrap().is_none() && store.list(10, None).unwrap().is_empty());
+    assert!(store.get(&id).unwrap().it.is_none() && store.list(10, None).unwrap().it.is_empty());
     assert!(store.events(&id, 0, 10).unwrap().is_empty());
 }
 
@@ -126,16 +127,16 @@ fn listings_are_newest_first_and_know_ended_jobs_after_a_restart() {
     let ids: Vec<_> = (0..4)
         .map(|n| {
             std::thread::sleep(Duration::from_millis(2));
-            first.submit(spec(&n.to_string())).unwrap().id
+            first.submit(spec(&n.to_string()), None).unwrap().id
         })
         .collect();
-    let record = first.claim(NOW).unwrap().unwrap();
+    let record = first.claim(NOW).unwrap().unwrap().record;
     first.mark(&Lease::of(&record), Mark::Session("s-1".into()), None).unwrap();
     end_well(&first, &record);
     let second = restart(first, &dir);
-    let listed: Vec<_> = second.list(3, None).unwrap().into_iter().map(|r| r.id).collect();
+    let listed: Vec<_> = second.list(3, None).unwrap().it.into_iter().map(|r| r.id).collect();
     assert_eq!(listed, [&ids[3], &ids[2], &ids[1]].map(Clone::clone));
-    let succeeded = second.list(10, Some(Status::Succeeded)).unwrap();
+    let succeeded = second.list(10, Some(Status::Succeeded)).unwrap().it;
     assert_eq!(succeeded[0].id, ids[0]);
     assert_eq!(second.with_session("s-1").unwrap().unwrap().id, ids[0]);
     assert_eq!(second.matching(&ids[2].as_str()[..13]).unwrap(), [ids[2].clone()]);
@@ -153,11 +154,13 @@ fn one_server_per_directory() {
 fn a_disk_that_refuses_loses_no_job_and_accepts_none() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
-    let id = store.submit(spec("t")).unwrap().id;
-    // A directory in the way of the temporary file: writes fail even for root.
-    let in_the_way = dir.path().join("open").join(format!("{id}.json.tmp"));
+    let id = store.submit(spec("t"), None).unwrap().id;
+    // A directory in the file's place: writes fail even for root.
+    let (in_the_way, aside) = (store.paths.open(&id), dir.path().join("aside"));
+    std::fs::rename(&in_the_way, &aside).unwrap();
     std::fs::create_dir(&in_the_way).unwrap();
     assert!(matches!(store.claim(NOW), Err(Error::Unavailable(why)) if why.contains(id.as_str())));
     std::fs::remove_dir(&in_the_way).unwrap();
-    assert_eq!(store.claim(NOW).unwrap().unwrap().id, id);
+    std::fs::rename(&aside, &in_the_way).unwrap();
+    assert_eq!(store.claim(NOW).unwrap().unwrap().record.id, id);
 }

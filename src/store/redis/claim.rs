@@ -1,0 +1,199 @@
+//! Taking jobs: the pop, the claim, and giving back.
+
+use super::held::Held;
+use super::scripts::{Said, Write, new_stamp};
+use super::{Redis, guard};
+use crate::event::{Draft, Kind};
+use crate::job::{Job, JobId, Queued, Record, Running, Time};
+use crate::process::stop::Stop;
+use crate::process::sys;
+use crate::store::{Claim, Error, Lease, crash};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long one pop blocks at most.
+pub const POP_LIMIT: Duration = Duration::from_secs(1);
+/// How often a claim looks again at a job that changes under its hands.
+const TRIES: usize = 4;
+
+impl Redis {
+    fn may_claim(&self) -> bool {
+        self.may_claim.load(Ordering::SeqCst) && !self.ends()
+    }
+
+    pub(super) fn claim_next(&self, wait: Duration) -> Result<Option<Claim>, Error> {
+        let until = Instant::now() + wait;
+        while self.may_claim() {
+            let popped = {
+                // One pops for all: the others wait for their turn, on no connection.
+                let _turn = guard(&self.one_pops);
+                let left = until.saturating_duration_since(Instant::now());
+                if !self.may_claim() || left.is_zero() {
+                    return Ok(None);
+                }
+                self.pop(left.min(POP_LIMIT))?
+            };
+            let Some(id) = popped else { continue };
+            self.table.begin_claim(&id);
+            let claimed = self.take(&id);
+            self.table.end_claim(&id);
+            if let Some(claim) = claimed? {
+                return Ok(Some(claim));
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if !left.is_zero() && !self.ends() {
+            self.wait_for_change(left);
+        }
+        Ok(None)
+    }
+
+    fn pop(&self, wait: Duration) -> Result<Option<JobId>, Error> {
+        let popped = self.pops.with(|connection| {
+            let mut pop = ::redis::cmd("BRPOPLPUSH");
+            pop.arg(self.keys.queue()).arg(self.keys.running()).arg(wait.as_secs_f64().max(0.01));
+            pop.query::<Option<String>>(connection)
+        });
+        let Some(text) = popped.map_err(Error::Unavailable)? else { return Ok(None) };
+        let id = JobId::parse(&text);
+        if id.is_none() {
+            crate::log::warn(&format!(
+                "the queue held `{}`, which is no job id: it was taken out",
+                crate::job::cut(text.clone(), 80)
+            ));
+            let gone = self
+                .link
+                .with(|connection| ::redis::cmd("LREM").arg(self.keys.running()).arg(0).arg(&text).exec(connection));
+            gone.map_err(Error::Unavailable)?;
+        }
+        Ok(id)
+    }
+
+    /// The job of a popped id, running, if it is still to be had.
+    fn take(&self, id: &JobId) -> Result<Option<Claim>, Error> {
+        for _ in 0..TRIES {
+            if !self.may_claim() {
+                // Popped while the pod began to drain: it goes back to the head.
+                self.transitions().place(id, true)?;
+                return Ok(None);
+            }
+            let Some((record, stamp)) = self.read_with_stamp(&self.link, id)? else {
+                self.put_back(&self.transitions(), id)?;
+                return Ok(None);
+            };
+            let Some(job) = self.newest(record)? else {
+                self.transitions().place(id, false)?;
+                return Ok(None);
+            };
+            let now = Time::now();
+            if job.is_overdue(now) {
+                self.seal_and_conclude(&self.transitions(), job.expire(now), &stamp)?;
+                return Ok(None);
+            }
+            match self.claim_this(job, &stamp, now)? {
+                (Said::Done, claim) => return Ok(claim),
+                (Said::Changed, _) => {}
+                _ => return Ok(None),
+            }
+        }
+        // It waits in `running` with nobody's name on it: the reaper puts it back.
+        Ok(None)
+    }
+
+    /// The job as the further of record and open file tells it: after Redis lost its last second, the
+    /// file may know of more attempts, and of work that was published.
+    fn newest(&self, record: Record) -> Result<Option<Queued>, Error> {
+        let in_file = match self.has_copy {
+            true => self.files.read_open(&record.id).map_err(Error::Unavailable)?.map(|open| open.record),
+            false => None,
+        };
+        let Job::Queued(job) = Job::from(record) else { return Ok(None) };
+        Ok(Some(match in_file {
+            Some(file) => job.or_further(file),
+            None => job,
+        }))
+    }
+
+    fn claim_this(&self, job: Queued, read: &str, now: Time) -> Result<(Said, Option<Claim>), Error> {
+        let running = job.claim(&self.pod, now);
+        let (id, attempt) = (running.id.clone(), running.attempt);
+        let token = self.token(attempt);
+        let record = Record::from(running.clone());
+        let write = Write { record: &record, stamp: &new_stamp() };
+        let event = Draft::new(Kind::Claimed, format!("attempt {attempt} on {}", self.pod));
+        // The lease is counted from before it was asked for.
+        let asked = sys::since_boot();
+        let (said, events) = self.transitions().claim(&write, &token, read, self.settings.lease, event)?;
+        if said != Said::Done {
+            return Ok((said, None));
+        }
+        crash::point(Kind::Claimed, "after-record");
+        if self.has_copy
+            && let Some(outcome) = self.files.read_ended(&id).map_err(Error::Unavailable)?
+        {
+            self.conclude(&self.transitions(), outcome)?;
+            return Ok((said, None));
+        }
+        // Refused: the record names us for an attempt that we do not run, and the next round gives it back.
+        self.write_open(&token, &record)?;
+        crash::point(Kind::Claimed, "after-event");
+        let stop = Stop::leased(asked + self.settings.lease, self.settings.reserve);
+        self.table.insert(Arc::new(Held::new(running, token, events, stop.clone())));
+        Ok((said, Some(Claim { record, stop })))
+    }
+
+    /// Back to the head of the line: the attempt is over here, whatever Redis says.
+    pub(super) fn give_back(&self, lease: &Lease, why: &str) -> Result<(), Error> {
+        let held = self.held(lease)?;
+        let job = held.state().job.clone();
+        let done = self.give_back_as(job, &held.token, why, held.stop.until().is_some_and(|at| sys::since_boot() < at));
+        // From here on a round finds that the record names us for what we do not run, if that is still so.
+        self.table.remove(&lease.id, lease.attempt);
+        done
+    }
+
+    /// `is_held`: nobody else can have it yet. Otherwise Redis is asked first whose it is.
+    fn give_back_as(&self, job: Running, token: &str, why: &str, is_held: bool) -> Result<(), Error> {
+        let queued = Record::from(job.hand_back());
+        let write = Write { record: &queued, stamp: &new_stamp() };
+        let event = Draft::new(Kind::HandedBack, why);
+        if is_held {
+            self.write_open("", &queued)?;
+        }
+        let said = match self.transitions().hand_back(&write, token, event) {
+            Ok(said) => said,
+            Err(error) => {
+                if !is_held {
+                    // The file says that this was no death, unless a later attempt wrote it.
+                    self.write_open("", &queued)?;
+                }
+                return Err(error);
+            }
+        };
+        match said {
+            Said::Done => {
+                if !is_held {
+                    self.write_open("", &queued)?;
+                }
+                crash::point(Kind::HandedBack, "after-record");
+                Ok(())
+            }
+            Said::Unknown => self.put_back(&self.transitions(), &queued.id).map(drop),
+            _ => Err(Error::Lost),
+        }
+    }
+
+    /// A record that names this run of this server for an attempt that it does not run: a reply was
+    /// lost, or Redis was away when it was given back. Counts no death.
+    pub(super) fn give_back_stray(&self, record: Record) -> Result<Said, Error> {
+        let Job::Running(job) = Job::from(record) else { return Ok(Said::Same) };
+        let (token, attempt) = (self.token(job.attempt), job.attempt);
+        let queued = Record::from(job.hand_back());
+        let write = Write { record: &queued, stamp: &new_stamp() };
+        let event =
+            Draft::new(Kind::HandedBack, format!("attempt {attempt} was cut off from Redis; another one goes on"));
+        self.write_open("", &queued)?;
+        self.in_rounds().hand_back(&write, &token, event)
+    }
+}

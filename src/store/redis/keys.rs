@@ -1,0 +1,95 @@
+//! The names of the keys. Pure.
+
+use crate::job::JobId;
+
+#[derive(Clone)]
+pub struct Keys(String);
+
+impl Keys {
+    pub fn new(prefix: &str) -> Self {
+        Self(prefix.to_owned())
+    }
+
+    fn name(&self, rest: &str) -> String {
+        format!("{}:{rest}", self.0)
+    }
+
+    /// What waits: LPUSH in, BRPOPLPUSH out. KEDA reads its length, so it is that list and nothing else.
+    pub fn queue(&self) -> String {
+        self.name("queue")
+    }
+
+    /// What was taken.
+    pub fn running(&self) -> String {
+        self.name("running")
+    }
+
+    pub fn job(&self, id: &JobId) -> String {
+        self.name(&format!("job:{id}"))
+    }
+
+    pub fn lease(&self, id: &JobId) -> String {
+        self.name(&format!("lease:{id}"))
+    }
+
+    pub fn events(&self, id: &JobId) -> String {
+        self.name(&format!("events:{id}"))
+    }
+
+    /// All jobs by the time they were made. With `:STATUS`, those of a status; with `:ids`, for finding
+    /// one by the beginning of its id; with `:over`, the ended ones by when they leave.
+    pub fn jobs(&self) -> String {
+        self.name("jobs")
+    }
+
+    pub fn jobs_with(&self, status: &str) -> String {
+        self.name(&format!("jobs:{status}"))
+    }
+
+    pub fn ids(&self) -> String {
+        self.jobs_with("ids")
+    }
+
+    pub fn over(&self) -> String {
+        self.jobs_with("over")
+    }
+
+    /// The newest job that reported this Claude session.
+    pub fn session(&self, session: &str) -> String {
+        self.name(&format!("session:{session}"))
+    }
+
+    /// Where there is no second copy: what an Idempotency-Key stands for.
+    pub fn idempotency(&self, name: &str) -> String {
+        self.name(&format!("key:{name}"))
+    }
+
+    /// The incarnation of a pod that drains, and until when.
+    pub fn draining(&self, pod: &str) -> String {
+        self.name(&format!("pod:{pod}:draining"))
+    }
+
+    /// What a pod says of itself while it lives.
+    pub fn pod(&self, pod: &str) -> String {
+        self.name(&format!("pod:{pod}:state"))
+    }
+
+    pub fn clone_lock(&self, repository: &str) -> String {
+        self.name(&format!("lock:clone:{repository}"))
+    }
+
+    /// Whose turn it is to do what one pod's doing is enough for.
+    pub fn turn(&self, what: &str) -> String {
+        self.name(&format!("turn:{what}"))
+    }
+
+    /// The run of Redis that knows all ended jobs.
+    pub fn indexed(&self) -> String {
+        self.name("indexed")
+    }
+
+    /// What every script of a job is given, in its order.
+    pub fn of_script(&self, id: &JobId) -> [String; 6] {
+        [self.job(id), self.queue(), self.running(), self.lease(id), self.events(id), self.jobs()]
+    }
+}

@@ -1,0 +1,400 @@
+//! The store of a fleet: Redis holds queue, records, leases and events; the job files on the shared
+//! volume are the second copy, and the ended file is the outcome.
+//!
+//! Every step is one script (`scripts.rs`), and answers the same when it is repeated. What a server may
+//! write for a job it proves by the job's lease. `design`: ARCHITECTURE.md, "A fleet".
+
+pub mod bystander;
+mod claim;
+mod held;
+mod keys;
+mod leases;
+mod link;
+pub mod lock;
+mod outcome;
+mod reads;
+mod reap;
+mod scripts;
+mod submit;
+mod sweep;
+
+use super::job_files::JobFiles;
+use super::{Cancelled, Claim, End, Error, Key, Lease, Seen, Store, agents, crash};
+use crate::config::{self, Config};
+use crate::event::{Draft, Event};
+use crate::job::{JobId, Mark, Record, Spec, Status};
+use crate::process::stop::Reason;
+use fs2::FileExt;
+use held::{Held, Table};
+use keys::Keys;
+use link::{Address, Link};
+use scripts::{Said, Transitions, Write, new_stamp};
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub struct Redis {
+    settings: config::Redis,
+    keys: Keys,
+    /// For what is asked of this server, and for what its jobs write.
+    link: Link,
+    /// For the pop alone, which blocks.
+    pops: Link,
+    /// For renewing, which waits for nobody.
+    renewals: Link,
+    /// For reaping and sweeping.
+    rounds: Link,
+    files: JobFiles,
+    /// The job files lie on the shared volume.
+    has_copy: bool,
+    pod: String,
+    /// This run of this server; another run of the same pod has another one.
+    incarnation: String,
+    table: Table,
+    locks: lock::Held,
+    may_claim: AtomicBool,
+    one_pops: Mutex<()>,
+    /// Told when a job ends here, and when claims open or close.
+    changed: (Mutex<()>, Condvar),
+    keys_in_flight: Mutex<HashSet<String>>,
+    asked_to_drain: Mutex<Option<Option<Duration>>>,
+    draining: AtomicBool,
+    /// Since the drain began.
+    handed_back: Mutex<Vec<JobId>>,
+    agents: PathBuf,
+    ends: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held for as long as the server lives: its runtime directory, and its place on the shared volume.
+    _locks: Vec<File>,
+}
+
+/// Opens the store for a pod. Redis need not be there yet. Fails when this pod's place is taken, when
+/// a server without Redis uses the shared volume, or when the job files cannot be written.
+pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, String> {
+    let files = JobFiles::new(&config.jobs_dir);
+    files.prepare()?;
+    let (place, agents) = take_place(config)?;
+    let mut locks = vec![place];
+    locks.extend(config.shared_root.as_deref().map(|root| take_share(root, true)).transpose()?);
+    let address = Address::new(settings.clone())?;
+    // The pop blocks for at most a second of it; a reply that comes later would lose the popped id.
+    let pop_limit = settings.timeout + claim::POP_LIMIT;
+    let store = Arc::new(Redis {
+        keys: Keys::new(&settings.prefix),
+        link: Link::new(&address, None),
+        pops: Link::new(&address, Some(pop_limit)),
+        renewals: Link::new(&address, None),
+        rounds: Link::new(&address, None),
+        files,
+        has_copy: config.has_second_copy(),
+        pod: config.pod_name.clone(),
+        incarnation: new_stamp()[..12].to_owned(),
+        table: Table::default(),
+        locks: lock::Held::default(),
+        may_claim: AtomicBool::new(true),
+        one_pops: Mutex::default(),
+        changed: Default::default(),
+        keys_in_flight: Mutex::default(),
+        asked_to_drain: Mutex::default(),
+        draining: AtomicBool::new(false),
+        handed_back: Mutex::default(),
+        agents,
+        ends: AtomicBool::new(false),
+        threads: Mutex::default(),
+        settings: settings.clone(),
+        _locks: locks,
+    });
+    store.start("leases", Redis::keep_leases)?;
+    store.start("reaper", Redis::make_rounds)?;
+    Ok(store)
+}
+
+/// One server per pod name and machine: the runtime directory is made from both.
+fn take_place(config: &Config) -> Result<(File, PathBuf), String> {
+    let explain = |path: &PathBuf, error: std::io::Error| format!("cannot write {}: {error}", path.display());
+    let path = config.runtime_dir.with_extension("lock");
+    let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = open().map_err(|error| explain(&path, error))?;
+    if FileExt::try_lock_exclusive(&file).is_err() {
+        return Err(format!(
+            "another server runs here as the pod {}: give this one its own AGENTICORE_POD_NAME",
+            config.pod_name
+        ));
+    }
+    let agents = config.runtime_dir.with_extension("agents");
+    File::create(&agents).map_err(|error| explain(&agents, error))?;
+    Ok((file, agents))
+}
+
+/// The servers of a fleet share the volume; one without Redis has to be alone on it.
+pub fn take_share(root: &std::path::Path, shared: bool) -> Result<File, String> {
+    let path = root.join(".agenticore.lock");
+    let open = || OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let file =
+        open().map_err(|error| format!("AGENTICORE_SHARED_FS_ROOT: cannot write {}: {error}", path.display()))?;
+    let taken = if shared { FileExt::try_lock_shared(&file) } else { FileExt::try_lock_exclusive(&file) };
+    taken.map(|()| file).map_err(|_| match shared {
+        true => format!(
+            "a server without Redis uses the shared volume {}: stop it, or give it the same REDIS_URL",
+            root.display()
+        ),
+        false => format!(
+            "AGENTICORE_SHARED_FS_ROOT is {}, which another server uses: servers that share a volume need a REDIS_URL",
+            root.display()
+        ),
+    })
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Redis {
+    fn start(self: &Arc<Self>, name: &str, work: fn(&Self)) -> Result<(), String> {
+        let store = self.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&store));
+        guard(&self.threads).push(thread.map_err(|error| format!("cannot start a thread: {error}"))?);
+        Ok(())
+    }
+
+    /// The file that supervisors hold a shared flock of.
+    pub fn agents_lock(&self) -> PathBuf {
+        self.agents.clone()
+    }
+
+    fn transitions(&self) -> Transitions<'_> {
+        Transitions { link: &self.link, keys: &self.keys }
+    }
+
+    /// For the thread that makes the rounds.
+    fn in_rounds(&self) -> Transitions<'_> {
+        Transitions { link: &self.rounds, keys: &self.keys }
+    }
+
+    fn token(&self, attempt: u32) -> String {
+        format!("{}/{}/{attempt}", self.pod, self.incarnation)
+    }
+
+    fn held(&self, lease: &Lease) -> Result<Arc<Held>, Error> {
+        let held = self.table.get(&lease.id).ok_or(Error::Lost)?;
+        let is_this = held.state().job.attempt == lease.attempt;
+        if is_this { Ok(held) } else { Err(Error::Lost) }
+    }
+
+    /// What an answer other than "done" to the holder of a job means.
+    fn refused(&self, held: &Held, state: &held::State, said: Said) -> Error {
+        match said {
+            Said::Unknown => self.put_back_own(held, state),
+            Said::Unleased => Error::Unavailable("the job's lease is being renewed".into()),
+            Said::Ended | Said::Sealed => {
+                held.stop.request(Reason::Cancelled);
+                Error::Lost
+            }
+            _ => {
+                held.stop.request(Reason::Lost);
+                Error::Lost
+            }
+        }
+    }
+
+    /// Redis lost the record of a job that runs here: it gets it back, unless the job has ended.
+    fn put_back_own(&self, held: &Held, state: &held::State) -> Error {
+        if self.has_copy && !matches!(self.files.read_ended(&held.id), Ok(None)) {
+            held.stop.request(Reason::Cancelled);
+            return Error::Lost;
+        }
+        let record = state.record();
+        let write = Write { record: &record, stamp: &new_stamp() };
+        match self.transitions().put(&write, &held.token, true, None) {
+            Ok(_) => Error::Unavailable("Redis had lost the job's record, which was put back".into()),
+            Err(error) => error,
+        }
+    }
+
+    fn write_open(&self, holder: &str, record: &Record) -> Result<(), Error> {
+        if !self.has_copy {
+            return Ok(());
+        }
+        // Never over a later attempt's.
+        let there = self.files.read_open(&record.id).map_err(Error::Unavailable)?;
+        if there.is_some_and(|there| there.record.attempt > record.attempt) {
+            return Err(Error::Lost);
+        }
+        self.files.write_open(0, holder, record).map_err(Error::Unavailable)
+    }
+
+    fn tell_changed(&self) {
+        drop(guard(&self.changed.0));
+        self.changed.1.notify_all();
+    }
+
+    /// Waits until something changed here, at most `limit`.
+    fn wait_for_change(&self, limit: Duration) {
+        drop(self.changed.1.wait_timeout(guard(&self.changed.0), limit));
+    }
+
+    fn ends(&self) -> bool {
+        self.ends.load(Ordering::SeqCst)
+    }
+}
+
+impl Store for Redis {
+    fn submit(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Error> {
+        self.accept(spec, key)
+    }
+
+    fn claim(&self, wait: Duration) -> Result<Option<Claim>, Error> {
+        self.claim_next(wait)
+    }
+
+    fn open_claims(&self, open: bool) {
+        self.may_claim.store(open, Ordering::SeqCst);
+        self.tell_changed();
+    }
+
+    fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<Record, Error> {
+        let held = self.held(lease)?;
+        let mut state = held.state();
+        let (mut job, waits) = (state.job.clone(), mark.may_wait());
+        job.mark(mark);
+        let kind = event.as_ref().map(|event| event.kind);
+        let event = event.and_then(|draft| state.number(draft));
+        let line = event.map(|(at, draft)| (at, scripts::line(Some(draft), lease.attempt)));
+        let (record, has_event) = (Record::from(job.clone()), line.is_some());
+        let write = Write { record: &record, stamp: &new_stamp() };
+        match self.transitions().mark(&lease.id, &held.token, Some(&write), line)? {
+            Said::Done => {}
+            said => return Err(self.refused(&held, &state, said)),
+        }
+        kind.inspect(|kind| crash::point(*kind, "after-record"));
+        if !waits {
+            self.write_open(&held.token, &record)?;
+        }
+        state.job = job;
+        if has_event {
+            state.wrote();
+        }
+        kind.inspect(|kind| crash::point(*kind, "after-event"));
+        Ok(record)
+    }
+
+    fn prove(&self, lease: &Lease) -> Result<(), Error> {
+        let held = self.held(lease)?;
+        match self.transitions().mark(&lease.id, &held.token, None, None)? {
+            Said::Done => {}
+            said => return Err(self.refused(&held, &held.state(), said)),
+        }
+        if self.has_copy && self.files.read_ended(&lease.id).map_err(Error::Unavailable)?.is_some() {
+            held.stop.request(Reason::Cancelled);
+            return Err(Error::Lost);
+        }
+        if held.stop.reason() == Some(Reason::Lost) { Err(Error::Lost) } else { Ok(()) }
+    }
+
+    fn say(&self, lease: &Lease, event: Draft) -> Result<(), Error> {
+        let held = self.held(lease)?;
+        let mut state = held.state();
+        let kind = event.kind;
+        let Some((at, draft)) = state.number(event) else { return Ok(()) };
+        match self.transitions().mark(
+            &lease.id,
+            &held.token,
+            None,
+            Some((at, scripts::line(Some(draft), lease.attempt))),
+        )? {
+            Said::Done => state.wrote(),
+            said => return Err(self.refused(&held, &state, said)),
+        }
+        crash::point(kind, "after-event");
+        Ok(())
+    }
+
+    fn finish(&self, lease: &Lease, end: End) -> Result<Record, Error> {
+        self.end_job(lease, end)
+    }
+
+    fn hand_back(&self, lease: &Lease, why: &str) -> Result<(), Error> {
+        guard(&self.handed_back).push(lease.id.clone());
+        self.give_back(lease, why)
+    }
+
+    fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
+        self.cancel_job(id)
+    }
+
+    fn leftovers(&self) -> Vec<Record> {
+        Vec::new()
+    }
+
+    fn release(&self, id: &JobId) -> Result<(), Error> {
+        if let Some(held) = self.table.get(id) {
+            let attempt = held.state().job.attempt;
+            self.table.remove(id, attempt);
+        }
+        Ok(())
+    }
+
+    fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
+        self.read(id)
+    }
+
+    fn matching(&self, prefix: &str) -> Result<Vec<JobId>, Error> {
+        self.read_matching(prefix)
+    }
+
+    fn list(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
+        self.read_page(limit, status)
+    }
+
+    fn events(&self, id: &JobId, after: u64, limit: usize) -> Result<Vec<Event>, Error> {
+        self.read_events(id, after, limit)
+    }
+
+    fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {
+        self.read_with_session(session)
+    }
+
+    fn wait_for_end(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error> {
+        self.read_when_ended(id, wait)
+    }
+
+    fn tend(&self) -> Result<Vec<Record>, Error> {
+        self.expire_and_collect()
+    }
+
+    fn remove(&self, id: &JobId) -> Result<(), Error> {
+        self.forget(id)
+    }
+
+    fn recover(&self, limit: Duration) -> Result<usize, Error> {
+        agents::wait(&self.agents, limit).map(|()| 0)
+    }
+
+    fn tell_draining(&self, until: Option<Duration>) -> Result<(), Error> {
+        if !self.draining.swap(until.is_some(), Ordering::SeqCst) {
+            guard(&self.handed_back).clear();
+        }
+        self.write_draining(until)
+    }
+
+    fn asked_to_drain(&self) -> Option<Option<Duration>> {
+        guard(&self.asked_to_drain).take()
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.renewals.trouble().or_else(|| self.link.trouble())
+    }
+
+    fn shut_down(&self) {
+        self.ends.store(true, Ordering::SeqCst);
+        self.tell_changed();
+        for thread in std::mem::take(&mut *guard(&self.threads)) {
+            let _ = thread.join();
+        }
+        self.say_goodbye();
+    }
+}

@@ -1,0 +1,52 @@
+-- Before every script. KEYS: job queue running lease events jobs. ARGV[1]: id. What begins with
+-- the name of `jobs` shares its slot. Each script leaves the id exactly once, in the list that its
+-- status says: queued in queue, running or sealed in running, ended in none.
+local job, queue, running, lease, events, jobs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local id = ARGV[1]
+local found = redis.call('HMGET', job, 'status', 'holder', 'stamp', 'created')
+local status, holder, stamp, created = found[1], found[2], found[3], found[4]
+local lives = status == 'queued' or status == 'running' or status == 'sealed'
+
+-- Sealed is nobody's business but the store's: it is listed as running.
+local function shown(word)
+  if word == 'sealed' then return 'running' end
+  return word
+end
+
+local function set_status(new)
+  if status and shown(status) ~= shown(new) then redis.call('ZREM', jobs .. ':' .. shown(status), id) end
+  redis.call('ZADD', jobs .. ':' .. shown(new), created, id)
+  redis.call('HSET', job, 'status', new)
+  status = new
+end
+
+local function into_running()
+  redis.call('LREM', running, 0, id)
+  redis.call('LPUSH', running, id)
+end
+
+local function into_queue_head()
+  redis.call('LREM', running, 0, id)
+  redis.call('LREM', queue, 0, id)
+  redis.call('RPUSH', queue, id)
+end
+
+local function into_none()
+  redis.call('LREM', running, 0, id)
+  redis.call('LREM', queue, 0, id)
+end
+
+-- A repeated call meets its own event: Redis refuses the id, and that is well.
+local function event(at, line)
+  if line ~= '' then redis.pcall('XADD', events, at, 'e', line) end
+end
+
+-- Why the attempt of this token may not write, or nil.
+local function refusal(token)
+  if not status then return 'unknown' end
+  if not lives then return 'ended' end
+  if status ~= 'running' or holder ~= token then return 'lost' end
+  local held = redis.call('GET', lease)
+  if not held then return 'unleased' end
+  if held ~= token then return 'lost' end
+end

@@ -1,0 +1,21 @@
+-- Redis follows the outcome; anybody may say so. KEYS[7]: the session's key, or the job's again.
+-- ARGV: id status record attempt created leaves_at ttl_ms new_stamp event
+if status and not lives then into_none() return {'ended', ''} end
+if not status then
+  created = ARGV[5]
+  redis.call('ZADD', jobs, created, id)
+  redis.call('ZADD', jobs .. ':ids', 0, id)
+end
+redis.call('HSET', job, 'record', ARGV[3], 'attempt', ARGV[4], 'holder', '', 'stamp', ARGV[8], 'created', created)
+redis.call('HDEL', job, 'outcome')
+local was = status
+set_status(ARGV[2])
+redis.call('DEL', lease)
+redis.call('LREM', running, 0, id)
+if was ~= 'running' and was ~= 'sealed' then redis.call('LREM', queue, 0, id) end
+redis.call('ZADD', jobs .. ':over', ARGV[6], id)
+event(ARGV[4] .. '-*', ARGV[9])
+redis.call('PEXPIRE', job, ARGV[7])
+redis.call('PEXPIRE', events, ARGV[7])
+if KEYS[7] ~= job then redis.call('SET', KEYS[7], id, 'PX', ARGV[7]) end
+return {'done', ''}

@@ -1,0 +1,9 @@
+-- An ended job is forgotten. ARGV: id
+if lives then return {'lost', ''} end
+redis.call('DEL', job, events, lease)
+into_none()
+redis.call('ZREM', jobs, id)
+for _, set in ipairs({'ids', 'over', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired'}) do
+  redis.call('ZREM', jobs .. ':' .. set, id)
+end
+return {'done', ''}

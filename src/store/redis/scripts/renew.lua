@@ -1,0 +1,17 @@
+-- All leases of one pod in one round trip. KEYS: job lease, job lease, … ARGV: lease_ms token token …
+local answer = {}
+for at = 1, #KEYS / 2 do
+  local job, lease, token = KEYS[2 * at - 1], KEYS[2 * at], ARGV[at + 1]
+  local found = redis.call('HMGET', job, 'status', 'holder')
+  local status, holder = found[1], found[2]
+  if not status then answer[at] = 'unknown'
+  elseif status ~= 'queued' and status ~= 'running' and status ~= 'sealed' then answer[at] = 'ended'
+  elseif status == 'queued' or holder ~= token then answer[at] = 'lost'
+  else
+    local held = redis.call('GET', lease)
+    if held == token then redis.call('PEXPIRE', lease, ARGV[1]) answer[at] = 'held'
+    elseif held then answer[at] = 'lost'
+    else redis.call('SET', lease, token, 'PX', ARGV[1]) answer[at] = 'held' end
+  end
+end
+return answer

@@ -1,0 +1,164 @@
+//! Compares the job files with Redis: what Redis lost, or never heard of, is put back; what it says
+//! of a job that has ended follows the ended file. One pod at a time does it for all.
+
+use super::Redis;
+use super::scripts::{Write, has_ended, new_stamp};
+use crate::job::JobId;
+use crate::log;
+use crate::store::{Error, files};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Jobs that are asked for in one round trip.
+const CHUNK: usize = 500;
+/// A file that was never finished is removed after this long: writing one takes seconds at most.
+const ABANDONED: Duration = Duration::from_secs(600);
+/// What reading all ended files may take, before another pod tries.
+const INDEX_TURN: Duration = Duration::from_secs(60);
+
+/// What Redis says of an id: its status, and whether it is listed.
+type Known = (Option<String>, Option<f64>);
+
+impl Redis {
+    pub(super) fn sweep(&self) -> Result<(), Error> {
+        if !self.has_copy {
+            self.sweep_pending()?;
+        }
+        if !self.is_our_turn("sweep", self.settings.sweep_period)? {
+            return Ok(());
+        }
+        let ids = match self.has_copy {
+            true => self.files.open_ids().map_err(Error::Unavailable)?,
+            false => self.living_ids()?,
+        };
+        for chunk in ids.chunks(CHUNK) {
+            let in_lists = self.ids_in_lists()?;
+            for (id, known) in chunk.iter().zip(self.ask_for(chunk)?) {
+                self.compare(id, known, in_lists.contains(id))?;
+            }
+        }
+        self.index_ended()?;
+        if self.has_copy {
+            for place in ["", "open", "keys"] {
+                let directory = self.files.directory().join(place);
+                files::remove_abandoned(&directory, ABANDONED).map_err(Error::Unavailable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepted while Redis was away, on a machine whose files nobody else sees: queued, and the file goes.
+    fn sweep_pending(&self) -> Result<(), Error> {
+        for id in self.files.open_ids().map_err(Error::Unavailable)? {
+            let Some(open) = self.files.read_open(&id).map_err(Error::Unavailable)? else { continue };
+            let write = Write { record: &open.record, stamp: &new_stamp() };
+            self.in_rounds().put(&write, "", open.record.attempt > 0, None)?;
+            files::remove(&self.files.open(&id)).map_err(Error::Unavailable)?;
+        }
+        Ok(())
+    }
+
+    fn living_ids(&self) -> Result<Vec<JobId>, Error> {
+        let sets = ["queued", "running"].map(|status| self.keys.jobs_with(status));
+        let found = self.rounds.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            for set in &sets {
+                pipe.cmd("ZRANGE").arg(set).arg(0).arg(-1);
+            }
+            pipe.query::<Vec<Vec<String>>>(connection)
+        });
+        Ok(found.map_err(Error::Unavailable)?.iter().flatten().filter_map(|text| JobId::parse(text)).collect())
+    }
+
+    fn ids_in_lists(&self) -> Result<HashSet<JobId>, Error> {
+        let found = self.rounds.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            for list in [self.keys.queue(), self.keys.running()] {
+                pipe.cmd("LRANGE").arg(list).arg(0).arg(-1);
+            }
+            pipe.query::<Vec<Vec<String>>>(connection)
+        });
+        Ok(found.map_err(Error::Unavailable)?.iter().flatten().filter_map(|text| JobId::parse(text)).collect())
+    }
+
+    fn ask_for(&self, ids: &[JobId]) -> Result<Vec<Known>, Error> {
+        let found = self.rounds.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            for id in ids {
+                pipe.cmd("HGET").arg(self.keys.job(id)).arg("status");
+                pipe.cmd("ZSCORE").arg(self.keys.jobs()).arg(id.as_str());
+            }
+            let flat: Vec<::redis::Value> = pipe.query(connection)?;
+            flat.chunks(2)
+                .map(|pair| Ok((::redis::from_redis_value_ref(&pair[0])?, ::redis::from_redis_value_ref(&pair[1])?)))
+                .collect()
+        });
+        found.map_err(Error::Unavailable)
+    }
+
+    fn compare(&self, id: &JobId, (status, listed): Known, is_in_a_list: bool) -> Result<(), Error> {
+        let steps = self.in_rounds();
+        if self.has_copy
+            && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
+        {
+            if status.as_deref().is_none_or(|status| !has_ended(status)) {
+                log::info(&format!("job {id} had ended without Redis knowing: its record is closed"));
+            }
+            return self.close(&steps, &outcome);
+        }
+        match status {
+            None => {
+                if self.put_back(&steps, id)? {
+                    log::info(&format!("Redis did not know job {id}: it was put back from its file"));
+                }
+            }
+            // The record says so, and it is the only one that does: the second copy follows it.
+            Some(status) if has_ended(&status) => {
+                if let Some((record, _)) = self.read_with_stamp(&self.rounds, id)?
+                    && record.status().has_ended()
+                {
+                    self.conclude(&steps, record)?;
+                }
+            }
+            Some(_) if !is_in_a_list || listed.is_none() => {
+                steps.place(id, false)?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// After a restart, a failover or a flush Redis may not list jobs that have ended: they are listed
+    /// again from their files. Once for each run of Redis.
+    fn index_ended(&self) -> Result<(), Error> {
+        if !self.has_copy {
+            return Ok(());
+        }
+        let key = self.keys.indexed();
+        let (run, indexed) = self
+            .rounds
+            .with(|connection| {
+                let info: String = ::redis::cmd("INFO").arg("server").query(connection)?;
+                let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().to_owned();
+                let indexed: Option<String> = ::redis::cmd("GET").arg(&key).query(connection)?;
+                Ok((run, indexed))
+            })
+            .map_err(Error::Unavailable)?;
+        if indexed.as_deref() == Some(run.as_str()) || !self.is_our_turn("index", INDEX_TURN)? {
+            return Ok(());
+        }
+        let ids = self.files.ended_ids().map_err(Error::Unavailable)?;
+        for chunk in ids.chunks(CHUNK) {
+            for (id, (status, listed)) in chunk.iter().zip(self.ask_for(chunk)?) {
+                if (status.is_none() || listed.is_none())
+                    && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
+                {
+                    self.close(&self.in_rounds(), &outcome)?;
+                    self.in_rounds().place(id, false)?;
+                }
+            }
+        }
+        let done = self.rounds.with(|connection| ::redis::cmd("SET").arg(&key).arg(&run).exec(connection));
+        done.map_err(Error::Unavailable)
+    }
+}
