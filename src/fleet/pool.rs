@@ -199,6 +199,7 @@ impl Shared {
         }
         // A job that ended since the last round is not left for the next server.
         self.tidy_leftovers();
+        self.runner.sweep_worktrees(|id| self.running().contains_key(id));
     }
 
     fn tidy_leftovers(&self) {

@@ -100,9 +100,9 @@ impl Runner {
     fn tidy_left(&self, record: &Record) {
         let is_its = record.worktree_on == self.pod;
         if record.status().has_ended() {
-            if !is_its {
+            if !is_its || record.worktree_path.is_none() {
                 self.remove_own_worktree(&record.id);
-            } else if record.worktree_path.is_some() && record.kept_because.is_none() {
+            } else if record.kept_because.is_none() {
                 match self.settle(record, false, None) {
                     Ok(true) => self.remove_own_worktree(&record.id),
                     // It holds work, or cannot be looked into now: it stays as long as the record.

@@ -68,12 +68,14 @@ impl Locked<'_> {
 
     fn try_base(&self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
         let lens = Lens::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
-        if let Some(fetched) = self.fetched().filter(|f| is_fresh(f, wish.not_before))
+        let earlier = self.fetched();
+        let doing = if earlier.is_some() { "fetching" } else { "cloning" };
+        if let Some(fetched) = earlier.filter(|f| is_fresh(f, wish.not_before))
             && let Ok(base) = self.resolve(&lens, wish, fetched.default_branch)
         {
             return Ok(base);
         }
-        progress(&format!("fetching {}", self.url));
+        progress(&format!("{doing} {}", self.url));
         let began = Time::now();
         let default_branch = self.persistently(|| default_branch(&lens, self.url.as_str(), self.call_for(wish)))?;
         self.persistently(|| {

@@ -1,8 +1,10 @@
 //! What the tests share: a place of their own, the real binary as a server, and stand-ins.
 
+pub mod fleet;
 pub mod github;
 pub mod http;
 pub mod messages;
+pub mod redis;
 pub mod repo;
 
 pub use github::GitHub;
@@ -29,7 +31,9 @@ pub fn scripted_agent() -> PathBuf {
 
 /// Waits until `ready` has something.
 pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+    // Shorter by hand, while a test is being written.
+    let patience = std::env::var("AGENTICORE_TEST_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    let until = Instant::now() + patience.map_or(PATIENCE, Duration::from_secs);
     loop {
         if let Some(found) = ready() {
             return found;
@@ -139,7 +143,12 @@ impl Lab {
 
     /// No process knows this lab's directory.
     pub fn assert_no_process(&self) {
-        eventually("all processes are gone", || self.processes().is_empty().then_some(()));
+        self.assert_no_process_but("no such program");
+    }
+
+    pub fn assert_no_process_but(&self, program: &str) {
+        let others = || self.processes().iter().filter(|text| !text.starts_with(program)).count();
+        eventually("all processes are gone", || (others() == 0).then_some(()));
     }
 
     pub fn processes(&self) -> Vec<String> {
