@@ -55,7 +55,7 @@ impl Address {
         }
     }
 
-    fn connect_now(&self) -> Result<Connection, String> {
+    fn connect_now(self: &Arc<Self>) -> Result<Connection, String> {
         let settings = &self.settings;
         let moved = lock(&self.moved).clone();
         let (host, port) = match moved {
@@ -105,24 +105,41 @@ impl Address {
         Ok(connection)
     }
 
-    /// The master's address, from the first Sentinel that knows one.
-    fn ask_sentinels(&self) -> Result<(String, u16), String> {
-        let settings = &self.settings;
-        let login = (settings.sentinel_login.0.as_deref(), settings.sentinel_login.1.as_deref());
+    /// The master's address, from the first Sentinel that answers. All are asked at once: one that accepts
+    /// and keeps silent must not use up the time of the others.
+    fn ask_sentinels(self: &Arc<Self>) -> Result<(String, u16), String> {
+        let (send, receive) = mpsc::channel();
+        for (host, port) in self.settings.sentinels.clone() {
+            let (send, address) = (send.clone(), self.clone());
+            // Asks one Sentinel, and ends.
+            let thread = std::thread::Builder::new().name("redis-sentinel".into());
+            let asked = thread.spawn(move || drop(send.send(address.ask_sentinel(&host, port))));
+            asked.map_err(|error| format!("cannot start a thread: {error}"))?;
+        }
+        drop(send);
         let mut said = Vec::new();
-        for (host, port) in &settings.sentinels {
-            let asked = self.open(host, *port, login, 0).and_then(|mut sentinel| {
-                let mut ask = ::redis::cmd("SENTINEL");
-                ask.arg("get-master-addr-by-name").arg(&settings.sentinel_master);
-                ask.query::<Option<(String, u16)>>(&mut sentinel)
-            });
-            match asked {
-                Ok(Some(address)) => return Ok(address),
-                Ok(None) => said.push(format!("{host}:{port} knows no {}", settings.sentinel_master)),
-                Err(error) => said.push(format!("{host}:{port}: {}", explain(&error))),
+        for answer in receive {
+            match answer {
+                Ok(address) => return Ok(address),
+                Err(why) => said.push(why),
             }
         }
         Err(format!("no Sentinel names the master: {}", said.join("; ")))
+    }
+
+    fn ask_sentinel(&self, host: &str, port: u16) -> Result<(String, u16), String> {
+        let settings = &self.settings;
+        let login = (settings.sentinel_login.0.as_deref(), settings.sentinel_login.1.as_deref());
+        let asked = self.open(host, port, login, 0).and_then(|mut sentinel| {
+            let mut ask = ::redis::cmd("SENTINEL");
+            ask.arg("get-master-addr-by-name").arg(&settings.sentinel_master);
+            ask.query::<Option<(String, u16)>>(&mut sentinel)
+        });
+        match asked {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => Err(format!("{host}:{port} knows no {}", settings.sentinel_master)),
+            Err(error) => Err(format!("{host}:{port}: {}", explain(&error))),
+        }
     }
 }
 

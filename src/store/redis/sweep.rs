@@ -144,7 +144,7 @@ impl Redis {
                 Ok((run, indexed))
             })
             .map_err(Error::Unavailable)?;
-        if indexed.as_deref() == Some(run.as_str()) || !self.is_our_turn("index", INDEX_TURN)? {
+        if indexed.as_deref() == Some(run.as_str()) || !self.is_our_turn(&format!("index:{run}"), INDEX_TURN)? {
             return Ok(());
         }
         let ids = self.files.ended_ids().map_err(Error::Unavailable)?;

@@ -4,6 +4,7 @@ pub mod fleet;
 pub mod github;
 pub mod http;
 pub mod messages;
+pub mod proxy;
 pub mod redis;
 pub mod repo;
 
