@@ -4,6 +4,7 @@ mod agent;
 mod api;
 mod cli;
 mod config;
+mod doctor;
 mod event;
 mod fleet;
 mod forge;

@@ -17,6 +17,7 @@ pub enum Command {
     Job { id: String, json: bool },
     Cancel { id: String, json: bool },
     Profiles { json: bool },
+    Doctor { fix: bool, json: bool },
     Drain { limit: Duration, cancel: bool, json: bool },
     Status { json: bool },
     Config { json: bool },
@@ -39,8 +40,8 @@ pub struct Run {
 }
 
 /// The commands and what each needs after its name.
-const COMMANDS: [&str; 10] =
-    ["serve", "run", "jobs", "job", "cancel", "drain", "profiles", "status", "config", "version"];
+const COMMANDS: [&str; 11] =
+    ["serve", "run", "jobs", "job", "cancel", "drain", "doctor", "profiles", "status", "config", "version"];
 
 /// What flags a command has besides `--help`, with their values; collected, not yet understood.
 #[derive(Default)]
@@ -97,6 +98,7 @@ fn flag_of(command: &str, argument: &lexopt::Arg) -> Result<(&'static str, bool)
             (None, "idempotency-key", true),
             (None, "json", false),
         ],
+        "doctor" => &[(None, "fix", false), (None, "json", false)],
         "drain" => &[(None, "timeout", true), (None, "cancel", false), (None, "json", false)],
         "jobs" => &[(Some('n'), "limit", true), (Some('s'), "status", true), (None, "json", false)],
         "version" => &[],
@@ -154,6 +156,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                     cancel: raw.has("cancel"),
                     json,
                 },
+                "doctor" => Command::Doctor { fix: raw.has("fix"), json },
                 "profiles" => Command::Profiles { json },
                 "status" => Command::Status { json },
                 "config" => Command::Config { json },

@@ -9,6 +9,7 @@ pub enum About {
     Job,
     Cancel,
     Drain,
+    Doctor,
     Profiles,
     Status,
     Config,
@@ -23,6 +24,7 @@ impl About {
             Some("job") => About::Job,
             Some("cancel") => About::Cancel,
             Some("drain") => About::Drain,
+            Some("doctor") => About::Doctor,
             Some("profiles") => About::Profiles,
             Some("status") => About::Status,
             Some("config") => About::Config,
@@ -117,6 +119,22 @@ Exit codes: 0 the pod is empty, 3 jobs were put back. It asks the server at AGEN
 AGENTICORE_PORT, and when that cannot be reached, Redis.
 "
         }
+        About::Doctor => {
+            "\
+agenticore doctor [--fix] [--json]
+
+Proves on the live system that everything is as it should be, and shows the evidence of each:
+every unfinished job in one place, leases with living owners, no lock, worktree, process or branch
+that nobody owns, Redis fit for a queue, clocks together, volumes writable and hard links working.
+What may be about to change is looked at twice, so it can take some seconds.
+
+      --fix    repair what can be repaired without risk
+      --json   the findings as a JSON array
+
+Exit code 1: something is wrong. Worktrees and processes are those of the machine it runs on: in a
+fleet, run it in each pod.
+"
+        }
         About::Profiles => "agenticore profiles [--json]\n\nLists the execution profiles that the server knows.\n",
         About::Status => {
             "agenticore status [--json]\n\nAsks the server whether it is well. Exit code 6: it cannot be reached.\n"
@@ -143,6 +161,7 @@ its own, and opens a pull request with what came out.
   agenticore job ID              show one
   agenticore cancel ID           cancel one
   agenticore drain               empty this pod before it goes
+  agenticore doctor              prove that everything is as it should be
   agenticore profiles            list execution profiles
   agenticore status              is the server well?
   agenticore config              show the settings and where they came from

@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod config;
+mod doctor;
 mod drain;
 mod help;
 mod local;
@@ -108,6 +109,7 @@ fn run(command: Command) -> Result<Exit, Refusal> {
             }
             print(&if json { pretty(&answer["profiles"]) } else { show::profiles(&answer["profiles"]) })
         }
+        Command::Doctor { fix, json } => doctor::run(config, fix, json),
         Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
         Command::Status { json } => {
             let client = Client::new(&config);

@@ -228,6 +228,12 @@ impl Config {
         Self { runtime_dir: runtime_dir(&self.temporary, &of_pod), ..self.clone() }
     }
 
+    /// The same with a runtime directory of this process alone.
+    pub fn beside_the_server(&self) -> Self {
+        let own = self.jobs_dir.join(format!(".beside-{}", std::process::id()));
+        Self { runtime_dir: runtime_dir(&self.temporary, &own), ..self.clone() }
+    }
+
     /// The same for another jobs directory. Whoever holds that directory's lock owns the runtime
     /// directory too, because its name is made from it.
     pub fn with_jobs_dir(&self, jobs_dir: PathBuf) -> Self {

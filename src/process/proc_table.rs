@@ -36,6 +36,16 @@ pub fn holders(file: &std::path::Path) -> Vec<i32> {
     all().into_iter().map(|(pid, _)| pid).filter(|pid| *pid != me && has_it(*pid)).collect()
 }
 
+/// (pid, parent's pid, command line) of all processes that this user may look at.
+pub fn command_lines() -> Vec<(i32, i32, Vec<String>)> {
+    let words = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        words.collect::<Vec<_>>()
+    };
+    all().into_iter().map(|(pid, parent)| (pid, parent, words(pid))).collect()
+}
+
 /// (pid, parent's pid) of all processes. One that vanishes meanwhile is left out.
 fn all() -> Vec<(i32, i32)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

@@ -74,6 +74,11 @@ impl Keys {
         self.name(&format!("pod:{pod}:state"))
     }
 
+    /// What stands before and behind a pod's name in [`pod`](Self::pod).
+    pub fn around_pod(&self) -> (String, String) {
+        (self.name("pod:"), ":state".to_owned())
+    }
+
     pub fn clone_lock(&self, repository: &str) -> String {
         self.name(&format!("lock:clone:{repository}"))
     }

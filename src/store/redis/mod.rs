@@ -7,7 +7,7 @@
 pub mod bystander;
 mod claim;
 mod held;
-mod keys;
+pub mod keys;
 mod leases;
 mod link;
 pub mod lock;

@@ -19,10 +19,6 @@ pub fn free_port() -> u16 {
 }
 
 impl Redis {
-    pub fn start(directory: &Path) -> Self {
-        Self::start_with(directory, &[])
-    }
-
     pub fn start_with(directory: &Path, arguments: &[&str]) -> Self {
         std::fs::create_dir_all(directory).unwrap();
         let arguments = arguments.iter().map(|argument| argument.to_string()).collect();

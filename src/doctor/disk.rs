@@ -1,0 +1,220 @@
+//! The volume with the job files, this machine's worktrees, and its processes.
+
+use super::{Doctor, Finding, Problem, texts};
+use crate::job::{Record, Time};
+use crate::process::{proc_table, supervise, sys};
+use crate::store::job_files::{JobFiles, id_of};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Clocks may differ by this much: leases and times to live are tens of seconds and more.
+pub const SKEW_LIMIT: Duration = Duration::from_secs(2);
+/// A lock file of git's this old was left by one that died: references are locked for milliseconds.
+const LOCK_FILE_AGE: Duration = Duration::from_secs(900);
+
+impl Doctor {
+    pub(super) fn look_at_disk(&self) -> Vec<Finding> {
+        let directory = &self.config.jobs_dir;
+        let mut found = vec![match probe(directory) {
+            Ok(skew) => {
+                let problems = match skew > SKEW_LIMIT {
+                    true => vec![format!("its clock is {} ms off this machine's", skew.as_millis())],
+                    false => Vec::new(),
+                };
+                let evidence =
+                    format!("{}: wrote, renamed, linked; clock within {} ms", directory.display(), skew.as_millis());
+                Finding::new("jobs directory", evidence, problems)
+            }
+            Err(why) => Finding::new("jobs directory", directory.display().to_string(), vec![why]),
+        }];
+        if let Some(root) = &self.config.shared_root {
+            let mut problems: Vec<String> = probe(root).err().into_iter().collect();
+            let is_copy = self.config.has_second_copy();
+            if !is_copy && self.redis.is_some() {
+                problems.push("AGENTICORE_JOBS_DIR lies elsewhere: the job files are no second copy".into());
+            }
+            if !self.config.repos.root.starts_with(root) && self.redis.is_some() {
+                problems.push("AGENTICORE_REPOS_ROOT lies elsewhere: each pod clones for itself".into());
+            }
+            found.push(Finding::new("shared volume", root.display().to_string(), problems));
+        } else if self.redis.is_some() {
+            let why = "AGENTICORE_SHARED_FS_ROOT is not set: jobs are as safe as Redis keeps them";
+            found.push(Finding::new("shared volume", "none", vec![why.into()]));
+        }
+        found
+    }
+
+    pub(super) fn look_at_machine(&self) -> Vec<Finding> {
+        vec![self.worktrees(), self.registrations(), self.lock_files(), self.processes()]
+    }
+
+    fn record_of(&self, id: &crate::job::JobId) -> Result<Option<Record>, String> {
+        let files = JobFiles::new(&self.config.jobs_dir);
+        if let Some(redis) = &self.redis
+            && let Some(record) = redis.record(id)?
+        {
+            return Ok(Some(record));
+        }
+        match files.read_ended(id)? {
+            Some(record) => Ok(Some(record)),
+            None => Ok(files.read_open(id)?.map(|open| open.record)),
+        }
+    }
+
+    /// Each worktree on this disk belongs to a job that needs it.
+    fn worktrees(&self) -> Finding {
+        const CHECK: &str = "worktrees";
+        let root = &self.config.repos.worktree_root;
+        let look = || -> Result<(usize, Vec<Problem>), String> {
+            let entries = fs::read_dir(root).into_iter().flatten().flatten();
+            let ids: Vec<_> = entries.filter_map(|e| crate::job::JobId::parse(e.file_name().to_str()?)).collect();
+            let mut problems = Vec::new();
+            for id in &ids {
+                match self.record_of(id)? {
+                    None => problems.push(Problem::new(id.as_str(), "a worktree without a job")),
+                    Some(record) if record.status().has_ended() && record.worktree_path.is_none() => {
+                        problems.push(Problem::new(id.as_str(), "a worktree of a job that ended and needs none"));
+                    }
+                    Some(_) => {}
+                }
+            }
+            Ok((ids.len(), problems))
+        };
+        let (count, problems) = match self.persistent(look) {
+            Ok(found) => found,
+            Err(why) => return Finding::blind(CHECK, why),
+        };
+        let remove = |problem: &Problem| match crate::workspace::remove::tree(&root.join(&problem.id)) {
+            Ok(()) => Some(format!("{}: removed", problem.id)),
+            Err(_) => None,
+        };
+        let repaired = if self.fix { problems.iter().filter_map(remove).collect() } else { Vec::new() };
+        let evidence = format!("{count} in {}", root.display());
+        Finding::new(CHECK, evidence, texts(&problems)).repaired(repaired)
+    }
+
+    /// What the clone caches know of worktrees belongs to jobs that are known.
+    fn registrations(&self) -> Finding {
+        const CHECK: &str = "clone caches";
+        let look = || -> Result<((usize, usize), Vec<Problem>), String> {
+            let (mut caches, mut count, mut problems) = (0, 0, Vec::new());
+            for cache in git_dirs(&self.config.repos.root) {
+                caches += 1;
+                for entry in fs::read_dir(cache.join("worktrees")).into_iter().flatten().flatten() {
+                    let Some(id) = entry.file_name().to_str().and_then(crate::job::JobId::parse) else { continue };
+                    count += 1;
+                    if self.record_of(&id)?.is_none() {
+                        let what = format!("{} knows a worktree of it, but nobody knows the job", cache.display());
+                        problems.push(Problem::new(id.as_str(), what));
+                    }
+                }
+            }
+            Ok(((caches, count), problems))
+        };
+        match self.persistent(look) {
+            Ok(((caches, count), problems)) => {
+                let evidence =
+                    format!("{caches} caches in {}, {count} worktrees registered", self.config.repos.root.display());
+                Finding::new(CHECK, evidence, texts(&problems))
+            }
+            Err(why) => Finding::blind(CHECK, why),
+        }
+    }
+
+    /// No lock file of a git that died is in the way.
+    fn lock_files(&self) -> Finding {
+        let (mut looked, mut stale) = (0, Vec::new());
+        for cache in git_dirs(&self.config.repos.root) {
+            for path in files_below(&cache, 6) {
+                looked += 1;
+                let is_lock = path.extension().is_some_and(|end| end == "lock");
+                let age = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+                if is_lock && age.is_some_and(|age| age > LOCK_FILE_AGE) {
+                    stale.push(path);
+                }
+            }
+        }
+        let problems = stale.iter().map(|path| format!("{} was left by a git that died", path.display())).collect();
+        let remove = |path: &PathBuf| fs::remove_file(path).ok().map(|()| format!("{}: removed", path.display()));
+        let repaired = if self.fix { stale.iter().filter_map(remove).collect() } else { Vec::new() };
+        Finding::new("git's lock files", format!("{looked} files in the clone caches"), problems).repaired(repaired)
+    }
+
+    /// Each supervisor on this machine has a server above it.
+    fn processes(&self) -> Finding {
+        let look = || -> Result<(usize, Vec<Problem>), String> {
+            let all = proc_table::command_lines();
+            let is_ours = |pid: i32| all.iter().any(|(of, _, words)| *of == pid && is_agenticore(words));
+            let supervisors: Vec<_> =
+                all.iter().filter(|(_, _, words)| words.get(1).is_some_and(|word| word == supervise::ROLE)).collect();
+            let orphans = supervisors.iter().filter(|(_, parent, _)| !is_ours(*parent));
+            let what = "a supervisor without a server: its job's processes still run";
+            Ok((supervisors.len(), orphans.map(|(pid, ..)| Problem::new(pid.to_string(), what)).collect()))
+        };
+        let (count, problems) = self.persistent(look).unwrap_or_default();
+        let end = |problem: &Problem| {
+            // It ends its tree, and then itself.
+            sys::kill(problem.id.parse().ok()?, sys::SIGTERM);
+            Some(format!("{}: told to end", problem.id))
+        };
+        let repaired = if self.fix { problems.iter().filter_map(end).collect() } else { Vec::new() };
+        Finding::new("processes", format!("{count} agents run on this machine"), texts(&problems)).repaired(repaired)
+    }
+}
+
+fn is_agenticore(words: &[String]) -> bool {
+    words.first().is_some_and(|word| Path::new(word).file_name().is_some_and(|name| name == "agenticore"))
+        || words.first().is_some_and(|word| word == "/proc/self/exe")
+}
+
+/// Writes, renames and links in `directory`, as the store does; returns how far its clock is off.
+fn probe(directory: &Path) -> Result<Duration, String> {
+    let name = |end: &str| directory.join(format!(".doctor-{}-{end}", std::process::id()));
+    let (first, second, third) = (name("a"), name("b"), name("c"));
+    let tried = || -> Result<SystemTime, (&str, io::Error)> {
+        fs::write(&first, "probe").map_err(|error| ("cannot be written", error))?;
+        let modified = first.metadata().and_then(|meta| meta.modified()).map_err(|error| ("has no times", error))?;
+        fs::rename(&first, &second).map_err(|error| ("refuses to rename", error))?;
+        fs::hard_link(&second, &third)
+            .map_err(|error| ("makes no hard links, by which a job's outcome is decided", error))?;
+        match fs::hard_link(&second, &third) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(modified),
+            Err(error) => Err(("cannot tell that a link exists", error)),
+            Ok(()) => Err(("made the same link twice", io::Error::other("of two ends of a job both would win"))),
+        }
+    };
+    let result = tried();
+    [first, second, third].iter().for_each(|path| drop(fs::remove_file(path)));
+    let modified = result.map_err(|(what, error)| format!("{what}: {error}"))?;
+    let of_disk = modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    Ok(Duration::from_millis((Time::now().0 - of_disk).unsigned_abs()))
+}
+
+fn git_dirs(root: &Path) -> Vec<PathBuf> {
+    let places = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path().join("repo"));
+    places.flat_map(|repo| [repo.join(".git"), repo]).filter(|path| path.join("objects").is_dir()).collect()
+}
+
+/// The files below `directory`, the objects left out.
+fn files_below(directory: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_directory && depth > 0 && entry.file_name() != "objects" {
+            found.extend(files_below(&entry.path(), depth - 1));
+        } else if !is_directory {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// The ids in the jobs directory, of those that live and of those that have ended.
+pub fn ids_in_files(directory: &Path) -> Result<(Vec<crate::job::JobId>, usize), String> {
+    let files = JobFiles::new(directory);
+    let ended = fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let ended = ended.flatten().filter(|entry| id_of(&entry.path()).is_some()).count();
+    Ok((files.open_ids()?, ended))
+}

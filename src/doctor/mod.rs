@@ -1,0 +1,133 @@
+//! `doctor`: proves the invariants on the live system, and shows the evidence of each.
+//!
+//! Looks on while the servers work: what may be about to change is looked at twice. Repairs only what
+//! is safe, and only when asked to.
+
+mod disk;
+mod queue;
+mod redis;
+mod remote;
+
+use crate::config::Config;
+use crate::forge::GitHub;
+use crate::store::redis::bystander::Bystander;
+use crate::workspace::cache::Workspaces;
+use crate::workspace::lock::Locks;
+use crate::workspace::remove;
+use serde::Serialize;
+use std::time::Duration;
+
+/// One invariant, and what was found.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    pub check: &'static str,
+    pub ok: bool,
+    /// What was looked at.
+    pub evidence: String,
+    pub problems: Vec<String>,
+    /// What `--fix` did about them.
+    pub repaired: Vec<String>,
+}
+
+impl Finding {
+    fn new(check: &'static str, evidence: impl Into<String>, problems: Vec<String>) -> Self {
+        Self { check, ok: problems.is_empty(), evidence: evidence.into(), problems, repaired: Vec::new() }
+    }
+
+    fn repaired(mut self, repaired: Vec<String>) -> Self {
+        self.ok = self.ok || (repaired.len() == self.problems.len());
+        self.repaired = repaired;
+        self
+    }
+
+    /// It could not be looked at.
+    fn blind(check: &'static str, why: impl Into<String>) -> Self {
+        Self::new(check, "could not be looked at", vec![why.into()])
+    }
+}
+
+/// What the checks look at things with.
+pub struct Doctor {
+    config: Config,
+    /// None: the embedded store.
+    redis: Option<Bystander>,
+    /// For asking remotes.
+    spaces: Workspaces,
+    github: GitHub,
+    fix: bool,
+}
+
+impl Drop for Doctor {
+    fn drop(&mut self) {
+        // Private git directories of its own; what cannot be removed is in a temporary directory.
+        let _ = remove::tree(&self.config.runtime_dir);
+    }
+}
+
+impl Doctor {
+    pub fn new(config: Config, fix: bool) -> Result<Self, String> {
+        let config = config.beside_the_server();
+        let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
+        let spaces = Workspaces::new(&config, Locks::default(), None);
+        Ok(Self {
+            redis: config.redis.as_ref().map(|redis| Bystander::new(redis, &config.pod_name)).transpose()?,
+            spaces: spaces.map_err(|error| format!("cannot find this program's own file: {error}"))?,
+            github: GitHub::new(&config.github, ca_file.map(String::as_str))?,
+            config,
+            fix,
+        })
+    }
+
+    /// Runs all checks; `tell` hears of each as it is done.
+    pub fn examine(&self, mut tell: impl FnMut(&Finding)) -> Vec<Finding> {
+        let checks: [fn(&Self) -> Vec<Finding>; 5] = [
+            Self::look_at_disk,
+            Self::look_at_redis,
+            Self::look_at_queue,
+            Self::look_at_machine,
+            Self::look_at_remotes,
+        ];
+        let mut all = Vec::new();
+        for check in checks {
+            let found = check(self);
+            found.iter().for_each(&mut tell);
+            all.extend(found);
+        }
+        all
+    }
+
+    /// What is found twice, with time between for the servers to put it right themselves.
+    fn persistent<T>(&self, look: impl Fn() -> Result<(T, Vec<Problem>), String>) -> Result<(T, Vec<Problem>), String> {
+        let (evidence, first) = look()?;
+        if first.is_empty() {
+            return Ok((evidence, first));
+        }
+        let settings = self.config.redis.as_ref();
+        let pause = settings
+            .map_or(Duration::from_secs(2), |redis| redis.sweep_period + redis.reap_grace + redis.reap_period * 2);
+        std::thread::sleep(pause);
+        let (evidence, second) = look()?;
+        Ok((evidence, second.into_iter().filter(|problem| first.contains(problem)).collect()))
+    }
+}
+
+/// Something wrong with one job.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Problem {
+    pub id: String,
+    pub what: String,
+}
+
+impl Problem {
+    fn new(id: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { id: id.into(), what: what.into() }
+    }
+
+    fn text(&self) -> String {
+        format!("{}: {}", self.id, self.what)
+    }
+}
+
+fn texts(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(Problem::text).collect()
+}
