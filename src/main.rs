@@ -1,4 +1,4 @@
-//! Which role this process plays: init, supervisor, askpass, or a command. Everything else is below.
+//! Which role this process plays: init, supervisor, warden, askpass, or a command. Everything else is below.
 
 mod agent;
 mod api;
@@ -18,13 +18,16 @@ mod server;
 mod store;
 mod workspace;
 
-use process::{init, supervise, sys};
+use process::{init, supervise, sys, warden};
 use workspace::askpass;
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if arguments.first().is_some_and(|first| first == supervise::ROLE) {
         std::process::exit(supervise::main(&arguments[1..]));
+    }
+    if arguments.first().is_some_and(|first| first == warden::ROLE) {
+        std::process::exit(warden::main());
     }
     // All other roles may hold secrets: agents share their uid. Refused by no kernel we know, and
     // nothing to be done about it if so.

@@ -3,6 +3,7 @@
 //! Whatever happens, the command's process group is gone when [`run`] returns.
 
 use super::stop::{Reason, Stop};
+use super::warden::Watch;
 use super::{children, sys};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -44,8 +45,11 @@ pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Resul
     };
     sys::set_nonblocking(&out).and_then(|()| sys::set_nonblocking(&err)).map_err(Error::Io)?;
     let mut captured = (Capture::default(), Capture::default());
+    // Before the child in dropping order too: a group is watched no longer than it is ours.
+    let mut watch = Watch::over(child.pid(), stop);
     while !(captured.0.ended && captured.1.ended) {
         let left = remaining(until, limit, stop)?;
+        watch.tick();
         let open: Vec<_> =
             [(&captured.0, out.as_fd()), (&captured.1, err.as_fd())].into_iter().filter(|(c, _)| !c.ended).collect();
         let fds: Vec<_> = open.into_iter().map(|(_, fd)| fd).collect();
@@ -56,6 +60,7 @@ pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Resul
     // Its outputs are closed; it ends now, or it is one that lingers and is held to its limit.
     loop {
         let left = remaining(until, limit, stop)?;
+        watch.tick();
         if let Some(status) = child.wait(left.min(TICK)).map_err(Error::Io)? {
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
             return Ok(Finished { stdout: captured.0.bytes, stderr: captured.1.bytes, code });

@@ -10,3 +10,4 @@ pub mod stop;
 pub mod supervise;
 pub mod supervised;
 pub mod sys;
+pub mod warden;

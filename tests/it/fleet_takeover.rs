@@ -249,3 +249,44 @@ fn what_was_committed_is_published_by_another_pod_and_what_was_not_is_done_again
         fleet.finish(vec![first, second]);
     }
 }
+
+/// A clone that hangs, on a pod that sleeps: its git is gone before another pod has the lock, and the
+/// one that waits for the lock longer than it may says so.
+#[test]
+fn a_clone_lock_passes_only_when_its_holders_git_is_gone() {
+    let Some(fleet) = Fleet::new() else { return };
+    let url = fleet.github.repo_url("me/slow");
+    fleet.github.repository("me/slow");
+    let hold = fleet.lab.path("hold");
+    std::fs::write(&hold, "").unwrap();
+    fleet.github.hold_while(&hold);
+    let first = fleet.pod("pod-a");
+    let id = first.submit(json!({"task": "[[write a.txt 1]]", "repo_url": url}));
+    let gits = || {
+        let all = fleet.lab.processes();
+        all.into_iter().filter(|text| text.contains("ls-remote") && !text.contains("http-backend")).count()
+    };
+    eventually("git waits for the remote", || (gits() > 0).then_some(()));
+    let lock =
+        eventually("the lock is held", || fleet.redis.ask::<Vec<String>>(&["KEYS", "agenticore:lock:clone:*"]).pop());
+    // It is renewed while it is held.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert!(fleet.redis.ask::<Option<String>>(&["GET", &lock]).unwrap().starts_with("pod-a/"));
+    let second = fleet.pod_with("pod-b", &[("AGENTICORE_LOCK_TIMEOUT", "1")]);
+    first.request("POST", "/admin/drain?timeout=600", None);
+    let other = second.submit(json!({"task": "[[write b.txt 1]]", "repo_url": url}));
+    let failed = second.wait(&other);
+    let error = failed["error"].as_str().unwrap();
+    assert!(failed["status"] == "failed" && error.contains("AGENTICORE_LOCK_TIMEOUT"), "{failed:#}");
+    first.signal("STOP");
+    while fleet.redis.ask::<Option<String>>(&["GET", &lock]).is_some_and(|holder| holder.starts_with("pod-a/")) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(gits(), 0, "the lock is free, and the git of the one that had it still runs");
+    std::fs::remove_file(&hold).unwrap();
+    first.signal("CONT");
+    let job = second.wait(&id);
+    assert_eq!((&job["status"], &job["pod_name"]), (&json!("succeeded"), &json!("pod-b")), "{job:#}");
+    fleet.check_ledger(&second, &[id, other]);
+    fleet.finish(vec![first, second]);
+}

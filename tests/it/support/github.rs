@@ -30,6 +30,8 @@ struct State {
     app_key: Mutex<Option<Vec<u8>>>,
     /// The App's next token lasts only minutes.
     short_token: AtomicBool,
+    /// While this file is there, git is not answered.
+    hold: Mutex<Option<PathBuf>>,
 }
 
 impl GitHub {
@@ -42,6 +44,7 @@ impl GitHub {
             requests: Mutex::default(),
             app_key: Mutex::default(),
             short_token: AtomicBool::new(false),
+            hold: Mutex::default(),
         });
         let answering = state.clone();
         let server = StandIn::start(move |asked| answering.answer(asked));
@@ -87,6 +90,11 @@ impl GitHub {
 
     pub fn fail_next(&self, method: &str, status: u16) {
         self.state.faults.lock().unwrap().push((method.into(), status));
+    }
+
+    /// While `file` is there, git is not answered.
+    pub fn hold_while(&self, file: &Path) {
+        *self.state.hold.lock().unwrap() = Some(file.to_owned());
     }
 
     pub fn make_next_token_short(&self) {
@@ -254,6 +262,10 @@ impl State {
     }
 
     fn git(&self, asked: &Asked) -> Told {
+        let hold = self.hold.lock().unwrap().clone();
+        while hold.as_ref().is_some_and(|file| file.exists()) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let wanted = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{TOKEN}"));
         if asked.header("authorization") != Some(&format!("Basic {wanted}")) {
             if asked.header("authorization").is_some() {
