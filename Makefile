@@ -1,11 +1,13 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo test lint bench static
+.PHONY: help demo test lint bench static soak model
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
 	@echo "make test    all tests (fetches the tools they need)"
 	@echo "make lint    formatting and clippy"
 	@echo "make bench   what the runner adds to a job, start-up, memory, size: as ratios"
+	@echo "make soak    2 000 jobs on four pods while pods and Redis are killed, stopped and rolled back (some minutes)"
+	@echo "make model   the fleet's transitions explored exhaustively with two faults (a minute)"
 	@echo "make static  a fully static release binary"
 
 demo:
@@ -24,3 +26,14 @@ bench:
 
 static:
 	@scripts/static.sh
+
+# The same as the short one among the tests, longer. AGENTICORE_SOAK_SEED=N draws other faults.
+soak:
+	@scripts/test-tools.sh >/dev/null
+	cargo build --bins --examples
+	AGENTICORE_SOAK_JOBS=$${AGENTICORE_SOAK_JOBS:-2000} cargo test --test it soak:: -- --nocapture
+
+model:
+	@mkdir -p target
+	rustc --edition 2024 -O --test tests/model/main.rs -o target/model
+	AGENTICORE_MODEL_FAULTS=2 target/model --nocapture

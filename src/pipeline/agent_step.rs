@@ -44,6 +44,7 @@ impl Attempt<'_> {
             directory: &ready.directory,
             input: &prompt,
             lock: &runner.agents_lock,
+            until: self.stop.until(),
         };
         let limits = Limits {
             timeout: ready.profile.timeout,

@@ -27,15 +27,18 @@ const ORPHANED_GRACE: Duration = Duration::from_secs(2);
 /// How long before the lease's end SIGKILL is sent: what the kernel may need to carry it out.
 const KILL_MARGIN: Duration = Duration::from_millis(200);
 
-/// `__supervise LOCK INPUT PROGRAM ARGUMENT…`: LOCK is held (shared) for as long as this process
-/// lives, INPUT becomes the program's standard input.
+/// `__supervise LOCK INPUT UNTIL PROGRAM ARGUMENT…`: LOCK is held (shared) for as long as this process
+/// lives, INPUT becomes the program's standard input, UNTIL is when the lease runs out as far as is
+/// known (milliseconds since boot; `-`: there is none). It is known before the program starts: the
+/// server may be stopped before it says anything.
 pub fn main(arguments: &[std::ffi::OsString]) -> i32 {
-    let [lock, input, program, rest @ ..] = arguments else {
+    let [lock, input, until, program, rest @ ..] = arguments else {
         eprintln!("agenticore: {ROLE} is a role of this binary that its server starts; it is no command");
         return 2;
     };
     let Some(socket) = sys::adopt(0) else { return 2 };
     let mut supervisor = Supervisor::new(UnixStream::from(socket));
+    supervisor.until = until.to_str().and_then(|text| text.parse().ok()).map(Duration::from_millis);
     match supervisor.start(lock.as_ref(), input.as_ref(), program, rest) {
         Ok(()) => supervisor.run(),
         Err(why) => supervisor.tell(&format!("refused {}", why.replace('\n', " "))),

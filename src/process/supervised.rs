@@ -27,6 +27,8 @@ pub struct Spec<'a> {
     pub input: &'a Path,
     /// Held shared by the supervisor while it lives.
     pub lock: &'a Path,
+    /// When the job's lease runs out, since boot.
+    pub until: Option<Duration>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -62,6 +64,7 @@ pub fn start(spec: &Spec, mut hear: impl FnMut(Message) + Send + 'static) -> io:
         .arg0("agenticore")
         .arg(ROLE)
         .args([spec.lock, spec.input])
+        .arg(spec.until.map_or("-".to_owned(), |until| until.as_millis().to_string()))
         .arg(spec.program)
         .args(spec.arguments)
         .env_clear()

@@ -268,6 +268,9 @@ fn without_a_second_copy() {
     assert_eq!(pods[0].get("/ready").0, 503, "of what others hold it knows nothing");
     fleet.redis.come_back();
     std::fs::write(&gate, "").unwrap();
+    for pod in &pods {
+        eventually("it has found Redis again", || (pod.get(&format!("/jobs/{id}")).0 == 200).then_some(()));
+    }
     assert_eq!(pods[1].wait(&id)["status"], "succeeded");
     // The other pod hears of it once Redis has.
     assert_eq!(pods[0].wait(&kept)["status"], "succeeded");
