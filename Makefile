@@ -1,13 +1,14 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo test lint bench static soak model
+.PHONY: help demo test lint bench static soak model nfs
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
 	@echo "make test    all tests (fetches the tools they need)"
 	@echo "make lint    formatting and clippy"
-	@echo "make bench   what the runner adds to a job, start-up, memory, size: as ratios"
+	@echo "make bench   what the runner adds to a job, start-up, memory, size, the fleet beside redis-benchmark: as ratios"
 	@echo "make soak    2 000 jobs on four pods while pods and Redis are killed, stopped and rolled back (some minutes)"
 	@echo "make model   the fleet's transitions explored exhaustively with two faults (a minute)"
+	@echo "make nfs     a fleet over real NFS, between two machines in user mode (root, Debian)"
 	@echo "make static  a fully static release binary"
 
 demo:
@@ -23,6 +24,7 @@ lint:
 bench:
 	cargo build --release --bins --examples
 	cargo bench --bench runner
+	cargo bench --bench fleet
 
 static:
 	@scripts/static.sh
@@ -37,3 +39,6 @@ model:
 	@mkdir -p target
 	rustc --edition 2024 -O --test tests/model/main.rs -o target/model
 	AGENTICORE_MODEL_FAULTS=2 target/model --nocapture
+
+nfs:
+	@tests/nfs/two-nodes.sh

@@ -1,0 +1,54 @@
+#!/bin/bash
+# Submit, clone, worktree, lock, cancel (with Redis away too) and takeover, between two machines over NFS.
+set -u
+one=http://10.77.0.11:8200 two=http://10.77.0.12:8200
+fail() { echo "FAIL: $*"; touch /mnt/share/done; exit 1; }
+wait_for() { # SECONDS WHAT COMMAND…
+  local until=$((SECONDS + $1)) what=$2; shift 2
+  until "$@" 2>/dev/null; do [ $SECONDS -lt $until ] || fail "still not: $what"; sleep 0.3; done
+}
+status() { curl -sm10 "$1/jobs/$2" | jq -r .job.status; }
+field() { curl -sm10 "$1/jobs/$2" | jq -r ".job.$3"; }
+submit() { curl -sm20 "$1/jobs" -d "{\"task\": \"$2\", \"repo_url\": \"/mnt/share/remote.git\"}" | jq -r .job.id; }
+is() { [ "$(status "$1" "$2")" = "$3" ]; }
+ready() { curl -sm5 "$1/ready" | grep -q '"ready":true'; }
+wait_for 60 "both pods are ready" ready $one; wait_for 60 "node 2 is ready" ready $two
+
+ids=(); for n in 1 2 3 4 5 6 7 8; do ids+=("$(submit $one "[[write n-$n.txt $n]] [[sleep 500]]")"); done
+for id in "${ids[@]}"; do wait_for 120 "job $id succeeds" is $two "$id" succeeded; done
+pods=$(for id in "${ids[@]}"; do field $one "$id" pod_name; done | sort | uniq -c | tr -s ' \n' ' ')
+branches=$(git -C /mnt/share/remote.git for-each-ref refs/heads | wc -l)
+[ "$branches" = 9 ] || fail "$branches branches"
+echo "ok: eight jobs on one repository, by$pods, each with its branch"
+
+# A job on node 2 alone: node 1 begins nothing for a while.
+curl -sm10 -X POST "$one/admin/drain?timeout=600" >/dev/null
+id=$(submit $one "[[sleep 600000]]"); wait_for 60 "it runs on node 2" is $one "$id" running
+began=$SECONDS; curl -sm20 -X DELETE "$one/jobs/$id" | jq -e '.job.status == "cancelled"' >/dev/null || fail cancel
+gone() { [ "$(ls /mnt/share/shared/job-state/open | wc -l)" = 0 ] && curl -sm5 $two/admin/drain | jq -e '.running == []' >/dev/null; }
+wait_for 60 "the cancelled job is gone on node 2" gone
+echo "ok: cancelled from the other node, gone after $((SECONDS - began)) s"
+
+id=$(submit $one "[[sleep 600000]]"); wait_for 60 "it runs on node 2" is $one "$id" running
+touch /mnt/share/redis-stop; wait_for 30 "Redis is stopped" test -e /mnt/share/redis-stopped
+began=$SECONDS; curl -sm30 -X DELETE "$one/jobs/$id" | jq -e '.job.status == "cancelled"' >/dev/null || fail "cancel without Redis"
+nothing() { curl -sm5 $two/admin/drain | jq -e '.running == []' >/dev/null; }
+wait_for 60 "it is gone on node 2, without Redis" nothing
+echo "ok: cancelled from the other node with Redis away, gone after $((SECONDS - began)) s"
+kept=$(submit $one "[[write kept.txt 1]]")
+touch /mnt/share/redis-go
+wait_for 90 "what was submitted meanwhile is done" is $one "$kept" succeeded
+is $one "$id" cancelled || fail "the cancel did not stay"
+echo "ok: submitted while Redis was away, done when it was back; the cancel stayed"
+
+id=$(submit $one "[[write taken.txt 1]] [[sleep 8000]]"); wait_for 60 "it runs on node 2" is $one "$id" running
+curl -sm10 -X DELETE "$one/admin/drain" >/dev/null
+began=$SECONDS; touch /mnt/share/kill-2
+taken() { [ "$(field $one "$id" pod_name)" = node-1 ]; }
+wait_for 60 "node 1 takes it over" taken
+echo "ok: taken over $((SECONDS - began)) s after the kill was asked for"
+wait_for 60 "it succeeds" is $one "$id" succeeded
+[ "$(field $one "$id" attempt) $(field $one "$id" deaths)" = "2 1" ] || fail "attempt and deaths"
+/mnt/share/bin/agenticore doctor > /mnt/doctor 2>&1 || { cat /mnt/doctor; fail doctor; }
+echo "ok: doctor: $(tail -n 1 /mnt/doctor)"
+echo "ok: all of it"
