@@ -216,6 +216,8 @@ impl Shared {
                 over.retain(|record| !self.running().contains_key(&record.id));
                 over.iter().for_each(|record| self.runner.forget(record));
             }
+            // A store that is away says so itself.
+            Err(_) if self.runner.store.waits_for().is_some() => {}
             Err(error) => log::warn(&format!("old jobs cannot be looked after: {error}")),
         }
     }

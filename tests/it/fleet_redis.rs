@@ -239,7 +239,7 @@ fn started_without_redis_it_works_when_it_comes() {
         health["waiting_for"].is_string().then_some(health)
     });
     assert!(health["waiting_for"].as_str().unwrap().contains(&fleet.redis.port.to_string()), "{health}");
-    assert!(pod.log().contains("waiting for Redis"), "{}", pod.log());
+    eventually("its log says so too", || pod.log().contains("waiting for Redis").then_some(()));
     let id = pod.submit(fleet.job("[[write a.txt 1]]"));
     fleet.redis.come_back();
     assert_eq!(fleet.check_ledger(&pod, &[id])[0]["status"], "succeeded");

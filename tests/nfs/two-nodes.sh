@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "SKIPPED: make nfs needs root" >&2; exit 1; }
-packages=(user-mode-linux nfs-ganesha nfs-ganesha-vfs nfs-common iproute2 curl jq redis-server git)
+packages=(user-mode-linux nfs-ganesha nfs-ganesha-vfs nfs-common iproute2 busybox kmod curl jq redis-server git)
 dpkg -s "${packages[@]}" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >&2
 cargo build --bins --examples
 
@@ -49,7 +49,7 @@ cp tests/nfs/node.sh tests/nfs/scenario.sh "$place/export/"
 cat > "$place/init.sh" <<INIT
 #!/bin/bash
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /mnt; mount -t tmpfs tmpfs /tmp; mkdir -p /mnt/share
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /mnt; mkdir -p /mnt/share
 export NODE=\$(sed 's/.*node=\([0-9]*\).*/\1/' /proc/cmdline)
 hostname node\$NODE; ip link set lo up; ip link set vec0 up; ip addr add 10.77.0.1\$NODE/24 dev vec0
 modprobe -d $place/modules nfsv4

@@ -158,7 +158,10 @@ impl Embedded {
         match self.get(&note.id)?.it {
             Some(record) => Ok(record),
             // The first caller's submission did not get that far: it is completed under its id.
-            None => self.accept(note.id, Spec { key: Some(key.name.clone()), ..spec }),
+            None => self.accept(note.id, Spec { key: Some(key.name.clone()), ..spec }).inspect_err(|_| {
+                // Nothing was accepted: the key stands for nothing.
+                let _ = self.paths.remove_key(&key.name);
+            }),
         }
     }
 

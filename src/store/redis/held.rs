@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub struct Held {
     pub id: JobId,
+    pub attempt: u32,
     /// `pod/incarnation/attempt`: who the record names as its holder.
     pub token: String,
     /// Holds the lease's end.
@@ -47,8 +48,13 @@ impl State {
 
 impl Held {
     pub fn new(job: Running, token: String, events: u64, stop: Stop) -> Self {
-        let id = job.id.clone();
-        Self { id, token, stop, state: Mutex::new(State { job, sequence: 0, events }) }
+        let (id, attempt) = (job.id.clone(), job.attempt);
+        Self { id, attempt, token, stop, state: Mutex::new(State { job, sequence: 0, events }) }
+    }
+
+    /// None while a write for it is under way.
+    pub fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock().ok()
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -93,7 +99,7 @@ impl Table {
     /// Lets go of this attempt; a later one of the same job stays.
     pub fn remove(&self, id: &JobId, attempt: u32) {
         let mut held = self.held();
-        if held.get(id).is_some_and(|one| one.state().job.attempt == attempt) {
+        if held.get(id).is_some_and(|one| one.attempt == attempt) {
             held.remove(id);
         }
     }

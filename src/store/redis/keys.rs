@@ -37,7 +37,8 @@ impl Keys {
     }
 
     /// All jobs by the time they were made. With `:STATUS`, those of a status; with `:ids`, for finding
-    /// one by the beginning of its id; with `:over`, the ended ones by when they leave.
+    /// one by the beginning of its id; with `:over`, the ended ones by when they leave; with `:due`, those that
+    /// were never claimed by when they expire.
     pub fn jobs(&self) -> String {
         self.name("jobs")
     }
@@ -48,6 +49,10 @@ impl Keys {
 
     pub fn ids(&self) -> String {
         self.jobs_with("ids")
+    }
+
+    pub fn due(&self) -> String {
+        self.jobs_with("due")
     }
 
     pub fn over(&self) -> String {

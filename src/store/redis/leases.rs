@@ -88,7 +88,8 @@ impl Redis {
             held.stop.request(Reason::Cancelled);
             return Ok(());
         }
-        let record = held.state().record();
+        // A write under way meets the same, and puts it back itself.
+        let Some(record) = held.try_state().map(|state| state.record()) else { return Ok(()) };
         let write = Write { record: &record, stamp: &new_stamp() };
         self.own().put(&write, &held.token, true, None).map_err(|error| error.to_string())?;
         let asked = sys::since_boot();

@@ -181,8 +181,7 @@ impl Redis {
 
     fn held(&self, lease: &Lease) -> Result<Arc<Held>, Error> {
         let held = self.table.get(&lease.id).ok_or(Error::Lost)?;
-        let is_this = held.state().job.attempt == lease.attempt;
-        if is_this { Ok(held) } else { Err(Error::Lost) }
+        if held.attempt == lease.attempt { Ok(held) } else { Err(Error::Lost) }
     }
 
     /// What an answer other than "done" to the holder of a job means.
@@ -332,8 +331,7 @@ impl Store for Redis {
 
     fn release(&self, id: &JobId) -> Result<(), Error> {
         if let Some(held) = self.table.get(id) {
-            let attempt = held.state().job.attempt;
-            self.table.remove(id, attempt);
+            self.table.remove(id, held.attempt);
         }
         Ok(())
     }

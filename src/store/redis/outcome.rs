@@ -116,7 +116,9 @@ impl Redis {
         };
         let write = Write { record: &open.record, stamp: &new_stamp() };
         // One that was begun was at the head of the line before.
-        steps.put(&write, &open.holder, open.record.attempt > 0, None)?;
+        let was_begun = open.record.attempt > 0;
+        let event = (!was_begun).then(|| Draft::new(Kind::Queued, ""));
+        steps.put(&write, &open.holder, was_begun, event)?;
         Ok(true)
     }
 
@@ -145,7 +147,7 @@ impl Redis {
             return Ok(Vec::new());
         }
         let now = Time::now();
-        for id in self.oldest(&self.keys.jobs_with("queued"), i64::MAX)? {
+        for id in self.oldest(&self.keys.due(), now.0)? {
             let Some((record, stamp)) = self.read_with_stamp(&self.link, &id)? else { continue };
             if let Job::Queued(job) = Job::from(record)
                 && job.is_overdue(now)

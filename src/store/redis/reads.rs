@@ -82,7 +82,8 @@ impl Redis {
     pub(super) fn read_page(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
         let set = status.map_or(self.keys.jobs(), |status| self.keys.jobs_with(status.as_str()));
         match self.link.with(|connection| self.page(connection, &set, limit)) {
-            Ok(texts) => texts.iter().map(|text| parse(text)).collect::<Result<_, _>>().map(Seen::fresh),
+            // One that cannot be read keeps nobody from seeing the others.
+            Ok(texts) => Ok(Seen::fresh(texts.iter().filter_map(|text| parse(text).ok()).collect())),
             Err(why) if !self.has_copy => Err(Error::Unavailable(why)),
             Err(_) => self.page_of_files(limit, status).map(|it| Seen { it, stale: true }),
         }

@@ -13,14 +13,16 @@ use crate::store::Error;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+/// Every so many-th sweep looks for ended files also where nothing hints at one.
+const THOROUGH_EVERY: u64 = 12;
+
 /// What one round saw of an id in `running`.
 pub(super) struct Taken {
     pub id: JobId,
-    record: Option<Record>,
+    /// Empty: Redis has no record of it.
     status: String,
-    stamp: String,
+    attempt: u32,
     holder: String,
-    outcome: Option<Record>,
     has_lease: bool,
 }
 
@@ -31,7 +33,7 @@ struct Suspects(HashMap<JobId, (Instant, u32, String)>);
 impl Redis {
     pub(super) fn make_rounds(&self) {
         let (mut suspects, mut last) = (Suspects::default(), Instant::now());
-        let mut sweep_at = Instant::now();
+        let (mut sweep_at, mut was_away, mut sweeps) = (Instant::now(), true, 0_u64);
         while !self.ends() {
             // A pod that slept, or was cut off, has not seen what happened meanwhile.
             if last.elapsed() > self.settings.reap_period * 3 + self.settings.timeout {
@@ -40,22 +42,33 @@ impl Redis {
             last = Instant::now();
             match self.reap(&mut suspects) {
                 Ok(()) => {}
-                Err(Error::Lost) => {}
                 Err(error) => {
                     suspects.0.clear();
-                    log::warn(&format!("a round was cut short: {error}"));
+                    was_away = true;
+                    self.warn_of_round(&error);
                 }
             }
             if Instant::now() >= sweep_at {
                 sweep_at = Instant::now() + self.settings.sweep_period;
-                if let Err(error) = self.sweep() {
-                    log::warn(&format!("the job files were not compared with Redis: {error}"));
+                let thorough = was_away || sweeps.is_multiple_of(THOROUGH_EVERY);
+                sweeps += 1;
+                match self.sweep(thorough) {
+                    Ok(true) => was_away = false,
+                    Ok(false) => {}
+                    Err(error) => self.warn_of_round(&error),
                 }
             }
             let until = Instant::now() + self.settings.reap_period;
             while !self.ends() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(20));
             }
+        }
+    }
+
+    /// That Redis is away is said once, where leases are renewed.
+    fn warn_of_round(&self, error: &Error) {
+        if self.rounds.trouble().is_none() {
+            log::warn(&format!("a round was cut short: {error}"));
         }
     }
 
@@ -69,7 +82,7 @@ impl Redis {
                 suspects.0.remove(&one.id);
                 continue;
             }
-            let attempt = one.record.as_ref().map_or(0, |record| record.attempt);
+            let attempt = one.attempt;
             let (since, of, status) =
                 suspects.0.entry(one.id.clone()).or_insert_with(|| (Instant::now(), attempt, one.status.clone()));
             if (*of, status.as_str()) != (attempt, one.status.as_str()) {
@@ -82,7 +95,11 @@ impl Redis {
             };
             if since.elapsed() >= grace {
                 suspects.0.remove(&one.id);
-                self.act_on(one, is_ours_no_more)?;
+                match self.act_on(one, is_ours_no_more) {
+                    // What is wrong with one job keeps no other waiting.
+                    Err(error) if self.rounds.trouble().is_none() => log::warn(&format!("job {}: {error}", one.id)),
+                    other => other?,
+                }
             }
         }
         Ok(())
@@ -109,7 +126,7 @@ impl Redis {
             .with(|connection| {
                 let mut pipe = ::redis::pipe();
                 for id in &ids {
-                    let fields = ["record", "status", "stamp", "holder", "outcome"];
+                    let fields = ["status", "attempt", "holder"];
                     pipe.cmd("HMGET").arg(self.keys.job(id)).arg(&fields[..]);
                     pipe.cmd("EXISTS").arg(self.keys.lease(id));
                 }
@@ -121,7 +138,7 @@ impl Redis {
                     .collect()
             })
             .map_err(Error::Unavailable)?;
-        ids.into_iter().zip(found).map(|(id, (fields, has_lease))| taken(id, fields, has_lease)).collect()
+        Ok(ids.into_iter().zip(found).map(|(id, (fields, has_lease))| taken(id, fields, has_lease)).collect())
     }
 
     fn act_on(&self, one: &Taken, is_ours_no_more: bool) -> Result<(), Error> {
@@ -130,32 +147,42 @@ impl Redis {
         if let Some(outcome) = outcome {
             return self.close(&steps, &outcome);
         }
-        let Some(record) = &one.record else {
+        let Some((record, stamp)) = self.read_with_stamp(&self.rounds, &one.id)? else {
             self.put_back(&steps, &one.id)?;
             return Ok(());
         };
-        match (one.status.as_str(), Job::from(record.clone())) {
+        if record.attempt != one.attempt {
+            return Ok(());
+        }
+        match (one.status.as_str(), Job::from(record)) {
             // Popped, and never claimed.
             ("queued", _) => steps.place(&one.id, true).map(drop),
-            ("sealed", _) => match &one.outcome {
-                Some(outcome) => self.conclude(&steps, outcome.clone()).map(drop),
+            ("sealed", _) => match self.read_sealed(&one.id)? {
+                Some(outcome) => self.conclude(&steps, outcome).map(drop),
                 None => Ok(()),
             },
-            ("running", Job::Running(_)) if is_ours_no_more => {
+            ("running", Job::Running(job)) if is_ours_no_more => {
                 log::info(&format!(
                     "job {} was cut off here in attempt {}: it goes back to the queue",
-                    one.id, record.attempt
+                    one.id, one.attempt
                 ));
-                self.give_back_stray(record.clone()).map(drop)
+                self.give_back_stray(job.into()).map(drop)
             }
-            ("running", Job::Running(job)) => self.take_over(one, job),
+            ("running", Job::Running(job)) => self.take_over(one, job, &stamp),
             // Ended: the list is behind.
             _ => steps.place(&one.id, false).map(drop),
         }
     }
 
+    fn read_sealed(&self, id: &JobId) -> Result<Option<Record>, Error> {
+        let found = self.rounds.with(|connection| {
+            ::redis::cmd("HGET").arg(self.keys.job(id)).arg("outcome").query::<Option<String>>(connection)
+        });
+        found.map_err(Error::Unavailable)?.map(|text| reads::parse(&text)).transpose()
+    }
+
     /// Its worker is gone: the next one goes on with it, unless it cost too many.
-    fn take_over(&self, one: &Taken, job: Running) -> Result<(), Error> {
+    fn take_over(&self, one: &Taken, job: Running, read: &str) -> Result<(), Error> {
         let steps = self.in_rounds();
         let attempt = job.attempt;
         let pod = job.pod_name.clone().unwrap_or_default();
@@ -175,14 +202,14 @@ impl Redis {
             Job::Queued(job) => {
                 let queued = Record::from(job);
                 let write = Write { record: &queued, stamp: &new_stamp() };
-                let said = steps.take_back(&write, &one.stamp, event)?;
+                let said = steps.take_back(&write, read, event)?;
                 if said == Said::Done {
                     log::info(&format!("job {} was taken over from {pod} (attempt {attempt})", one.id));
                     self.write_open("", &queued)?;
                 }
                 Ok(())
             }
-            Job::Ended(ended) => self.seal_and_conclude(&steps, ended, &one.stamp).map(drop),
+            Job::Ended(ended) => self.seal_and_conclude(&steps, ended, read).map(drop),
             Job::Running(_) => Ok(()),
         }
     }
@@ -197,17 +224,9 @@ impl Redis {
     }
 }
 
-fn taken(id: JobId, fields: Vec<Option<String>>, has_lease: bool) -> Result<Taken, Error> {
-    let mut fields = fields.into_iter();
-    let mut next = || fields.next().flatten();
-    let (record, status, stamp, holder, outcome) = (next(), next(), next(), next(), next());
-    Ok(Taken {
-        id,
-        record: record.map(|text| reads::parse(&text)).transpose()?,
-        status: status.unwrap_or_default(),
-        stamp: stamp.unwrap_or_default(),
-        holder: holder.unwrap_or_default(),
-        outcome: outcome.map(|text| reads::parse(&text)).transpose()?,
-        has_lease,
-    })
+fn taken(id: JobId, fields: Vec<Option<String>>, has_lease: bool) -> Taken {
+    let mut fields = fields.into_iter().map(Option::unwrap_or_default);
+    let mut next = || fields.next().unwrap_or_default();
+    let (status, attempt, holder) = (next(), next(), next());
+    Taken { id, status, attempt: attempt.parse().unwrap_or(0), holder, has_lease }
 }

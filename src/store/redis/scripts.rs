@@ -124,7 +124,10 @@ impl Transitions<'_> {
         let (attempt, created) = (record.attempt.to_string(), record.created_at.0.to_string());
         let event = line(event, record.attempt);
         let (json, id) = (json(record), &record.id);
-        let arguments = [status, &json, &attempt, holder, write.stamp, &created, place, &event];
+        let never_claimed = record.status() == Status::Queued && record.attempt == 0;
+        let due = record.created_at.plus_seconds(record.ttl_seconds).0.to_string();
+        let due = if never_claimed { due.as_str() } else { "" };
+        let arguments = [status, &json, &attempt, holder, write.stamp, &created, place, &event, due];
         Ok(self.run(&PUT, id, &[], &arguments)?.0)
     }
 

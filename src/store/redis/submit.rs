@@ -8,6 +8,9 @@ use crate::log;
 use crate::store::job_files::KeyNote;
 use crate::store::{Error, Key, crash, files};
 
+/// A month: longer than any job runs.
+const KEY_SLACK: u64 = 30 * 86_400;
+
 impl Redis {
     pub(super) fn accept(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Error> {
         let Some(key) = key else { return self.enqueue(JobId::random(), spec) };
@@ -31,17 +34,25 @@ impl Redis {
         match self.read(&note.id)?.it {
             Some(record) => Ok(record),
             // The first caller's submission did not get that far: it is completed under its id.
-            None => self.enqueue(note.id, Spec { key: Some(key.name.clone()), ..spec }),
+            None => self.enqueue(note.id, Spec { key: Some(key.name.clone()), ..spec }).inspect_err(|_| {
+                // Nothing was accepted: the key stands for nothing. One that stays all the same is completed.
+                let _ = self.files.remove_key(&key.name);
+            }),
         }
     }
 
-    /// Kept for as long as a job of that time to live can wait, and then be shown.
+    /// Kept until the job is forgotten; should that never come, for long after.
     fn note_key_in_redis(&self, name: &str, wish: KeyNote, ttl_seconds: u64) -> Result<KeyNote, Error> {
         let key = self.keys.idempotency(name);
         let text = serde_json::to_string(&wish).map_err(|error| Error::Unavailable(error.to_string()))?;
         let found = self.link.with(|connection| {
             let mut set = ::redis::cmd("SET");
-            set.arg(&key).arg(&text).arg("NX").arg("GET").arg("EX").arg(ttl_seconds.saturating_mul(2).max(1));
+            set.arg(&key)
+                .arg(&text)
+                .arg("NX")
+                .arg("GET")
+                .arg("EX")
+                .arg(ttl_seconds.saturating_mul(2).saturating_add(KEY_SLACK));
             set.query::<Option<String>>(connection)
         });
         match found.map_err(Error::Unavailable)? {

@@ -20,21 +20,29 @@ const INDEX_TURN: Duration = Duration::from_secs(60);
 type Known = (Option<String>, Option<f64>);
 
 impl Redis {
-    pub(super) fn sweep(&self) -> Result<(), Error> {
+    /// `thorough`: each open job's ended file is looked for too, which finds what was cancelled while
+    /// Redis was away. Returns whether this pod made a thorough one.
+    pub(super) fn sweep(&self, thorough: bool) -> Result<bool, Error> {
         if !self.has_copy {
             self.sweep_pending()?;
         }
-        if !self.is_our_turn("sweep", self.settings.sweep_period)? {
-            return Ok(());
+        let turn = if thorough { "thorough-sweep" } else { "sweep" };
+        if !self.is_our_turn(turn, self.settings.sweep_period)? {
+            return Ok(false);
         }
         let ids = match self.has_copy {
             true => self.files.open_ids().map_err(Error::Unavailable)?,
             false => self.living_ids()?,
         };
+        // After the files: what was submitted since is in no list that was read before.
+        let in_lists = self.ids_in_lists()?;
         for chunk in ids.chunks(CHUNK) {
-            let in_lists = self.ids_in_lists()?;
             for (id, known) in chunk.iter().zip(self.ask_for(chunk)?) {
-                self.compare(id, known, in_lists.contains(id))?;
+                match self.compare(id, known, in_lists.contains(id), thorough) {
+                    // What is wrong with one job keeps no other waiting.
+                    Err(error) if self.rounds.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
+                    other => other?,
+                }
             }
         }
         self.index_ended()?;
@@ -44,7 +52,7 @@ impl Redis {
                 files::remove_abandoned(&directory, ABANDONED).map_err(Error::Unavailable)?;
             }
         }
-        Ok(())
+        Ok(thorough)
     }
 
     /// Accepted while Redis was away, on a machine whose files nobody else sees: queued, and the file goes.
@@ -96,9 +104,10 @@ impl Redis {
         found.map_err(Error::Unavailable)
     }
 
-    fn compare(&self, id: &JobId, (status, listed): Known, is_in_a_list: bool) -> Result<(), Error> {
+    fn compare(&self, id: &JobId, (status, listed): Known, is_in_a_list: bool, thorough: bool) -> Result<(), Error> {
         let steps = self.in_rounds();
         if self.has_copy
+            && (thorough || status.is_none() || !is_in_a_list)
             && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
         {
             if status.as_deref().is_none_or(|status| !has_ended(status)) {

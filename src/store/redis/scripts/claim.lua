@@ -10,6 +10,7 @@ if not redis.call('LPOS', running, id) then return {'lost', 0} end
 into_running()
 redis.call('HSET', job, 'record', ARGV[4], 'attempt', ARGV[5], 'holder', ARGV[2], 'stamp', ARGV[7])
 redis.call('PERSIST', job)
+redis.call('ZREM', jobs .. ':due', id)
 set_status('running')
 redis.call('SET', lease, ARGV[2], 'PX', ARGV[6])
 event(ARGV[5] .. '-*', ARGV[8])

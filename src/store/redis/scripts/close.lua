@@ -8,6 +8,7 @@ if not status then
 end
 redis.call('HSET', job, 'record', ARGV[3], 'attempt', ARGV[4], 'holder', '', 'stamp', ARGV[8], 'created', created)
 redis.call('HDEL', job, 'outcome')
+redis.call('ZREM', jobs .. ':due', id)
 local was = status
 set_status(ARGV[2])
 redis.call('DEL', lease)

@@ -3,7 +3,7 @@ if lives then return {'lost', ''} end
 redis.call('DEL', job, events, lease)
 into_none()
 redis.call('ZREM', jobs, id)
-for _, set in ipairs({'ids', 'over', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired'}) do
+for _, set in ipairs({'ids', 'over', 'due', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired'}) do
   redis.call('ZREM', jobs .. ':' .. set, id)
 end
 return {'done', ''}
