@@ -9,7 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-pub use libc::{SIGKILL, SIGSTOP, SIGTERM};
+#[cfg(debug_assertions)]
+pub use libc::SIGSTOP;
+pub use libc::{SIGKILL, SIGTERM};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

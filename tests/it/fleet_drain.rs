@@ -140,7 +140,7 @@ fn sigterm_drains_and_exits_0_and_a_second_one_hurries() {
     assert_eq!(first.get("/jobs").0, 200, "requests are served");
     assert_eq!(first.stop(), Some(0));
     let line: Vec<String> = fleet.redis.ask(&["LRANGE", "agenticore:queue", "0", "-1"]);
-    assert_eq!(line, [id.clone()]);
+    assert_eq!(line, std::slice::from_ref(&id));
     std::fs::write(&gate, "").unwrap();
     let second = fleet.pod("pod-b");
     let job = &fleet.check_ledger(&second, &[id])[0];

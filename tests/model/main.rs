@@ -188,7 +188,7 @@ impl State {
         (pod as u8 * 8 + self.pods[pod].incarnation, attempt)
     }
 
-    fn into_running(&mut self) {
+    fn put_among_running(&mut self) {
         self.redis.running = 1;
     }
 
@@ -481,7 +481,7 @@ fn work(state: &State, pod: usize, without: Guard, add: Add) {
                         s.wrong = Some("an attempt without its lease decided the outcome");
                     }
                     s.redis.record = Some(Record { status: Status::Sealed, outcome: Some(attempt), ..record });
-                    s.into_running();
+                    s.put_among_running();
                     s.pods[pod].at = At::Sealed(attempt);
                 });
             } else if record.holder != Some(token) {
@@ -529,7 +529,7 @@ fn claim(s: &mut State, pod: usize, without: Guard) {
     let token = s.token(pod, attempt);
     s.redis.record = Some(Record { status: Status::Running, attempt, holder: Some(token), ..record });
     s.redis.lease = Some(token);
-    s.into_running();
+    s.put_among_running();
     s.pods[pod].at = At::Claimed(attempt);
     s.pods[pod].relies = true;
 }
