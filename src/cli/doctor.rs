@@ -1,5 +1,6 @@
 //! `doctor`: the findings, as they come.
 
+use super::client::Client;
 use super::show::{Colour, paint, plain};
 use super::{Exit, Refusal, pretty, print};
 use crate::config::Config;
@@ -7,28 +8,53 @@ use crate::doctor::{Doctor, Finding};
 use std::io::Write;
 
 pub fn run(config: Config, fix: bool, json: bool) -> Result<Exit, Refusal> {
-    let doctor = Doctor::new(config, fix).map_err(|why| Refusal::new(Exit::BadUsage, why))?;
-    let findings = doctor.examine(|finding| {
+    let show = |finding: &Finding| {
         if !json {
             let _ = std::io::stdout().write_all(text(finding).as_bytes());
         }
-    });
+    };
+    let mut findings = vec![subject(&config)];
+    findings.iter().for_each(show);
+    let doctor = Doctor::new(config, fix).map_err(|why| Refusal::new(Exit::BadUsage, why))?;
+    findings.extend(doctor.examine(show));
     if json {
         print(&pretty(&serde_json::to_value(&findings).unwrap_or_default()))?;
     }
-    let wrong = findings.iter().filter(|finding| !finding.ok).count();
+    let unknown = findings.iter().filter(|finding| finding.unknown && !finding.ok).count();
+    let wrong = findings.iter().filter(|finding| !finding.ok).count() - unknown;
     if !json {
-        print(&match wrong {
-            0 => "everything is as it should be\n".to_owned(),
-            1 => "one thing is wrong\n".to_owned(),
-            count => format!("{count} things are wrong\n"),
+        print(&match (wrong, unknown) {
+            (0, 0) => "everything is as it should be\n".to_owned(),
+            (1, 0) => "one thing is wrong\n".to_owned(),
+            (count, 0) => format!("{count} things are wrong\n"),
+            (count, unknown) => format!("wrong: {count}, could not be looked at: {unknown}\n"),
         })?;
     }
-    Ok(if wrong == 0 { Exit::Done } else { Exit::Failed })
+    Ok(if wrong + unknown == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// What is being looked at: this command's settings decide, not the server's.
+fn subject(config: &Config) -> Finding {
+    let client = Client::new(config);
+    let answers = if client.get("/health").is_ok() { "answers" } else { "does not answer" };
+    let store = config
+        .redis
+        .as_ref()
+        .map_or("no Redis".to_owned(), |redis| format!("Redis at {} with the prefix {}", redis.shown(), redis.prefix));
+    let (pod, jobs) = (&config.pod_name, config.jobs_dir.display());
+    Finding::new(
+        "looked at",
+        format!("pod {pod}, jobs in {jobs}, {store}; its server at {} {answers}", client.url()),
+        vec![],
+    )
 }
 
 fn text(finding: &Finding) -> String {
-    let (word, colour) = if finding.ok { ("ok   ", Colour::Green) } else { ("WRONG", Colour::Red) };
+    let (word, colour) = match (finding.ok, finding.unknown) {
+        (true, _) => ("ok   ", Colour::Green),
+        (false, true) => ("?    ", Colour::Yellow),
+        (false, false) => ("WRONG", Colour::Red),
+    };
     let mut text = format!("{} {}: {}\n", paint(word, colour), finding.check, plain(&finding.evidence));
     for problem in &finding.problems {
         text.push_str(&format!("      {}\n", plain(problem)));

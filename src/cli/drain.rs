@@ -18,8 +18,10 @@ const ENDING: Duration = Duration::from_secs(60);
 pub fn run(config: &Config, limit: Duration, cancel: bool, json: bool) -> Result<Exit, Refusal> {
     let door = Door::open(config)?;
     if cancel {
-        door.take_back()?;
-        return print(if json { "{\"draining\": false}\n" } else { "the drain was taken back\n" });
+        let was_draining = door.progress()?["draining"] == true;
+        let progress = door.take_back()?;
+        let said = if was_draining { "the drain was taken back\n" } else { "the pod was not draining\n" };
+        return print(&if json { format!("{progress:#}\n") } else { said.to_owned() });
     }
     let mut progress = door.begin(limit)?;
     let began = Instant::now();
@@ -37,12 +39,17 @@ pub fn run(config: &Config, limit: Duration, cancel: bool, json: bool) -> Result
         }
         std::thread::sleep(POLL);
         progress = door.progress()?;
+        if progress["draining"] == false {
+            clear();
+            return Err(Refusal::new(Exit::Failed, "the drain was taken back: the pod begins jobs again"));
+        }
     }
     clear();
     let handed_back = count(&progress["handed_back"]);
     print(&match (json, handed_back) {
         (true, _) => format!("{progress:#}\n"),
         (false, 0) => "drained: nothing runs here any more\n".to_owned(),
+        (false, 1) => "drained: one job went back to the head of the queue\n".to_owned(),
         (false, count) => format!("drained: {count} jobs went back to the head of the queue\n"),
     })?;
     Ok(if handed_back == 0 { Exit::Done } else { Exit::HandedBack })
@@ -55,7 +62,8 @@ fn count(list: &Value) -> usize {
 fn say(progress: &Value, left: Duration) {
     let ids: Vec<String> = progress["running"].as_array().into_iter().flatten().map(show::word).collect();
     let short: Vec<&str> = ids.iter().map(|id| &id[..id.len().min(8)]).collect();
-    let line = format!("waiting for {} jobs, {} s left: {}", short.len(), left.as_secs(), short.join(" "));
+    let jobs = if short.len() == 1 { "job" } else { "jobs" };
+    let line = format!("waiting for {} {jobs}, {} s left: {}", short.len(), left.as_secs(), short.join(" "));
     let mut out = std::io::stderr();
     let _ = if out.is_terminal() { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };
 }

@@ -11,7 +11,7 @@ mod show;
 
 use crate::api::{self, JobRequest};
 use crate::config::Config;
-use crate::{log, server};
+use crate::server;
 use args::{Command, Run};
 use client::Client;
 use serde_json::Value;
@@ -81,21 +81,22 @@ fn run(command: Command) -> Result<Exit, Refusal> {
         Command::Serve { host, port } => {
             config.host = host.unwrap_or(config.host);
             config.port = port.unwrap_or(config.port);
-            server::serve(config).map(|()| Exit::Done).map_err(|error| {
-                log::warn("the server did not start");
-                Refusal::new(Exit::Failed, error.to_string())
-            })
+            server::serve(config)
+                .map(|()| Exit::Done)
+                .map_err(|error| Refusal::new(Exit::Failed, format!("the server did not start: {error}")))
         }
         Command::Config { json } => print(&config::text(&config, json)),
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
         Command::Run(run) => submit(&Client::new(&config), &run),
         Command::Jobs { limit, status, json } => {
             let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
-            let answer = Client::new(&config).get(&format!("/jobs?limit={limit}{status}"))?;
+            let mut answer = Client::new(&config).get(&format!("/jobs?limit={limit}{status}"))?;
+            say_if_stale(&mut answer);
             print(&if json { pretty(&answer["jobs"]) } else { show::jobs(&answer["jobs"]) })
         }
         Command::Job { id, json } => {
-            let answer = Client::new(&config).get(&format!("/jobs/{}", path_part(&id)?))?;
+            let mut answer = Client::new(&config).get(&format!("/jobs/{}", path_part(&id)?))?;
+            say_if_stale(&mut answer);
             print(&if json { pretty(&answer["job"]) } else { show::job(&answer["job"]) })
         }
         Command::Cancel { id, json } => {
@@ -124,14 +125,28 @@ fn run(command: Command) -> Result<Exit, Refusal> {
     }
 }
 
+/// An answer from the second copy says so: to people, and in each job to machines.
+fn say_if_stale(answer: &mut Value) {
+    if answer["stale"] != true {
+        return;
+    }
+    let _ = writeln!(std::io::stderr(), "agenticore: Redis is away: this is what the job files say");
+    for job in answer["jobs"].as_array_mut().into_iter().flatten() {
+        job["stale"] = Value::Bool(true);
+    }
+    if answer["job"].is_object() {
+        answer["job"]["stale"] = Value::Bool(true);
+    }
+}
+
 fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     let request = request_of(run)?;
     let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
     // Waiting is done here, by asking: that also survives a restart of the server.
     let mut job = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?["job"].take();
     if run.wait {
-        let _ =
-            writeln!(std::io::stderr(), "job {} is queued; it goes on when you stop waiting", show::word(&job["id"]));
+        let (id, status) = (show::word(&job["id"]), show::word(&job["status"]));
+        let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
         job = wait(client, job, run.json)?;
     }
     if run.json {
@@ -140,7 +155,8 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
         print(&show::job(&job))?;
     } else {
         let id = show::word(&job["id"]);
-        print(&format!("queued {id}\nfollow it with: agenticore job {}\n", &id[..id.len().min(8)]))?;
+        let status = show::word(&job["status"]);
+        print(&format!("{status} {id}\nfollow it with: agenticore job {}\n", &id[..id.len().min(8)]))?;
     }
     Ok(if run.wait { exit_of(&job) } else { Exit::Done })
 }

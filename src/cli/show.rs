@@ -66,13 +66,17 @@ pub fn jobs(list: &Value) -> String {
     if rows(list).is_empty() {
         return "no jobs\n".into();
     }
-    let mut text = paint("ID        STATUS     CREATED              PROFILE     TASK\n", Colour::Bold);
+    let pod = |job: &Value| job["pod_name"].as_str().map_or("-".to_owned(), plain);
+    let width = rows(list).iter().map(|job| pod(job).chars().count()).max().unwrap_or(0).clamp(3, 24);
+    let head = format!("ID        STATUS     CREATED              PROFILE     {:width$}  TASK\n", "POD");
+    let mut text = paint(&head, Colour::Bold);
     for job in rows(list) {
         let (id, created) = (word(&job["id"]), word(&job["created_at"]));
         let created = created.get(..19).unwrap_or(&created).replace('T', " ");
         let id = id.get(..8).unwrap_or(&id);
         let task = first_line(&word(&job["task"]), 60);
-        text.push_str(&format!("{id}  {}  {created}  {:10}  {task}\n", status(job), word(&job["profile"])));
+        let (profile, pod) = (word(&job["profile"]), first_line(&pod(job), 24));
+        text.push_str(&format!("{id}  {}  {created}  {profile:10}  {pod:width$}  {task}\n", status(job)));
     }
     text
 }
@@ -104,7 +108,14 @@ pub fn job(job: &Value) -> String {
             line(name, word(&job[name]));
         }
     }
-    line("attempt", format!("{} ({} workers lost)", word(&job["attempt"]), word(&job["deaths"])));
+    line(
+        "attempt",
+        match job["deaths"].as_u64() {
+            Some(0) | None => word(&job["attempt"]),
+            Some(1) => format!("{} (one worker lost)", word(&job["attempt"])),
+            Some(count) => format!("{} ({count} workers lost)", word(&job["attempt"])),
+        },
+    );
     for name in ["created_at", "started_at", "ended_at"] {
         if job[name].is_string() {
             line(name, word(&job[name]));

@@ -342,6 +342,12 @@ impl Values<'_> {
                 return Err(Error::Inconsistent(why));
             }
         }
+        let pod = self.text("AGENTICORE_POD_NAME");
+        if pod.len() > 253 || pod.bytes().any(|b| !(b.is_ascii_alphanumeric() || b"._-".contains(&b))) {
+            let why =
+                format!("AGENTICORE_POD_NAME is `{pod}`, but must be letters, digits, dots, dashes and underscores");
+            return Err(Error::Inconsistent(why));
+        }
         let host = self.text("AGENTICORE_HOST");
         if host.contains(['/', ' ', '@']) {
             let why =

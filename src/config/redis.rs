@@ -64,6 +64,11 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         return Err(Error::Inconsistent(why.into()));
     }
     let (lease, renew) = (values.duration("AGENTICORE_LEASE"), values.duration("AGENTICORE_LEASE_RENEW"));
+    for name in ["REDIS_TIMEOUT", "AGENTICORE_REAP_PERIOD", "AGENTICORE_REAP_GRACE", "AGENTICORE_SWEEP_PERIOD"] {
+        if values.duration(name).is_zero() {
+            return Err(Error::Inconsistent(format!("{name} must be longer than 0")));
+        }
+    }
     let reserve = kill_grace + ENDING;
     if renew.is_zero() || renew * 2 + reserve > lease {
         return Err(Error::Inconsistent(format!(

@@ -17,6 +17,10 @@ const LOCK_FILE_AGE: Duration = Duration::from_secs(900);
 impl Doctor {
     pub(super) fn look_at_disk(&self) -> Vec<Finding> {
         let directory = &self.config.jobs_dir;
+        if !directory.exists() {
+            let why = "it does not exist: no server has run with these settings (is this the server's environment, and its HOME?)";
+            return vec![Finding::new("jobs directory", directory.display().to_string(), vec![why.into()])];
+        }
         let mut found = vec![match probe(directory) {
             Ok(skew) => {
                 let problems = match skew > SKEW_LIMIT {
@@ -139,7 +143,8 @@ impl Doctor {
         let problems = stale.iter().map(|path| format!("{} was left by a git that died", path.display())).collect();
         let remove = |path: &PathBuf| fs::remove_file(path).ok().map(|()| format!("{}: removed", path.display()));
         let repaired = if self.fix { stale.iter().filter_map(remove).collect() } else { Vec::new() };
-        Finding::new("git's lock files", format!("{looked} files in the clone caches"), problems).repaired(repaired)
+        Finding::new("git's lock files", format!("looked through {looked} files of the clone caches"), problems)
+            .repaired(repaired)
     }
 
     /// Each supervisor on this machine has a server above it.

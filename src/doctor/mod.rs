@@ -22,6 +22,8 @@ use std::time::Duration;
 pub struct Finding {
     pub check: &'static str,
     pub ok: bool,
+    /// It could not be looked at, so nobody knows.
+    pub unknown: bool,
     /// What was looked at.
     pub evidence: String,
     pub problems: Vec<String>,
@@ -30,8 +32,9 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, evidence: impl Into<String>, problems: Vec<String>) -> Self {
-        Self { check, ok: problems.is_empty(), evidence: evidence.into(), problems, repaired: Vec::new() }
+    pub fn new(check: &'static str, evidence: impl Into<String>, problems: Vec<String>) -> Self {
+        let ok = problems.is_empty();
+        Self { check, ok, unknown: false, evidence: evidence.into(), problems, repaired: Vec::new() }
     }
 
     fn repaired(mut self, repaired: Vec<String>) -> Self {
@@ -42,7 +45,7 @@ impl Finding {
 
     /// It could not be looked at.
     fn blind(check: &'static str, why: impl Into<String>) -> Self {
-        Self::new(check, "could not be looked at", vec![why.into()])
+        Self { unknown: true, ..Self::new(check, "could not be looked at", vec![why.into()]) }
     }
 }
 

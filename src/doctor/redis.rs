@@ -10,7 +10,7 @@ impl Doctor {
         let Some(redis) = &self.redis else { return Vec::new() };
         let info = match redis.info() {
             Ok(info) => info,
-            Err(why) => return vec![Finding::blind("Redis", why)],
+            Err(why) => return vec![Finding::new("Redis", "asked for its state", vec![why])],
         };
         let get = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -34,7 +34,11 @@ impl Doctor {
         if role != "master" {
             problems.push(format!("it is a {role}: nothing can be written there"));
         }
-        let kept = if append_only { "append-only file" } else { "no append-only file" };
+        let kept = if append_only {
+            "append-only file"
+        } else {
+            "no append-only file (after a restart jobs come back from their files)"
+        };
         let copy = if self.config.has_second_copy() { "job files are the second copy" } else { "no second copy" };
         let evidence = format!("Redis {} {role}, {kept}, {copy}", get("redis_version"));
         Finding::new("Redis keeps what it is told", evidence, problems)
@@ -68,7 +72,10 @@ fn eviction(get: &impl Fn(&str) -> String) -> Finding {
     let (policy, limit) = (get("maxmemory_policy"), get("maxmemory"));
     let problems = match policy.as_str() {
         "noeviction" | "unknown" => Vec::new(),
-        _ => vec![format!("maxmemory-policy is {policy}, by which jobs are thrown away: it must be noeviction")],
+        _ => vec![format!(
+            "maxmemory-policy is {policy}, by which jobs are thrown away: set it in Redis (CONFIG SET maxmemory-policy noeviction, \
+             and in its configuration)"
+        )],
     };
     let evidence = format!("maxmemory-policy {policy}, maxmemory {limit}, {} bytes in use", get("used_memory"));
     Finding::new("Redis throws nothing away", evidence, problems)

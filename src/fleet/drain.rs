@@ -68,6 +68,9 @@ impl Shared {
             if drain.until.is_none() {
                 drain.handed_back.clear();
             }
+            if drain.until.is_none() {
+                log::info(&format!("draining: nothing is begun any more, and what runs gets {} s", limit.as_secs()));
+            }
             drain.until = Some(Instant::now() + limit);
         }
         self.runner.store.open_claims(false);
@@ -112,7 +115,8 @@ impl Shared {
                 (drain.until.is_some_and(|until| until <= Instant::now()), drain.untold)
             };
             if is_over {
-                for stop in self.running().values() {
+                for (id, stop) in self.running().iter().filter(|(_, stop)| stop.reason().is_none()) {
+                    log::info(&format!("the drain's time is up: job {id} goes back to the queue"));
                     stop.request(Reason::HandBack);
                 }
             }

@@ -39,7 +39,8 @@ impl Attempt<'_> {
     pub fn hand_back(&mut self, why: &str) {
         // Another pod may have it by now: nothing that is shared is touched.
         let lost = self.stop.reason() == Some(Reason::Lost);
-        if self.record.verdict.is_none() && !lost {
+        // Without the store there is no lock to be had either: the next round tidies this disk.
+        if self.record.verdict.is_none() && !lost && self.runner.store.waits_for().is_none() {
             self.runner.discard(&self.record);
         }
         match self.runner.store.hand_back(&self.lease, why) {

@@ -51,9 +51,14 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let server = Server::start(listener, Arc::new(routes))
         .map_err(|error| StartError(format!("cannot start the server: {error}")))?;
     log::info(&format!(
-        "listening on http://{} with {workers} workers, jobs in {}",
+        "listening on http://{} with {workers} workers as {}, jobs in {}, {}; version {}",
         server.address(),
-        runner.config.jobs_dir.display()
+        runner.config.pod_name,
+        runner.config.jobs_dir.display(),
+        runner.config.redis.as_ref().map_or("no Redis".to_owned(), |redis| {
+            format!("Redis at {} with the prefix {}", redis.shown(), redis.prefix)
+        }),
+        env!("CARGO_PKG_VERSION")
     ));
     if !runner.config.unknown_keys.is_empty() {
         log::warn(&format!("config.yml: unknown keys are ignored: {}", runner.config.unknown_keys.join(", ")));
@@ -75,7 +80,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 /// keeps the shared volume for it alone.
 fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
     let Some(settings) = config.redis.clone() else {
-        let alone = config.shared_root.as_deref().map(|root| redis::take_share(root, false)).transpose()?;
+        let alone = config.shared_root.as_deref().map(|root| redis::take_share(root, None)).transpose()?;
         let store = embedded::open(&config.jobs_dir, &config.pod_name)?;
         let agents_lock = store.agents_lock();
         return Ok((Arc::new(Runner::new(config, store, agents_lock)?), alone));
@@ -83,7 +88,7 @@ fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
     let config = config.for_fleet();
     if !config.has_second_copy() {
         log::warn(
-            "the job files are no second copy, because AGENTICORE_JOBS_DIR does not lie below AGENTICORE_SHARED_FS_ROOT:              jobs are as safe as Redis keeps them, and a cancel needs Redis",
+            "the job files are no second copy, because AGENTICORE_JOBS_DIR does not lie below AGENTICORE_SHARED_FS_ROOT: jobs are as safe as Redis keeps them, and a cancel needs Redis",
         );
     }
     let store = redis::open(&config, &settings)?;

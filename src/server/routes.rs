@@ -70,7 +70,8 @@ impl Routes {
         let waits_for = self.runner.store.waits_for();
         let draining = self.drainer.progress().draining;
         // With a second copy jobs are taken in, read and cancelled without Redis too.
-        let is_of_no_use = waits_for.is_some() && !self.runner.config.has_second_copy();
+        let can_do_without = self.runner.config.has_second_copy() && self.runner.store.was_reached();
+        let is_of_no_use = waits_for.is_some() && !can_do_without;
         let ready = !draining && !is_of_no_use;
         let mut body = json!({ "ready": ready, "draining": draining });
         if let Some(why) = waits_for {

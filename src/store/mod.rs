@@ -181,6 +181,11 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// It could be used at least once: what it was told of how to reach it is right.
+    fn was_reached(&self) -> bool {
+        true
+    }
+
     /// Nothing runs here any more, and nothing will.
     fn shut_down(&self) {}
 }

@@ -39,7 +39,7 @@ fn a_drain_waits_and_what_ends_in_time_is_well() {
     std::fs::write(&gate, "").unwrap();
     let (code, text) = said(waiting);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("waiting for 1 jobs") && text.contains(&running[..8]), "{text}");
+    assert!(text.contains("waiting for 1 job,") && text.contains(&running[..8]), "{text}");
     assert_eq!(
         (&first.job(&running)["status"], &first.job(&queued)["status"]),
         (&json!("succeeded"), &json!("queued"))

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How soon a decision that fell elsewhere is seen here.
 const WATCH: Duration = Duration::from_millis(400);
-/// How soon a renewal that failed is tried again, and the ended files are asked meanwhile.
+/// While Redis answers, the ended files are looked for in every so many-th round.
+const OUTCOMES_SELDOM: u64 = 10;
+/// How soon a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long what a pod says of itself stays without being said again, in leases.
 const STATE_LEASES: u32 = 3;
@@ -35,15 +37,30 @@ impl Redis {
                     _ => {}
                 }
                 was_away = self.renewals.trouble().is_some();
+                if !was_away {
+                    self.reached.store(true, Ordering::SeqCst);
+                }
             }
             if self.draining.load(Ordering::SeqCst) && !was_away {
                 // Somebody waits for it.
                 let _ = self.say_state(&held);
             }
-            if was_away {
-                self.look_for_outcomes(&held);
-            } else if self.watch(&held).is_err() {
+            if !was_away && self.watch(&held).is_err() {
                 renew_at = Instant::now();
+            }
+            self.wait_for_tick();
+        }
+    }
+
+    /// A cancel does not need Redis: it is the ended file. On a thread of its own, so that neither a slow
+    /// volume nor a silent Redis holds up the other.
+    pub(super) fn watch_outcomes(&self) {
+        let mut round = 0_u64;
+        while !self.ends() {
+            round += 1;
+            // While Redis answers, it tells too.
+            if self.has_copy && (self.renewals.trouble().is_some() || round.is_multiple_of(OUTCOMES_SELDOM)) {
+                self.look_for_outcomes();
             }
             self.wait_for_tick();
         }
@@ -113,9 +130,31 @@ impl Redis {
         });
         let key = self.keys.pod(&self.pod);
         let stays = (self.settings.lease * STATE_LEASES).as_millis() as u64;
-        self.renewals.with(|connection| {
-            ::redis::cmd("SET").arg(&key).arg(state.to_string()).arg("PX").arg(stays).exec(connection)
-        })
+        let before = self.renewals.with(|connection| {
+            let mut set = ::redis::cmd("SET");
+            set.arg(&key).arg(state.to_string()).arg("PX").arg(stays).arg("GET");
+            set.query::<Option<String>>(connection)
+        })?;
+        self.notice_namesake(before);
+        Ok(())
+    }
+
+    /// What stood there before was ours, or of the run before this one, unless another server has our name.
+    fn notice_namesake(&self, before: Option<String>) {
+        let before = before.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let Some(other) = before.and_then(|state| state["incarnation"].as_str().map(str::to_owned)) else { return };
+        let mut seen = guard(&self.namesake);
+        if other != self.incarnation {
+            seen.push(other.clone());
+            // The run before this one does not come back.
+            if seen.iter().filter(|one| **one == other).count() == 3 {
+                log::warn(&format!(
+                    "another server says that it is the pod {}: drains and takeovers go wrong until each has its own \
+                     AGENTICORE_POD_NAME",
+                    self.pod
+                ));
+            }
+        }
     }
 
     /// What was decided elsewhere, in one round trip.
@@ -140,9 +179,8 @@ impl Redis {
         Ok(())
     }
 
-    /// A cancel does not need Redis.
-    fn look_for_outcomes(&self, held: &[Arc<Held>]) {
-        for held in held.iter().filter(|_| self.has_copy) {
+    fn look_for_outcomes(&self) {
+        for held in self.table.all() {
             if let Ok(Some(_)) = self.files.read_ended(&held.id) {
                 held.stop.request(Reason::Cancelled);
             }

@@ -31,11 +31,15 @@ use link::{Address, Link};
 use scripts::{Said, Transitions, Write, new_stamp};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a start waits for another one to take its place on the shared volume.
+const SHARE_LIMIT: Duration = Duration::from_secs(3);
 
 pub struct Redis {
     settings: config::Redis,
@@ -65,8 +69,11 @@ pub struct Redis {
     draining: AtomicBool,
     /// Since the drain began.
     handed_back: Mutex<Vec<JobId>>,
+    /// Incarnations of other servers that said they are this pod.
+    namesake: Mutex<Vec<String>>,
     agents: PathBuf,
     ends: AtomicBool,
+    reached: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held for as long as the server lives: its runtime directory, and its place on the shared volume.
     _locks: Vec<File>,
@@ -79,7 +86,8 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
     files.prepare()?;
     let (place, agents) = take_place(config)?;
     let mut locks = vec![place];
-    locks.extend(config.shared_root.as_deref().map(|root| take_share(root, true)).transpose()?);
+    let identity = format!("{}, keys {}, database {}", settings.shown(), settings.prefix, settings.database);
+    locks.extend(config.shared_root.as_deref().map(|root| take_share(root, Some(&identity))).transpose()?);
     let address = Address::new(settings.clone())?;
     // The pop blocks for at most a second of it; a reply that comes later would lose the popped id.
     let pop_limit = settings.timeout + claim::POP_LIMIT;
@@ -102,13 +110,16 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         asked_to_drain: Mutex::default(),
         draining: AtomicBool::new(false),
         handed_back: Mutex::default(),
+        namesake: Mutex::default(),
         agents,
         ends: AtomicBool::new(false),
+        reached: AtomicBool::new(false),
         threads: Mutex::default(),
         settings: settings.clone(),
         _locks: locks,
     });
     store.start("leases", Redis::keep_leases)?;
+    store.start("outcomes", Redis::watch_outcomes)?;
     store.start("reaper", Redis::make_rounds)?;
     Ok(store)
 }
@@ -130,23 +141,47 @@ fn take_place(config: &Config) -> Result<(File, PathBuf), String> {
     Ok((file, agents))
 }
 
-/// The servers of a fleet share the volume; one without Redis has to be alone on it.
-pub fn take_share(root: &std::path::Path, shared: bool) -> Result<File, String> {
+/// The servers of a fleet (`identity`: of their Redis) share the volume; one without Redis has to be alone
+/// on it. All who share it use the same Redis: another one would know none of their jobs.
+pub fn take_share(root: &Path, identity: Option<&str>) -> Result<File, String> {
     let path = root.join(".agenticore.lock");
-    let open = || OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-    let file =
-        open().map_err(|error| format!("AGENTICORE_SHARED_FS_ROOT: cannot write {}: {error}", path.display()))?;
-    let taken = if shared { FileExt::try_lock_shared(&file) } else { FileExt::try_lock_exclusive(&file) };
-    taken.map(|()| file).map_err(|_| match shared {
-        true => format!(
-            "a server without Redis uses the shared volume {}: stop it, or give it the same REDIS_URL",
-            root.display()
-        ),
-        false => format!(
-            "AGENTICORE_SHARED_FS_ROOT is {}, which another server uses: servers that share a volume need a REDIS_URL",
-            root.display()
-        ),
-    })
+    let explain = |error: io::Error| format!("AGENTICORE_SHARED_FS_ROOT: cannot write {}: {error}", path.display());
+    let mut file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(explain)?;
+    let until = Instant::now() + SHARE_LIMIT;
+    loop {
+        if FileExt::try_lock_exclusive(&file).is_ok() {
+            let written = file.set_len(0).and_then(|()| file.write_all(identity.unwrap_or("no Redis").as_bytes()));
+            written.and_then(|()| file.sync_all()).map_err(explain)?;
+            // From exclusive to shared: nobody else can have written in between, but one who may be alone.
+            return match identity {
+                Some(_) => FileExt::try_lock_shared(&file).map(|()| file).map_err(explain),
+                None => Ok(file),
+            };
+        }
+        if let Some(identity) = identity
+            && FileExt::try_lock_shared(&file).is_ok()
+        {
+            let mut theirs = String::new();
+            file.read_to_string(&mut theirs).map_err(explain)?;
+            if theirs == identity {
+                return Ok(file);
+            }
+            return Err(format!(
+                "the shared volume {} is used with another Redis ({theirs}) than this server's ({identity}): all servers that \
+                 share a volume need the same REDIS_URL and REDIS_KEY_PREFIX",
+                root.display()
+            ));
+        }
+        // Somebody who starts just now holds it for a moment.
+        if Instant::now() >= until {
+            return Err(format!(
+                "AGENTICORE_SHARED_FS_ROOT is {}, which another server uses: servers that share a volume need the same REDIS_URL",
+                root.display()
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -385,6 +420,10 @@ impl Store for Redis {
 
     fn waits_for(&self) -> Option<String> {
         self.renewals.trouble().or_else(|| self.link.trouble())
+    }
+
+    fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::SeqCst)
     }
 
     fn shut_down(&self) {

@@ -31,7 +31,13 @@ impl Redis {
         if note.request != key.request {
             return Err(Error::OtherRequest);
         }
-        match self.read(&note.id)?.it {
+        let there = match self.read(&note.id) {
+            Ok(seen) => seen.it,
+            // Redis is away, and no file knows the job: with a second copy that is certain.
+            Err(_) if self.has_copy => None,
+            Err(error) => return Err(error),
+        };
+        match there {
             Some(record) => Ok(record),
             // The first caller's submission did not get that far: it is completed under its id.
             None => self.enqueue(note.id, Spec { key: Some(key.name.clone()), ..spec }).inspect_err(|_| {
