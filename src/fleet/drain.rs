@@ -45,7 +45,7 @@ impl Drainer {
     }
 
     pub fn progress(&self) -> Progress {
-        let mut running: Vec<JobId> = self.0.running().keys().cloned().collect();
+        let mut running: Vec<JobId> = self.0.running().keys().map(|(id, _)| id.clone()).collect();
         running.sort();
         let drain = self.0.drain();
         Progress {
@@ -115,7 +115,7 @@ impl Shared {
                 (drain.until.is_some_and(|until| until <= Instant::now()), drain.untold)
             };
             if is_over {
-                for (id, stop) in self.running().iter().filter(|(_, stop)| stop.reason().is_none()) {
+                for ((id, _), stop) in self.running().iter().filter(|(_, stop)| stop.reason().is_none()) {
                     log::info(&format!("the drain's time is up: job {id} goes back to the queue"));
                     stop.request(Reason::HandBack);
                 }

@@ -25,6 +25,9 @@ const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How long one try waits for the agents of a server that died: their supervisors give them 2 s.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
+/// A job and its attempt: an earlier attempt that hangs may not have ended here yet when a later one begins.
+type Attempt = (JobId, u32);
+
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -32,7 +35,7 @@ pub struct Pool {
 
 pub(super) struct Shared {
     pub(super) runner: Arc<Runner>,
-    running: Mutex<HashMap<JobId, Stop>>,
+    running: Mutex<HashMap<Attempt, Stop>>,
     /// Told when a job leaves `running`, and when the pool goes away.
     left: Condvar,
     goes_away: AtomicBool,
@@ -109,18 +112,21 @@ pub struct Canceller(Arc<Shared>);
 impl Canceller {
     pub fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
         let cancelled = self.0.runner.store.cancel(id)?;
-        if let Cancelled::Done { was_running: true, .. } = &cancelled
-            && let Some(stop) = self.0.running().get(id)
-        {
-            stop.request(Reason::Cancelled);
+        if let Cancelled::Done { was_running: true, .. } = &cancelled {
+            let running = self.0.running();
+            running.iter().filter(|((of, _), _)| of == id).for_each(|(_, stop)| stop.request(Reason::Cancelled));
         }
         Ok(cancelled)
     }
 }
 
 impl Shared {
-    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<JobId, Stop>> {
+    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<Attempt, Stop>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self, id: &JobId) -> bool {
+        self.running().keys().any(|(of, _)| of == id)
     }
 
     pub(super) fn goes_away(&self) -> bool {
@@ -150,8 +156,13 @@ impl Shared {
     fn run(&self, claim: Claim) {
         let Claim { record, stop } = claim;
         let (id, lease) = (record.id.clone(), Lease::of(&record));
-        // One that was claimed just before a drain's limit is among those that the limit ends.
-        self.running().insert(id.clone(), stop.clone());
+        let attempt = (id.clone(), record.attempt);
+        // One that was claimed just before a drain's limit is among those that the limit ends …
+        self.running().insert(attempt.clone(), stop.clone());
+        // … unless nobody looks at that any more.
+        if self.goes_away() {
+            stop.request(Reason::HandBack);
+        }
         // A cancel that came between the claim and the line above found nobody to tell.
         if self.runner.store.get(&id).is_ok_and(|found| found.it.is_none_or(|job| job.status().has_ended())) {
             stop.request(Reason::Cancelled);
@@ -163,7 +174,7 @@ impl Shared {
                 log::warn(&format!("job {id}: {error}"));
             }
         }
-        self.running().remove(&id);
+        self.running().remove(&attempt);
         self.note_left(&id, stop.reason());
         self.left.notify_all();
     }
@@ -191,7 +202,7 @@ impl Shared {
                 children::reap_strays();
                 self.tidy_leftovers();
                 self.let_old_ones_go();
-                self.runner.sweep_worktrees(|id| self.running().contains_key(id));
+                self.runner.sweep_worktrees(|id| self.runs(id));
                 next = Instant::now() + KEEPER_PERIOD;
             }
             // Also told when a job ends, and when the pool goes away.
@@ -199,7 +210,7 @@ impl Shared {
         }
         // A job that ended since the last round is not left for the next server.
         self.tidy_leftovers();
-        self.runner.sweep_worktrees(|id| self.running().contains_key(id));
+        self.runner.sweep_worktrees(|id| self.runs(id));
     }
 
     fn tidy_leftovers(&self) {
@@ -213,7 +224,7 @@ impl Shared {
         match self.runner.store.tend() {
             Ok(mut over) => {
                 // A cancelled job whose attempt is still being tidied away waits for that.
-                over.retain(|record| !self.running().contains_key(&record.id));
+                over.retain(|record| !self.runs(&record.id));
                 over.iter().for_each(|record| self.runner.forget(record));
             }
             // A store that is away says so itself.

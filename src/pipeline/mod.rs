@@ -13,7 +13,7 @@ mod tidy;
 use crate::config::Config;
 use crate::event::{Draft, Kind};
 use crate::forge::GitHub;
-use crate::job::{Mark, Record};
+use crate::job::{JobId, Mark, Record};
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::profile::Profiles;
@@ -23,9 +23,10 @@ use crate::store::{self, End, Lease, Store};
 use crate::workspace::cache::{self, Workspaces};
 use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Everything that jobs are run with. Made once, shared by all workers.
 pub struct Runner {
@@ -40,6 +41,8 @@ pub struct Runner {
     pub is_root: bool,
     /// This pod's name, in a fleet: worktrees lie on the disk of the pod that made them.
     pub pod: Option<String>,
+    /// Worktrees on this disk that stay, and when they were looked into.
+    kept_worktrees: Mutex<HashMap<JobId, Instant>>,
 }
 
 /// Why an attempt does not go on to its job's end.
@@ -107,6 +110,7 @@ impl Runner {
             github,
             agents_lock,
             pod,
+            kept_worktrees: Mutex::default(),
             config,
         })
     }

@@ -3,12 +3,17 @@
 use super::{Attempt, Halt, Runner};
 use crate::job::{JobId, Mark, Record};
 use crate::log;
-use crate::process::stop::{Reason, Stop};
+use crate::process::stop::Stop;
 use crate::store::{self, Seen};
 use crate::workspace::cache;
 use crate::workspace::remove;
 use crate::workspace::url;
 use crate::workspace::worktree::Worktree;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// How often it is looked into a worktree that was kept for the work in it.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 impl Attempt<'_> {
     /// Removes the worktree when its work is pushed or there is none; else it stays, and the record
@@ -17,7 +22,7 @@ impl Attempt<'_> {
         let Some(path) = self.record.worktree_path.clone() else {
             // It may have been begun and not finished: no agent was ever in it.
             if self.record.verdict.is_none() {
-                self.runner.discard(&self.record);
+                self.runner.discard(&self.record, None);
             }
             return Ok(());
         };
@@ -37,11 +42,11 @@ impl Attempt<'_> {
 
     /// The job goes back to the queue. Its files go, unless the agent's work waits in them.
     pub fn hand_back(&mut self, why: &str) {
-        // Another pod may have it by now: nothing that is shared is touched.
-        let lost = self.stop.reason() == Some(Reason::Lost);
-        // Without the store there is no lock to be had either: the next round tidies this disk.
-        if self.record.verdict.is_none() && !lost && self.runner.store.waits_for().is_none() {
-            self.runner.discard(&self.record);
+        // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
+        // then nothing that is shared is touched, and the next round tidies this disk.
+        let is_ours = !self.stop.is_lost() && self.runner.store.prove(&self.lease).is_ok();
+        if self.record.verdict.is_none() && is_ours {
+            self.runner.discard(&self.record, Some(self.stop));
         }
         match self.runner.store.hand_back(&self.lease, why) {
             Ok(()) | Err(store::Error::Lost) => {}
@@ -88,7 +93,12 @@ impl Runner {
         if self.pod.is_none() {
             return;
         }
+        let kept = self.kept_worktrees.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for id in self.spaces.own_worktrees().into_iter().filter(|id| !runs(id)) {
+            let is_kept = kept.get(&id).is_some_and(|looked| looked.elapsed() < LOOK_AGAIN);
+            if is_kept {
+                continue;
+            }
             match self.store.get(&id) {
                 Ok(Seen { stale: true, .. }) | Err(_) => return,
                 Ok(Seen { it: Some(record), .. }) => self.tidy_left(&record),
@@ -103,11 +113,13 @@ impl Runner {
         if record.status().has_ended() {
             if !is_its || record.worktree_path.is_none() {
                 self.remove_own_worktree(&record.id);
-            } else if record.kept_because.is_none() {
+            } else if record.kept_because.is_some() {
+                self.note_kept(&record.id);
+            } else {
                 match self.settle(record, false, None) {
                     Ok(true) => self.remove_own_worktree(&record.id),
                     // It holds work, or cannot be looked into now: it stays as long as the record.
-                    Ok(false) => {}
+                    Ok(false) => self.note_kept(&record.id),
                     Err(error) => log::warn(&format!("job {}: {error}", record.id)),
                 }
             }
@@ -115,6 +127,12 @@ impl Runner {
             // Another attempt makes its own; the work of one whose agent had ended waits here for it.
             self.remove_own_worktree(&record.id);
         }
+    }
+
+    fn note_kept(&self, id: &JobId) {
+        let mut kept = self.kept_worktrees.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, looked| looked.elapsed() < LOOK_AGAIN);
+        kept.insert(id.clone(), Instant::now());
     }
 
     fn remove_own_worktree(&self, id: &JobId) {
@@ -146,11 +164,11 @@ impl Runner {
         Ok(true)
     }
 
-    /// Removes the worktree and whatever is in it.
-    fn discard(&self, record: &Record) {
+    /// Removes the worktree and whatever is in it. `lease`: only while that holds.
+    fn discard(&self, record: &Record, lease: Option<&Stop>) {
         if let Some(url) = self.url_of(record) {
             let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: None };
-            if let Err(error) = worktree.remove(None) {
+            if let Err(error) = worktree.discard(lease) {
                 log::warn(&format!("job {}: {error}", record.id));
             }
         }
@@ -165,7 +183,7 @@ impl Runner {
 
     /// A job whose time to live is over leaves with all that belongs to it.
     pub fn forget(&self, record: &Record) {
-        self.discard(record);
+        self.discard(record, None);
         let directory = self.config.job_dirs_root.join(record.id.as_str());
         if let Err(error) = remove::tree(&directory) {
             log::warn(&format!("cannot remove {}: {error}", directory.display()));

@@ -90,6 +90,11 @@ impl Stop {
         reason
     }
 
+    /// The lease can be relied on no more, whatever was the first reason to stop.
+    pub fn is_lost(&self) -> bool {
+        self.reason() == Some(Reason::Lost) || !self.lease_is_good()
+    }
+
     fn lease_is_good(&self) -> bool {
         let until = self.0.until.load(Ordering::SeqCst);
         until == NEVER || sys::since_boot() + self.0.reserve < Duration::from_millis(until)
@@ -140,5 +145,8 @@ mod tests {
         assert_eq!((stop.reason(), with.reason()), (Some(Reason::Lost), Some(Reason::Lost)));
         stop.extend(now + hour);
         assert_eq!(stop.reason(), Some(Reason::Lost));
+        let handed_back = Stop::leased(now, Duration::ZERO);
+        handed_back.request(Reason::HandBack);
+        assert!(handed_back.reason() == Some(Reason::HandBack) && handed_back.is_lost());
     }
 }

@@ -72,6 +72,8 @@ pub struct Locked<'a> {
     pub(super) git_dir: PathBuf,
     /// Stops what is done under the lock, when the job stops or the lock is about to be lost.
     pub(super) stop: Stop,
+    /// A lease that has to hold although its attempt was told to stop.
+    pub(super) lease: Option<Stop>,
     _guard: lock::Guard,
 }
 
@@ -125,7 +127,7 @@ impl Workspaces {
         })?;
         let found = self.git_dir_of(url);
         let stop = guard.stop(stop);
-        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), place, stop, _guard: guard };
+        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), place, stop, lease: None, _guard: guard };
         match found {
             Some(git_dir) => locked.git_dir = git_dir,
             None => locked.make_anew()?,
@@ -139,6 +141,17 @@ impl Workspaces {
 }
 
 impl Locked<'_> {
+    /// The lock, and the lease it was taken for, still hold.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if let Some(reason) = self.stop.reason() {
+            return Err(Error::Stopped(reason));
+        }
+        match &self.lease {
+            Some(lease) if lease.is_lost() => Err(Error::Stopped(Reason::Lost)),
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets what was fetched, so that a fetch brings all of it again: that heals a reference to
     /// nothing, and objects that are missing, under the worktrees that hang on this cache.
     pub(super) fn forget_remote_refs(&self) -> Result<(), Error> {

@@ -64,6 +64,9 @@ impl Locks {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() { Err(Error::TimedOut(limit)) } else { Ok(left.min(TICK)) }
         };
+        if let Some(reason) = stop.reason() {
+            return Err(Error::Stopped(reason));
+        }
         {
             let mut taken = turn.taken.lock().unwrap_or_else(PoisonError::into_inner);
             while *taken {

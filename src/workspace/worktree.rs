@@ -129,6 +129,19 @@ impl Worktree<'_> {
         self.clear(&locked)
     }
 
+    /// Removes worktree and work of an attempt that is over, waiting for the lock only briefly. `lease`:
+    /// what has to hold until it is done.
+    pub fn discard(&self, lease: Option<&Stop>) -> Result<(), Error> {
+        if !self.is_there() {
+            return Ok(());
+        }
+        let mut locked = self.spaces.lock_briefly(self.url)?;
+        if let Some(lease) = lease {
+            locked.lease = Some(lease.clone());
+        }
+        self.clear(&locked)
+    }
+
     /// Anything of it, registered or on disk.
     pub fn is_there(&self) -> bool {
         let in_cache = |git_dir: PathBuf| {
@@ -142,6 +155,8 @@ impl Worktree<'_> {
         let explain =
             |path: &Path, error: io::Error| Error::Final(format!("cannot remove {}: {error}", path.display()));
         let was_registered = admin.exists();
+        // What is shared may be another attempt's by now.
+        locked.check()?;
         self.spaces.remove_own_worktree(self.id).map_err(|error| explain(&self.path(), error))?;
         remove::tree(&self.path()).map_err(|error| explain(&self.path(), error))?;
         remove::tree(&admin).map_err(|error| explain(&admin, error))?;

@@ -90,6 +90,34 @@ fn restarted_with_an_older_state() {
     });
 }
 
+/// One pod alone: Redis comes back with an attempt that this pod has long given back, and another since.
+#[test]
+fn rolled_back_over_an_attempt_of_the_same_pod() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    let (count, gate) = (fleet.lab.path("count"), fleet.lab.path("gate"));
+    let pod = fleet.pod("pod-a");
+    let task = format!("[[count {}]] [[write a.txt 1]] [[wait-for {}]]", count.display(), gate.display());
+    let id = pod.submit(fleet.job(task));
+    let runs = |times: usize| {
+        eventually("its agent runs", || {
+            (std::fs::read_to_string(&count).unwrap_or_default().lines().count() == times).then_some(())
+        })
+    };
+    runs(1);
+    let kept = fleet.redis.keep_state();
+    pod.request("POST", "/admin/drain?timeout=0", None);
+    eventually("it is given back", || (pod.job(&id)["status"] == "queued").then_some(()));
+    pod.request("DELETE", "/admin/drain", None);
+    runs(2);
+    fleet.redis.kill();
+    fleet.redis.set_state(Some(&kept));
+    fleet.redis.come_back();
+    std::fs::write(&gate, "").unwrap();
+    let job = &fleet.check_ledger(&pod, &[id])[0];
+    assert_eq!((&job["status"], &job["deaths"]), (&json!("succeeded"), &json!(0)), "{job:#}");
+    fleet.finish(vec![pod]);
+}
+
 /// Takes ended jobs that the count is not about out of the listing.
 fn forget(fleet: &Fleet, ids: &[String]) {
     for id in ids {
@@ -378,6 +406,16 @@ fn a_shared_volume_without_redis_is_for_one_server() {
     let second = Lab::new().with("AGENTICORE_SHARED_FS_ROOT", alone.variables["AGENTICORE_SHARED_FS_ROOT"].clone());
     assert_eq!(second.run(&["serve"]).status.code(), Some(1));
     server.stop();
+}
+
+#[test]
+fn a_volume_belongs_to_one_redis() {
+    let Some(fleet) = Fleet::new() else { return };
+    let pod = fleet.pod("pod-a");
+    let done = fleet.command("pod-b", &["serve"], &[("REDIS_KEY_PREFIX", "other")]).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.code() == Some(1) && said.contains("REDIS_KEY_PREFIX"), "{said}");
+    fleet.finish(vec![pod]);
 }
 
 #[test]

@@ -290,3 +290,80 @@ fn a_clone_lock_passes_only_when_its_holders_git_is_gone() {
     fleet.check_ledger(&second, &[id, other]);
     fleet.finish(vec![first, second]);
 }
+
+/// An attempt that was to be handed back, on a pod that slept while its agent was ended: when it wakes up
+/// the job is another pod's, and what that one has in the clone cache stays.
+#[test]
+fn a_hand_back_that_slept_harms_no_other_pods_worktree() {
+    let Some(fleet) = Fleet::new() else { return };
+    let (count, gate) = (fleet.lab.path("count"), fleet.lab.path("gate"));
+    let grace = [("AGENTICORE_KILL_GRACE", "3"), ("AGENTICORE_LEASE", "6")];
+    let first = fleet.pod_with("pod-a", &grace);
+    let task = format!("[[count {}]] [[write a.txt 1]] [[stubborn]] [[wait-for {}]]", count.display(), gate.display());
+    let id = first.submit(fleet.job(task));
+    eventually("it runs", || (runs(&count) == 1).then_some(()));
+    first.request("POST", "/admin/drain?timeout=0", None);
+    first.signal("STOP");
+    let second = fleet.pod("pod-b");
+    eventually("it runs on the other pod", || (runs(&count) == 2).then_some(()));
+    let cache = std::fs::read_dir(fleet.lab.path("shared/repos")).unwrap().next().unwrap().unwrap().path();
+    let registered = cache.join("repo/worktrees").join(&id);
+    assert!(registered.is_dir());
+    first.signal("CONT");
+    eventually("the first pod has let go", || {
+        first.get("/admin/drain").1["running"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    assert!(registered.is_dir(), "another pod's worktree lost its registration");
+    std::fs::write(&gate, "").unwrap();
+    let job = &fleet.check_ledger(&second, &[id])[0];
+    assert_eq!((&job["status"], &job["error"]), (&json!("succeeded"), &json!(null)), "{job:#}");
+    fleet.finish(vec![first, second]);
+}
+
+/// An attempt that hangs in a request while a later one of the same job runs on the same pod: its end is
+/// not the later one's.
+#[test]
+fn an_attempt_that_hangs_does_not_take_a_later_one_with_it() {
+    let Some(fleet) = Fleet::new() else { return };
+    let (hold, count) = (fleet.lab.path("hold"), fleet.lab.path("count"));
+    std::fs::write(&hold, "").unwrap();
+    fleet.github.hang_next(&hold);
+    let door = fleet.pod("door");
+    door.request("POST", "/admin/drain?timeout=600", None);
+    let first = fleet.pod("pod-a");
+    let mut body = fleet.job(format!("[[count {}]] [[write a.txt 1]] [[sleep 600000]]", count.display()));
+    body["create_repo"] = json!(true);
+    let id = first.submit(body);
+    eventually("its request hangs", || fleet.github.is_hanging().then_some(()));
+    first.signal("STOP");
+    eventually("it is given up", || (door.job(&id)["status"] == "queued").then_some(()));
+    first.signal("CONT");
+    eventually("it runs again, here", || (runs(&count) == 1).then_some(()));
+    std::fs::remove_file(&hold).unwrap();
+    // The earlier attempt ends; the later one has its worktree, and can be told to go.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(fleet.disk_of("pod-a").join("worktrees").join(&id).join("a.txt").exists());
+    let running = first.get("/admin/drain").1;
+    assert_eq!(running["running"], json!([id]), "{running}");
+    assert_eq!(first.stop(), Some(0));
+    door.cancel(&id);
+    fleet.check_ledger(&door, &[id]);
+    fleet.finish(vec![door]);
+}
+
+#[test]
+fn a_pod_that_is_told_to_go_while_it_claims_goes() {
+    let Some(fleet) = Fleet::new() else { return };
+    let door = fleet.pod("door");
+    door.request("POST", "/admin/drain?timeout=600", None);
+    let mut ids = Vec::new();
+    for round in 0..10 {
+        let pod = fleet.pod_with("pod-a", &[("AGENTICORE_SHUTDOWN_GRACE", "1")]);
+        ids.push(door.submit(json!({"task": "[[sleep 600000]]"})));
+        std::thread::sleep(std::time::Duration::from_millis(round * 3));
+        assert_eq!(pod.stop(), Some(0));
+    }
+    ids.iter().for_each(|id| drop(door.cancel(id)));
+    fleet.check_ledger(&door, &ids);
+    fleet.finish(vec![door]);
+}

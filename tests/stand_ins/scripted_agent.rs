@@ -13,6 +13,7 @@
 //! [[cost USD]]                    what the result says it cost (0.01)
 //! [[exit CODE]] [[signal N]]      ends so, without a result
 //! [[mute]]                        no result, exit code 0
+//! [[stubborn]]                    SIGTERM does not end it
 //! [[linger]]                      a result, and then no end
 //! [[raw TEXT]]                    a line that is no event
 //! [[big BYTES]]                   the final text is so long
@@ -252,6 +253,10 @@ fn main() {
                 let _ = Command::new("sh").args(["-c", &format!("kill -{argument} $PPID")]).exec_and_wait();
             }
             "mute" => exit(0),
+            "stubborn" => {
+                let ignored = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+                signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored).unwrap();
+            }
             "linger" => lingers = true,
             "raw" => println!("{argument}"),
             "big" => said = "x".repeat(argument.parse().unwrap()),

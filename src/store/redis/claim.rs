@@ -193,7 +193,10 @@ impl Redis {
         let write = Write { record: &queued, stamp: &new_stamp() };
         let event =
             Draft::new(Kind::HandedBack, format!("attempt {attempt} was cut off from Redis; another one goes on"));
-        self.write_open("", &queued)?;
-        self.in_rounds().hand_back(&write, &token, event)
+        match self.write_open("", &queued) {
+            // Redis came back with an older state: the file knows of a later attempt, and so will the next claim.
+            Ok(()) | Err(Error::Lost) => self.in_rounds().hand_back(&write, &token, event),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How soon a decision that fell elsewhere is seen here.
 const WATCH: Duration = Duration::from_millis(400);
+/// Ends the draining flag that the server wrote itself.
+const OWN_WORD: &str = "heeded";
 /// While Redis answers, the ended files are looked for in every so many-th round.
 const OUTCOMES_SELDOM: u64 = 10;
 /// How soon a renewal that failed is tried again.
@@ -48,7 +50,7 @@ impl Redis {
             if !was_away && self.watch(&held).is_err() {
                 renew_at = Instant::now();
             }
-            self.wait_for_tick();
+            self.pause(WATCH);
         }
     }
 
@@ -62,14 +64,7 @@ impl Redis {
             if self.has_copy && (self.renewals.trouble().is_some() || round.is_multiple_of(OUTCOMES_SELDOM)) {
                 self.look_for_outcomes();
             }
-            self.wait_for_tick();
-        }
-    }
-
-    fn wait_for_tick(&self) {
-        let until = Instant::now() + WATCH;
-        while !self.ends() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20).min(WATCH));
+            self.pause(WATCH);
         }
     }
 
@@ -78,11 +73,15 @@ impl Redis {
     }
 
     fn renew_all(&self, held: &[Arc<Held>]) -> Result<(), String> {
-        self.say_state(held)?;
-        self.renew_locks()?;
-        if held.is_empty() {
-            return Ok(());
+        // What is to be kept first: a Redis that is out of memory still renews.
+        if !held.is_empty() {
+            self.renew_leases(held)?;
         }
+        self.renew_locks()?;
+        self.say_state(held)
+    }
+
+    fn renew_leases(&self, held: &[Arc<Held>]) -> Result<(), String> {
         // The lease is counted from before it was asked for.
         let asked = sys::since_boot();
         let named: Vec<_> = held.iter().map(|held| (held.id.clone(), held.token.clone())).collect();
@@ -187,7 +186,8 @@ impl Redis {
         }
     }
 
-    /// `INCARNATION MILLISECONDS`, or `INCARNATION cancel`, as another process wrote it.
+    /// `INCARNATION MILLISECONDS`, or `INCARNATION cancel`, as another process wrote it. What this server wrote
+    /// itself has a third word, and says nothing new.
     fn heed_draining(&self, wish: &str) {
         let Some((incarnation, rest)) = wish.split_once(' ') else { return };
         if incarnation != self.incarnation {
@@ -210,7 +210,7 @@ impl Redis {
             None => ::redis::cmd("DEL").arg(&key).exec(connection),
             Some(limit) => {
                 let until = crate::job::Time::now().0.saturating_add(limit.as_millis() as i64);
-                let value = format!("{} {until}", self.incarnation);
+                let value = format!("{} {until} {OWN_WORD}", self.incarnation);
                 // It outlives the pod, so that its jobs are not counted as deaths; not for ever.
                 ::redis::cmd("SET").arg(&key).arg(value).arg("EX").arg(86_400).exec(connection)
             }

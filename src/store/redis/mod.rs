@@ -50,8 +50,10 @@ pub struct Redis {
     pops: Link,
     /// For renewing, which waits for nobody.
     renewals: Link,
-    /// For reaping and sweeping.
+    /// For reaping.
     rounds: Link,
+    /// For sweeping.
+    sweeps: Link,
     files: JobFiles,
     /// The job files lie on the shared volume.
     has_copy: bool,
@@ -97,6 +99,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         pops: Link::new(&address, Some(pop_limit)),
         renewals: Link::new(&address, None),
         rounds: Link::new(&address, None),
+        sweeps: Link::new(&address, None),
         files,
         has_copy: config.has_second_copy(),
         pod: config.pod_name.clone(),
@@ -121,6 +124,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
     store.start("leases", Redis::keep_leases)?;
     store.start("outcomes", Redis::watch_outcomes)?;
     store.start("reaper", Redis::make_rounds)?;
+    store.start("sweeper", Redis::sweep_on)?;
     Ok(store)
 }
 
@@ -269,6 +273,14 @@ impl Redis {
     /// Waits until something changed here, at most `limit`.
     fn wait_for_change(&self, limit: Duration) {
         drop(self.changed.1.wait_timeout(guard(&self.changed.0), limit));
+    }
+
+    /// Waits, but no longer than until the server goes.
+    fn pause(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while !self.ends() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn ends(&self) -> bool {

@@ -11,10 +11,7 @@ use crate::job::{Job, JobId, Record, Running, Time};
 use crate::log;
 use crate::store::Error;
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
-
-/// Every so many-th sweep looks for ended files also where nothing hints at one.
-const THOROUGH_EVERY: u64 = 12;
+use std::time::Instant;
 
 /// What one round saw of an id in `running`.
 pub(super) struct Taken {
@@ -33,42 +30,20 @@ struct Suspects(HashMap<JobId, (Instant, u32, String)>);
 impl Redis {
     pub(super) fn make_rounds(&self) {
         let (mut suspects, mut last) = (Suspects::default(), Instant::now());
-        let (mut sweep_at, mut was_away, mut sweeps) = (Instant::now(), true, 0_u64);
         while !self.ends() {
             // A pod that slept, or was cut off, has not seen what happened meanwhile.
             if last.elapsed() > self.settings.reap_period * 3 + self.settings.timeout {
                 suspects.0.clear();
             }
             last = Instant::now();
-            match self.reap(&mut suspects) {
-                Ok(()) => {}
-                Err(error) => {
-                    suspects.0.clear();
-                    was_away = true;
-                    self.warn_of_round(&error);
+            if let Err(error) = self.reap(&mut suspects) {
+                suspects.0.clear();
+                // That Redis is away is said once, where leases are renewed.
+                if self.rounds.trouble().is_none() {
+                    log::warn(&format!("jobs of lost pods could not be looked for: {error}"));
                 }
             }
-            if Instant::now() >= sweep_at {
-                sweep_at = Instant::now() + self.settings.sweep_period;
-                let thorough = was_away || sweeps.is_multiple_of(THOROUGH_EVERY);
-                sweeps += 1;
-                match self.sweep(thorough) {
-                    Ok(true) => was_away = false,
-                    Ok(false) => {}
-                    Err(error) => self.warn_of_round(&error),
-                }
-            }
-            let until = Instant::now() + self.settings.reap_period;
-            while !self.ends() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    }
-
-    /// That Redis is away is said once, where leases are renewed.
-    fn warn_of_round(&self, error: &Error) {
-        if self.rounds.trouble().is_none() {
-            log::warn(&format!("a round was cut short: {error}"));
+            self.pause(self.settings.reap_period);
         }
     }
 

@@ -2,15 +2,17 @@
 //! of a job that has ended follows the ended file. One pod at a time does it for all.
 
 use super::Redis;
-use super::scripts::{Write, has_ended, new_stamp};
+use super::scripts::{Transitions, Write, has_ended, new_stamp};
 use crate::job::JobId;
 use crate::log;
 use crate::store::{Error, files};
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Jobs that are asked for in one round trip.
 const CHUNK: usize = 500;
+/// Every so many-th sweep looks for ended files also where nothing hints at one.
+const THOROUGH_EVERY: u64 = 12;
 /// A file that was never finished is removed after this long: writing one takes seconds at most.
 const ABANDONED: Duration = Duration::from_secs(600);
 /// What reading all ended files may take, before another pod tries.
@@ -20,6 +22,31 @@ const INDEX_TURN: Duration = Duration::from_secs(60);
 type Known = (Option<String>, Option<f64>);
 
 impl Redis {
+    /// Beside the reaper, who must not wait for it: with many jobs it takes its time.
+    pub(super) fn sweep_on(&self) {
+        let (mut was_away, mut sweeps) = (true, 0_u64);
+        while !self.ends() {
+            let began = Instant::now();
+            match self.sweep(was_away || sweeps.is_multiple_of(THOROUGH_EVERY)) {
+                Ok(was_thorough) => was_away &= !was_thorough,
+                Err(error) => {
+                    was_away = true;
+                    // That Redis is away is said once, where leases are renewed.
+                    if self.sweeps.trouble().is_none() {
+                        log::warn(&format!("the job files were not compared with Redis: {error}"));
+                    }
+                }
+            }
+            sweeps += 1;
+            // One that takes long is made less often.
+            self.pause(self.settings.sweep_period.max(began.elapsed() * 5));
+        }
+    }
+
+    fn in_sweeps(&self) -> Transitions<'_> {
+        Transitions { link: &self.sweeps, keys: &self.keys }
+    }
+
     /// `thorough`: each open job's ended file is looked for too, which finds what was cancelled while
     /// Redis was away. Returns whether this pod made a thorough one.
     pub(super) fn sweep(&self, thorough: bool) -> Result<bool, Error> {
@@ -40,7 +67,7 @@ impl Redis {
             for (id, known) in chunk.iter().zip(self.ask_for(chunk)?) {
                 match self.compare(id, known, in_lists.contains(id), thorough) {
                     // What is wrong with one job keeps no other waiting.
-                    Err(error) if self.rounds.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
+                    Err(error) if self.sweeps.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
                     other => other?,
                 }
             }
@@ -58,9 +85,16 @@ impl Redis {
     /// Accepted while Redis was away, on a machine whose files nobody else sees: queued, and the file goes.
     fn sweep_pending(&self) -> Result<(), Error> {
         for id in self.files.open_ids().map_err(Error::Unavailable)? {
-            let Some(open) = self.files.read_open(&id).map_err(Error::Unavailable)? else { continue };
+            let open = match self.files.read_open(&id) {
+                Ok(Some(open)) => open,
+                Ok(None) => continue,
+                Err(why) => {
+                    log::warn(&format!("{why}; it is left alone"));
+                    continue;
+                }
+            };
             let write = Write { record: &open.record, stamp: &new_stamp() };
-            self.in_rounds().put(&write, "", open.record.attempt > 0, None)?;
+            self.in_sweeps().put(&write, "", open.record.attempt > 0, None)?;
             files::remove(&self.files.open(&id)).map_err(Error::Unavailable)?;
         }
         Ok(())
@@ -68,7 +102,7 @@ impl Redis {
 
     fn living_ids(&self) -> Result<Vec<JobId>, Error> {
         let sets = ["queued", "running"].map(|status| self.keys.jobs_with(status));
-        let found = self.rounds.with(|connection| {
+        let found = self.sweeps.with(|connection| {
             let mut pipe = ::redis::pipe();
             for set in &sets {
                 pipe.cmd("ZRANGE").arg(set).arg(0).arg(-1);
@@ -79,7 +113,7 @@ impl Redis {
     }
 
     fn ids_in_lists(&self) -> Result<HashSet<JobId>, Error> {
-        let found = self.rounds.with(|connection| {
+        let found = self.sweeps.with(|connection| {
             let mut pipe = ::redis::pipe();
             for list in [self.keys.queue(), self.keys.running()] {
                 pipe.cmd("LRANGE").arg(list).arg(0).arg(-1);
@@ -90,7 +124,7 @@ impl Redis {
     }
 
     fn ask_for(&self, ids: &[JobId]) -> Result<Vec<Known>, Error> {
-        let found = self.rounds.with(|connection| {
+        let found = self.sweeps.with(|connection| {
             let mut pipe = ::redis::pipe();
             for id in ids {
                 pipe.cmd("HGET").arg(self.keys.job(id)).arg("status");
@@ -105,7 +139,7 @@ impl Redis {
     }
 
     fn compare(&self, id: &JobId, (status, listed): Known, is_in_a_list: bool, thorough: bool) -> Result<(), Error> {
-        let steps = self.in_rounds();
+        let steps = self.in_sweeps();
         if self.has_copy
             && (thorough || status.is_none() || !is_in_a_list)
             && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
@@ -123,7 +157,7 @@ impl Redis {
             }
             // The record says so, and it is the only one that does: the second copy follows it.
             Some(status) if has_ended(&status) => {
-                if let Some((record, _)) = self.read_with_stamp(&self.rounds, id)?
+                if let Some((record, _)) = self.read_with_stamp(&self.sweeps, id)?
                     && record.status().has_ended()
                 {
                     self.conclude(&steps, record)?;
@@ -160,14 +194,14 @@ impl Redis {
         for chunk in ids.chunks(CHUNK) {
             for (id, (status, listed)) in chunk.iter().zip(self.ask_for(chunk)?) {
                 if (status.is_none() || listed.is_none())
-                    && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
+                    && let Ok(Some(outcome)) = self.files.read_ended(id)
                 {
-                    self.close(&self.in_rounds(), &outcome)?;
-                    self.in_rounds().place(id, false)?;
+                    self.close(&self.in_sweeps(), &outcome)?;
+                    self.in_sweeps().place(id, false)?;
                 }
             }
         }
-        let done = self.rounds.with(|connection| ::redis::cmd("SET").arg(&key).arg(&run).exec(connection));
+        let done = self.sweeps.with(|connection| ::redis::cmd("SET").arg(&key).arg(&run).exec(connection));
         done.map_err(Error::Unavailable)
     }
 }

@@ -32,6 +32,9 @@ struct State {
     short_token: AtomicBool,
     /// While this file is there, git is not answered.
     hold: Mutex<Option<PathBuf>>,
+    /// The next API request is not answered while this file is there.
+    hang: Mutex<Option<PathBuf>>,
+    is_hanging: AtomicBool,
 }
 
 impl GitHub {
@@ -45,6 +48,8 @@ impl GitHub {
             app_key: Mutex::default(),
             short_token: AtomicBool::new(false),
             hold: Mutex::default(),
+            hang: Mutex::default(),
+            is_hanging: AtomicBool::new(false),
         });
         let answering = state.clone();
         let server = StandIn::start(move |asked| answering.answer(asked));
@@ -97,6 +102,15 @@ impl GitHub {
         *self.state.hold.lock().unwrap() = Some(file.to_owned());
     }
 
+    /// The next API request is not answered while `file` is there.
+    pub fn hang_next(&self, file: &Path) {
+        *self.state.hang.lock().unwrap() = Some(file.to_owned());
+    }
+
+    pub fn is_hanging(&self) -> bool {
+        self.state.is_hanging.load(Ordering::SeqCst)
+    }
+
     pub fn make_next_token_short(&self) {
         self.state.short_token.store(true, Ordering::SeqCst);
     }
@@ -120,6 +134,11 @@ impl State {
     fn answer(&self, asked: Asked) -> Told {
         match asked.path.strip_prefix("/api/v3") {
             Some(path) => {
+                let hang = self.hang.lock().unwrap().take();
+                while hang.as_ref().is_some_and(|file| file.exists()) {
+                    self.is_hanging.store(true, Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
                 self.requests.lock().unwrap().push(format!("{} {path}", asked.method));
                 let mut faults = self.faults.lock().unwrap();
                 if let Some(at) = faults.iter().position(|(method, _)| *method == asked.method) {
