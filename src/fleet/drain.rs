@@ -103,7 +103,7 @@ impl Shared {
         let mut tell_at = Instant::now();
         while !self.goes_away() {
             match self.runner.store.asked_to_drain() {
-                Some(Some(limit)) if self.drain().until.is_none() => {
+                Some(Some(limit)) => {
                     log::info(&format!("asked through Redis to drain within {} s", limit.as_secs()));
                     self.begin_drain(limit);
                 }

@@ -172,6 +172,8 @@ impl Shared {
             let why = "the runner failed on this job; that is a fault of agenticore: its log says more".to_owned();
             if let Err(error) = self.runner.store.finish(&lease, End::Failed(why)) {
                 log::warn(&format!("job {id}: {error}"));
+                // Nobody runs it: it is found so, and goes on elsewhere.
+                let _ = self.runner.store.release(&lease);
             }
         }
         self.running().remove(&attempt);

@@ -4,7 +4,7 @@ use super::{Attempt, Halt, Runner};
 use crate::job::{JobId, Mark, Record};
 use crate::log;
 use crate::process::stop::Stop;
-use crate::store::{self, Seen};
+use crate::store::{self, Lease, Seen};
 use crate::workspace::cache;
 use crate::workspace::remove;
 use crate::workspace::url;
@@ -57,17 +57,12 @@ impl Attempt<'_> {
 
     /// The job is not ours any more: it has ended without this attempt, or is another pod's.
     pub fn let_go(&mut self) {
-        let id = &self.lease.id;
-        let now = self.runner.store.get(id).ok().and_then(|seen| seen.it);
-        match now {
-            Some(record) if record.status().has_ended() && self.runner.is_on_our_disk(&record) => {
-                self.runner.clean_up(&record);
-            }
-            _ => {
-                if let Err(error) = self.runner.store.release(id) {
-                    log::warn(&format!("job {id}: {error}"));
-                }
-            }
+        let now = self.runner.store.get(&self.lease.id).ok().and_then(|seen| seen.it);
+        if let Some(record) = now.filter(|record| record.status().has_ended() && self.runner.is_on_our_disk(record)) {
+            self.runner.clean_up(&record);
+        }
+        if let Err(error) = self.runner.store.release(&self.lease) {
+            log::warn(&format!("job {}: {error}", self.lease.id));
         }
     }
 }
@@ -78,7 +73,7 @@ impl Runner {
         if let Err(error) = self.settle(record, false, None) {
             log::warn(&format!("job {}: {error}", record.id));
         }
-        if let Err(error) = self.store.release(&record.id) {
+        if let Err(error) = self.store.release(&Lease::of(record)) {
             log::warn(&format!("job {}: {error}", record.id));
         }
     }

@@ -80,7 +80,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 /// keeps the shared volume for it alone.
 fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
     let Some(settings) = config.redis.clone() else {
-        let alone = config.shared_root.as_deref().map(|root| redis::take_share(root, None)).transpose()?;
+        let alone = config.shared_root.as_deref().map(|root| redis::place::take_share(root, None)).transpose()?;
         let store = embedded::open(&config.jobs_dir, &config.pod_name)?;
         let agents_lock = store.agents_lock();
         return Ok((Arc::new(Runner::new(config, store, agents_lock)?), alone));

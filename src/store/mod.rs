@@ -135,8 +135,8 @@ pub trait Store: Send + Sync {
     /// Ended jobs whose attempt has not been tidied away yet, after a restart.
     fn leftovers(&self) -> Vec<Record>;
 
-    /// The job has ended and nothing of its attempt is left.
-    fn release(&self, id: &JobId) -> Result<(), Error>;
+    /// The job has ended, or is another attempt's, and nothing of this attempt is left.
+    fn release(&self, lease: &Lease) -> Result<(), Error>;
 
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error>;
 

@@ -361,7 +361,8 @@ impl Store for Embedded {
         ids.iter().filter_map(|id| self.read_ended(id).ok().flatten()).collect()
     }
 
-    fn release(&self, id: &JobId) -> Result<(), Error> {
+    fn release(&self, lease: &Lease) -> Result<(), Error> {
+        let id = &lease.id;
         files::remove(&self.paths.open(id)).map_err(Error::Unavailable)?;
         self.index().leftovers.retain(|left| left != id);
         Ok(())
@@ -415,7 +416,8 @@ impl Store for Embedded {
 
     fn remove(&self, id: &JobId) -> Result<(), Error> {
         // First, or a crash between the two would bring the job back to life.
-        self.release(id)?;
+        files::remove(&self.paths.open(id)).map_err(Error::Unavailable)?;
+        self.index().leftovers.retain(|left| left != id);
         if let Some(key) = self.read_ended(id)?.and_then(|record| record.key) {
             self.paths.remove_key(&key).map_err(Error::Unavailable)?;
         }

@@ -88,7 +88,7 @@ fn cancel_and_finish_have_one_winner() {
     assert!(store.paths.open(&record.id).exists(), "its attempt has not been tidied away");
     let again = restart(store, &dir);
     assert_eq!(again.leftovers().len(), 1);
-    again.release(&record.id).unwrap();
+    again.release(&Lease::of(&record)).unwrap();
     assert!(again.leftovers().is_empty() && !again.paths.open(&record.id).exists());
     assert!(matches!(again.cancel(&record.id), Ok(Cancelled::Ended(r)) if r.status() == Status::Cancelled));
     assert!(matches!(again.cancel(&JobId::random()), Ok(Cancelled::Unknown)));

@@ -129,18 +129,28 @@ impl Redis {
             return Ok((said, None));
         }
         crash::point(Kind::Claimed, "after-record");
+        let stop = Stop::leased(asked + self.settings.lease, self.settings.reserve);
+        // From here on it is renewed, however long the volume takes.
+        self.table.insert(Arc::new(Held::new(running, token.clone(), events, stop.clone())));
+        let begun = self.may_begin(&id, &token, &record);
+        if !matches!(begun, Ok(true)) {
+            // Refused: the record names us for an attempt that we do not run, and the next round gives it back.
+            self.table.remove(&id, attempt);
+        }
+        crash::point(Kind::Claimed, "after-event");
+        Ok((said, begun?.then_some(Claim { record, stop })))
+    }
+
+    /// The job has not ended, and its file says who has it.
+    fn may_begin(&self, id: &JobId, token: &str, record: &Record) -> Result<bool, Error> {
         if self.has_copy
-            && let Some(outcome) = self.files.read_ended(&id).map_err(Error::Unavailable)?
+            && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
         {
             self.conclude(&self.transitions(), outcome)?;
-            return Ok((said, None));
+            return Ok(false);
         }
-        // Refused: the record names us for an attempt that we do not run, and the next round gives it back.
-        self.write_open(&token, &record)?;
-        crash::point(Kind::Claimed, "after-event");
-        let stop = Stop::leased(asked + self.settings.lease, self.settings.reserve);
-        self.table.insert(Arc::new(Held::new(running, token, events, stop.clone())));
-        Ok((said, Some(Claim { record, stop })))
+        self.write_open(token, record)?;
+        Ok(true)
     }
 
     /// Back to the head of the line: the attempt is over here, whatever Redis says.

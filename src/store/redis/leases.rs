@@ -19,6 +19,8 @@ const WATCH: Duration = Duration::from_millis(400);
 const OWN_WORD: &str = "heeded";
 /// While Redis answers, the ended files are looked for in every so many-th round.
 const OUTCOMES_SELDOM: u64 = 10;
+/// How long after its lease's end an attempt that hangs is no longer waited for.
+const LET_GO: Duration = Duration::from_secs(1);
 /// How soon a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long what a pod says of itself stays without being said again, in leases.
@@ -28,7 +30,8 @@ impl Redis {
     pub(super) fn keep_leases(&self) {
         let (mut renew_at, mut was_away) = (Instant::now(), false);
         while !self.ends() {
-            let held = self.table.all();
+            let mut held = self.table.all();
+            held.retain(|held| self.is_kept(held));
             if Instant::now() >= renew_at {
                 let renewed = self.renew_all(&held);
                 let pause = if renewed.is_ok() { self.settings.renew } else { AGAIN.min(self.settings.renew) };
@@ -52,6 +55,16 @@ impl Redis {
             }
             self.pause(WATCH);
         }
+    }
+
+    /// One that is lost is not renewed. Its attempt gives it back; should that hang, it is let go once its
+    /// lease is over, and its agent with it, and a round finds that nobody runs it.
+    fn is_kept(&self, held: &Held) -> bool {
+        let is_lost = held.stop.is_lost();
+        if is_lost && held.stop.until().is_some_and(|until| until + LET_GO < sys::since_boot()) {
+            self.table.remove(&held.id, held.attempt);
+        }
+        !is_lost
     }
 
     /// A cancel does not need Redis: it is the ended file. On a thread of its own, so that neither a slow
@@ -91,6 +104,8 @@ impl Redis {
                 Said::Done => held.stop.extend(asked + self.settings.lease),
                 Said::Ended => held.stop.request(Reason::Cancelled),
                 Said::Unknown => self.put_back_held(held)?,
+                // Its lease is as it was: the stop knows its end.
+                Said::Unleased => {}
                 _ => held.stop.request(Reason::Lost),
             }
         }

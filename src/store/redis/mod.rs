@@ -12,6 +12,7 @@ mod leases;
 mod link;
 pub mod lock;
 mod outcome;
+pub mod place;
 mod reads;
 mod reap;
 mod scripts;
@@ -24,22 +25,17 @@ use crate::config::{self, Config};
 use crate::event::{Draft, Event};
 use crate::job::{JobId, Mark, Record, Spec, Status};
 use crate::process::stop::Reason;
-use fs2::FileExt;
 use held::{Held, Table};
 use keys::Keys;
 use link::{Address, Link};
 use scripts::{Said, Transitions, Write, new_stamp};
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How long a start waits for another one to take its place on the shared volume.
-const SHARE_LIMIT: Duration = Duration::from_secs(3);
 
 pub struct Redis {
     settings: config::Redis,
@@ -86,10 +82,10 @@ pub struct Redis {
 pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, String> {
     let files = JobFiles::new(&config.jobs_dir);
     files.prepare()?;
-    let (place, agents) = take_place(config)?;
+    let (place, agents) = place::take_place(config)?;
     let mut locks = vec![place];
     let identity = format!("{}, keys {}, database {}", settings.shown(), settings.prefix, settings.database);
-    locks.extend(config.shared_root.as_deref().map(|root| take_share(root, Some(&identity))).transpose()?);
+    locks.extend(config.shared_root.as_deref().map(|root| place::take_share(root, Some(&identity))).transpose()?);
     let address = Address::new(settings.clone())?;
     // The pop blocks for at most a second of it; a reply that comes later would lose the popped id.
     let pop_limit = settings.timeout + claim::POP_LIMIT;
@@ -126,66 +122,6 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
     store.start("reaper", Redis::make_rounds)?;
     store.start("sweeper", Redis::sweep_on)?;
     Ok(store)
-}
-
-/// One server per pod name and machine: the runtime directory is made from both.
-fn take_place(config: &Config) -> Result<(File, PathBuf), String> {
-    let explain = |path: &PathBuf, error: std::io::Error| format!("cannot write {}: {error}", path.display());
-    let path = config.runtime_dir.with_extension("lock");
-    let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = open().map_err(|error| explain(&path, error))?;
-    if FileExt::try_lock_exclusive(&file).is_err() {
-        return Err(format!(
-            "another server runs here as the pod {}: give this one its own AGENTICORE_POD_NAME",
-            config.pod_name
-        ));
-    }
-    let agents = config.runtime_dir.with_extension("agents");
-    File::create(&agents).map_err(|error| explain(&agents, error))?;
-    Ok((file, agents))
-}
-
-/// The servers of a fleet (`identity`: of their Redis) share the volume; one without Redis has to be alone
-/// on it. All who share it use the same Redis: another one would know none of their jobs.
-pub fn take_share(root: &Path, identity: Option<&str>) -> Result<File, String> {
-    let path = root.join(".agenticore.lock");
-    let explain = |error: io::Error| format!("AGENTICORE_SHARED_FS_ROOT: cannot write {}: {error}", path.display());
-    let mut file =
-        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(explain)?;
-    let until = Instant::now() + SHARE_LIMIT;
-    loop {
-        if FileExt::try_lock_exclusive(&file).is_ok() {
-            let written = file.set_len(0).and_then(|()| file.write_all(identity.unwrap_or("no Redis").as_bytes()));
-            written.and_then(|()| file.sync_all()).map_err(explain)?;
-            // From exclusive to shared: nobody else can have written in between, but one who may be alone.
-            return match identity {
-                Some(_) => FileExt::try_lock_shared(&file).map(|()| file).map_err(explain),
-                None => Ok(file),
-            };
-        }
-        if let Some(identity) = identity
-            && FileExt::try_lock_shared(&file).is_ok()
-        {
-            let mut theirs = String::new();
-            file.read_to_string(&mut theirs).map_err(explain)?;
-            if theirs == identity {
-                return Ok(file);
-            }
-            return Err(format!(
-                "the shared volume {} is used with another Redis ({theirs}) than this server's ({identity}): all servers that \
-                 share a volume need the same REDIS_URL and REDIS_KEY_PREFIX",
-                root.display()
-            ));
-        }
-        // Somebody who starts just now holds it for a moment.
-        if Instant::now() >= until {
-            return Err(format!(
-                "AGENTICORE_SHARED_FS_ROOT is {}, which another server uses: servers that share a volume need the same REDIS_URL",
-                root.display()
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -364,7 +300,9 @@ impl Store for Redis {
     }
 
     fn hand_back(&self, lease: &Lease, why: &str) -> Result<(), Error> {
-        guard(&self.handed_back).push(lease.id.clone());
+        if self.draining.load(Ordering::SeqCst) {
+            guard(&self.handed_back).push(lease.id.clone());
+        }
         self.give_back(lease, why)
     }
 
@@ -376,10 +314,8 @@ impl Store for Redis {
         Vec::new()
     }
 
-    fn release(&self, id: &JobId) -> Result<(), Error> {
-        if let Some(held) = self.table.get(id) {
-            self.table.remove(id, held.attempt);
-        }
+    fn release(&self, lease: &Lease) -> Result<(), Error> {
+        self.table.remove(&lease.id, lease.attempt);
         Ok(())
     }
 

@@ -148,7 +148,15 @@ impl Redis {
         }
         let now = Time::now();
         for id in self.oldest(&self.keys.due(), now.0)? {
-            let Some((record, stamp)) = self.read_with_stamp(&self.link, &id)? else { continue };
+            let (record, stamp) = match self.read_with_stamp(&self.link, &id) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) if self.link.trouble().is_some() => return Err(error),
+                Err(error) => {
+                    crate::log::warn(&format!("job {id}: {error}"));
+                    continue;
+                }
+            };
             if let Job::Queued(job) = Job::from(record)
                 && job.is_overdue(now)
             {

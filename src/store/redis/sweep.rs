@@ -24,10 +24,10 @@ type Known = (Option<String>, Option<f64>);
 impl Redis {
     /// Beside the reaper, who must not wait for it: with many jobs it takes its time.
     pub(super) fn sweep_on(&self) {
-        let (mut was_away, mut sweeps) = (true, 0_u64);
+        let (mut was_away, mut sweeps, mut pause) = (true, 0_u64, self.settings.sweep_period);
         while !self.ends() {
             let began = Instant::now();
-            match self.sweep(was_away || sweeps.is_multiple_of(THOROUGH_EVERY)) {
+            match self.sweep(was_away || sweeps.is_multiple_of(THOROUGH_EVERY), pause) {
                 Ok(was_thorough) => was_away &= !was_thorough,
                 Err(error) => {
                     was_away = true;
@@ -39,7 +39,8 @@ impl Redis {
             }
             sweeps += 1;
             // One that takes long is made less often.
-            self.pause(self.settings.sweep_period.max(began.elapsed() * 5));
+            pause = self.settings.sweep_period.max(began.elapsed() * 5);
+            self.pause(pause);
         }
     }
 
@@ -49,12 +50,13 @@ impl Redis {
 
     /// `thorough`: each open job's ended file is looked for too, which finds what was cancelled while
     /// Redis was away. Returns whether this pod made a thorough one.
-    pub(super) fn sweep(&self, thorough: bool) -> Result<bool, Error> {
+    /// `turn_lasts`: for how long no other pod makes one.
+    fn sweep(&self, thorough: bool, turn_lasts: Duration) -> Result<bool, Error> {
         if !self.has_copy {
             self.sweep_pending()?;
         }
         let turn = if thorough { "thorough-sweep" } else { "sweep" };
-        if !self.is_our_turn(turn, self.settings.sweep_period)? {
+        if !self.is_our_turn(turn, turn_lasts)? {
             return Ok(false);
         }
         let ids = match self.has_copy {

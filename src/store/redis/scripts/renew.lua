@@ -11,7 +11,11 @@ for at = 1, #KEYS / 2 do
     local held = redis.call('GET', lease)
     if held == token then redis.call('PEXPIRE', lease, ARGV[1]) answer[at] = 'held'
     elseif held then answer[at] = 'lost'
-    else redis.call('SET', lease, token, 'PX', ARGV[1]) answer[at] = 'held' end
+    else
+      -- One that cannot be taken again (out of memory) costs the others nothing.
+      local taken = redis.pcall('SET', lease, token, 'PX', ARGV[1])
+      answer[at] = taken.err and 'unleased' or 'held'
+    end
   end
 end
 return answer
