@@ -61,6 +61,34 @@ impl Redis {
         line.trim().parse().unwrap()
     }
 
+    /// The script that takes a job in, called by redis-benchmark.
+    fn benchmark_put(&self, calls: usize, clients: usize) -> (f64, f64) {
+        let sha: String = redis::cmd("SCRIPT").arg("LOAD").arg(PUT).query(&mut self.connection()).unwrap();
+        let record = record();
+        let words = [
+            "EVALSHA",
+            &sha,
+            "6",
+            "b:job:__rand_int__",
+            "b:queue",
+            "b:running",
+            "b:lease:__rand_int__",
+            "b:events:__rand_int__",
+            "b:jobs",
+            "__rand_int__",
+            "queued",
+            &record,
+            "0",
+            "",
+            "stamp",
+            "1",
+            "tail",
+            r#"{"kind":"queued"}"#,
+            "1",
+        ];
+        self.benchmark(calls, clients, &words)
+    }
+
     /// Calls per second, and the median of one in milliseconds.
     fn benchmark(&self, calls: usize, clients: usize, words: &[&str]) -> (f64, f64) {
         let mut command = Command::new("redis-benchmark");
@@ -166,29 +194,7 @@ fn submissions(place: &Path, redis: &Redis, instant: &Path) {
         }
     });
     let rate = SUBMISSIONS as f64 / begin.elapsed().as_secs_f64();
-    let sha: String = redis::cmd("SCRIPT").arg("LOAD").arg(PUT).query(&mut redis.connection()).unwrap();
-    let record = record();
-    let words = [
-        "EVALSHA",
-        &sha,
-        "6",
-        "b:job:__rand_int__",
-        "b:queue",
-        "b:running",
-        "b:lease:__rand_int__",
-        "b:events:__rand_int__",
-        "b:jobs",
-        "__rand_int__",
-        "queued",
-        &record,
-        "0",
-        "",
-        "stamp",
-        "1",
-        "tail",
-        r#"{"kind":"queued"}"#,
-    ];
-    let (scripts, _) = redis.benchmark(SUBMISSIONS * 5, CLIENTS, &words);
+    let (scripts, _) = redis.benchmark_put(SUBMISSIONS * 5, CLIENTS);
     say("submissions", rate, "/s", "redis-benchmark, the same script, no file", scripts);
     pod.stop();
     redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
@@ -300,30 +306,8 @@ fn cost(place: &Path, redis: &Redis, instant: &Path) {
     let seconds = after.2.duration_since(before.2).as_secs_f64();
     let commands = (after.0 - before.0 - idle.0 * seconds) / jobs as f64;
     let micros = (after.1 - before.1 - idle.1 * seconds) * 1e6 / jobs as f64;
-    let sha: String = redis::cmd("SCRIPT").arg("LOAD").arg(PUT).query(&mut redis.connection()).unwrap();
-    let record = record();
-    let words = [
-        "EVALSHA",
-        &sha,
-        "6",
-        "b:job:__rand_int__",
-        "b:queue",
-        "b:running",
-        "b:lease:__rand_int__",
-        "b:events:__rand_int__",
-        "b:jobs",
-        "__rand_int__",
-        "queued",
-        &record,
-        "0",
-        "",
-        "stamp",
-        "1",
-        "tail",
-        r#"{"kind":"queued"}"#,
-    ];
     let cpu = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
-    redis.benchmark(20_000, 1, &words);
+    redis.benchmark_put(20_000, 1);
     let script = (redis.info("used_cpu_user") + redis.info("used_cpu_sys") - cpu) * 1e6 / 20_000.0;
     println!("{:42} {:10.2}          with ten pods, scripts' own calls included", "commands for one job", commands);
     say("Redis's time for one job", micros, "us", "redis-benchmark, one put script, us", script);
