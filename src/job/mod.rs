@@ -259,8 +259,11 @@ pub enum Mark {
     Unpublished(String),
     /// What the agent did is on the disk of a pod that is gone: it has to begin again.
     WorkLost,
-    /// An earlier attempt, whose marks are lost, had pushed this commit.
-    Adopted(String),
+    /// An earlier attempt, whose marks may be lost, had pushed this commit; where its pull request goes.
+    Adopted {
+        commit: String,
+        pr_base: Option<String>,
+    },
 }
 
 impl Mark {
@@ -402,7 +405,8 @@ impl Running {
                 record.worktree_path = None;
                 record.kept_because = None;
             }
-            Mark::Adopted(commit) => {
+            Mark::Adopted { commit, pr_base } => {
+                record.pr_base = record.pr_base.take().or(pr_base);
                 let output = "an earlier attempt of this job had pushed its work; it was adopted".to_owned();
                 record.output = Some(output);
                 record.verdict = Some(Verdict { succeeded: true, exit_code: None, output: None, error: None });

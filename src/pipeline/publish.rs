@@ -67,9 +67,10 @@ impl Attempt<'_> {
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
         // A remote that cannot be asked is met again, and explained, when the repository is fetched.
         let Ok(login) = self.runner.github.login(&url) else { return Ok(false) };
-        let Ok(Some(there)) = worktree.on_remote(&id.branch(), login, self.stop) else { return Ok(false) };
+        let Ok(Some(there)) = worktree.on_remote(&id.branch(), login.clone(), self.stop) else { return Ok(false) };
+        let pr_base = worktree.pull_request_base(self.record.base_ref.as_deref(), login, self.stop)?;
         let told = format!("{} was on the remote already, at {there}, by an earlier attempt", id.branch());
-        self.mark(Mark::Adopted(there), Some(Draft::new(Kind::Pushed, told)))?;
+        self.mark(Mark::Adopted { commit: there, pr_base }, Some(Draft::new(Kind::Pushed, told)))?;
         Ok(true)
     }
 
@@ -127,7 +128,8 @@ impl Attempt<'_> {
             // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
             Ok(Push::Exists(there)) if self.runner.pod.is_some() && self.record.attempt > 1 => {
                 let told = format!("the branch {branch} was on the remote already, at {there}, by an earlier attempt");
-                self.mark(Mark::Adopted(there), Some(Draft::new(Kind::Pushed, told)))?;
+                let adopted = Mark::Adopted { commit: there, pr_base: None };
+                self.mark(adopted, Some(Draft::new(Kind::Pushed, told)))?;
                 return Ok(true);
             }
             Ok(Push::Exists(there)) => {

@@ -224,7 +224,7 @@ fn is_fresh(fetched: &Fetched, not_before: Time) -> bool {
 }
 
 /// The branch that the remote's HEAD points to. None: no HEAD, or one that points to a commit.
-fn default_branch(lens: &Lens, url: &str, call: Call) -> Result<Option<String>, git::Error> {
+pub(super) fn default_branch(lens: &Lens, url: &str, call: Call) -> Result<Option<String>, git::Error> {
     let listed = lens.run(&["ls-remote", "--symref", "--", url, "HEAD"], call)?;
     let text = String::from_utf8_lossy(&listed.stdout);
     let branch = text.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));

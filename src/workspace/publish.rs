@@ -2,6 +2,7 @@
 
 use super::cache::Error;
 use super::credentials::Login;
+use super::fetch::default_branch;
 use super::git::{self, Call, Cause};
 use super::inspect::Inspection;
 use super::lens::{Lens, NOWHERE};
@@ -83,6 +84,23 @@ impl Worktree<'_> {
         let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(None) };
         let lens = Lens::onto(&self.spaces.git, &git_dir, NOWHERE)?;
         Ok(remote_branch(&lens, self.url, branch, Call { login, stop: Some(stop) })?)
+    }
+
+    /// The branch that a pull request goes to: the one the job was to begin at, if it is one, else the default.
+    pub fn pull_request_base(
+        &self,
+        base_ref: Option<&str>,
+        login: Option<Login>,
+        stop: &Stop,
+    ) -> Result<Option<String>, Error> {
+        let asked = base_ref.map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
+        if let Some(name) = asked
+            && self.on_remote(name, login.clone(), stop)?.is_some()
+        {
+            return Ok(Some(name.to_owned()));
+        }
+        let lens = Lens::onto(&self.spaces.git, &self.git_dir()?, NOWHERE)?;
+        Ok(default_branch(&lens, self.url.as_str(), Call { login, stop: Some(stop) })?)
     }
 
     /// Creates `branch` on the remote at `commit`; never moves one that is there.

@@ -118,6 +118,39 @@ fn rolled_back_over_an_attempt_of_the_same_pod() {
     fleet.finish(vec![pod]);
 }
 
+/// Redis alone held the job, and lost what an attempt had achieved: its branch is on the remote already.
+#[test]
+fn a_branch_of_a_forgotten_attempt_is_adopted() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    fleet.repo.git(&["branch", "-m", "main", "trunk"]).unwrap();
+    fleet.repo.git(&["symbolic-ref", "HEAD", "refs/heads/trunk"]).unwrap();
+    let jobs = fleet.lab.path("disk/jobs").display().to_string();
+    fleet.lab.set("AGENTICORE_JOBS_DIR", jobs);
+    let (count, gate) = (fleet.lab.path("count"), fleet.lab.path("gate"));
+    let mut first = fleet.pod_with("pod-a", &[("AGENTICORE_TEST_CRASH_AT", "pushed:after-record")]);
+    let task = format!("[[count {}]] [[write a.txt 1]] [[wait-for {}]]", count.display(), gate.display());
+    let id = first.submit(fleet.job(task));
+    eventually("its agent runs", || count.exists().then_some(()));
+    let kept = fleet.redis.keep_state();
+    std::fs::write(&gate, "").unwrap();
+    first.wait_for_death();
+    assert_eq!(fleet.repo.branches().len(), 2, "it had pushed");
+    fleet.redis.kill();
+    fleet.redis.set_state(Some(&kept));
+    fleet.redis.come_back();
+    let second = fleet.pod("pod-b");
+    let job = second.wait(&id);
+    assert_eq!(
+        (&job["status"], &job["attempt"], &job["error"]),
+        (&json!("succeeded"), &json!(2), &json!(null)),
+        "{job:#}"
+    );
+    assert_eq!((job["pr_url"].as_str(), &job["pushed"]), (fleet.github.pulls()[0]["html_url"].as_str(), &json!(true)));
+    assert_eq!((&fleet.github.pulls()[0]["base"], fleet.github.pulls().len()), (&json!("trunk"), 1));
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1, "the agent is not run again");
+    assert_eq!(second.stop(), Some(0));
+}
+
 /// Takes ended jobs that the count is not about out of the listing.
 fn forget(fleet: &Fleet, ids: &[String]) {
     for id in ids {
