@@ -217,6 +217,7 @@ impl Watch {
             Message::Started(pid) => self.tell(Heard::Started(pid), hear),
             Message::Refused(why) => self.evidence.refused = Some(why),
             Message::Exited(exit) => self.evidence.exit = Some(exit),
+            Message::Overdue => self.stopped = self.stopped.or(Some(Reason::Lost)),
             Message::Gone => self.is_gone = true,
             Message::Lost => {
                 self.is_gone = true;

@@ -7,7 +7,8 @@
 //!
 //! Standard input is a socket: the server says `end MILLISECONDS`, and `until MILLISECONDS` (since boot)
 //! when the job's lease runs out; by then the tree is gone, whatever became of the server. The supervisor
-//! says `started PID` or `refused REASON`, then `exited CODE` or `killed SIGNAL`, at last `gone`.
+//! says `started PID` or `refused REASON`, perhaps `overdue` (it ends the tree because the lease is over), then
+//! `exited CODE` or `killed SIGNAL`, at last `gone`.
 
 use super::proc_table;
 use super::sys::{self, Exit, Reaped};
@@ -179,6 +180,10 @@ impl Supervisor {
             self.listen();
         }
         if self.until.is_some() && self.left_of_lease().is_zero() {
+            // What comes of the program now is not its own doing.
+            if self.kill_at.is_none() && !self.program_has_ended {
+                self.tell("overdue");
+            }
             self.end(ORPHANED_GRACE);
         }
     }

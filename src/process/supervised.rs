@@ -37,6 +37,8 @@ pub enum Message {
     /// The program could not be started, and why.
     Refused(String),
     Exited(Exit),
+    /// The lease is over: the tree is being ended.
+    Overdue,
     /// Nothing of the tree is left.
     Gone,
     /// The supervisor died without saying so; it may have been killed by what it watched.
@@ -103,6 +105,7 @@ fn parse(line: &str) -> Option<Message> {
         "refused" => Message::Refused(rest.to_owned()),
         "exited" => Message::Exited(Exit::Code(rest.parse().ok()?)),
         "killed" => Message::Exited(Exit::Signal(rest.parse().ok()?)),
+        "overdue" => Message::Overdue,
         "gone" => Message::Gone,
         _ => return None,
     })

@@ -189,7 +189,7 @@ fn one_key_evicted() {
 }
 
 #[test]
-fn paused_for_longer_than_three_leases() {
+fn paused_for_longer_than_two_leases() {
     no_deaths(survives("paused", |fleet, pods| {
         fleet.redis.pause();
         std::thread::sleep(Duration::from_secs(13));

@@ -160,7 +160,7 @@ fn a_sleeping_pods_agent_is_ended_at_the_lease() {
 fn a_job_outlives_many_leases() {
     let Some(fleet) = Fleet::new() else { return };
     let pods = vec![fleet.pod("pod-a"), fleet.pod("pod-b")];
-    let id = pods[0].submit(fleet.job("[[sleep 9000]] [[write a.txt 1]]"));
+    let id = pods[0].submit(fleet.job("[[sleep 14000]] [[write a.txt 1]]"));
     let job = &fleet.check_ledger(&pods[1], &[id])[0];
     assert_eq!((&job["status"], &job["attempt"]), (&json!("succeeded"), &json!(1)), "{job:#}");
     fleet.finish(pods);
@@ -270,7 +270,7 @@ fn a_clone_lock_passes_only_when_its_holders_git_is_gone() {
     let lock =
         eventually("the lock is held", || fleet.redis.ask::<Vec<String>>(&["KEYS", "agenticore:lock:clone:*"]).pop());
     // It is renewed while it is held.
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    std::thread::sleep(std::time::Duration::from_secs(8));
     assert!(fleet.redis.ask::<Option<String>>(&["GET", &lock]).unwrap().starts_with("pod-a/"));
     let second = fleet.pod_with("pod-b", &[("AGENTICORE_LOCK_TIMEOUT", "1")]);
     first.request("POST", "/admin/drain?timeout=600", None);
@@ -297,7 +297,7 @@ fn a_clone_lock_passes_only_when_its_holders_git_is_gone() {
 fn a_hand_back_that_slept_harms_no_other_pods_worktree() {
     let Some(fleet) = Fleet::new() else { return };
     let (count, gate) = (fleet.lab.path("count"), fleet.lab.path("gate"));
-    let grace = [("AGENTICORE_KILL_GRACE", "3"), ("AGENTICORE_LEASE", "6")];
+    let grace = [("AGENTICORE_KILL_GRACE", "3"), ("AGENTICORE_LEASE", "8")];
     let first = fleet.pod_with("pod-a", &grace);
     let task = format!("[[count {}]] [[write a.txt 1]] [[stubborn]] [[wait-for {}]]", count.display(), gate.display());
     let id = first.submit(fleet.job(task));

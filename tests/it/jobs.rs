@@ -1,6 +1,6 @@
 //! The main path: a task goes in, a pull request comes out.
 
-use crate::support::{GitHub, Lab, events, eventually, kinds};
+use crate::support::{GitHub, Lab, Server, events, eventually, kinds};
 use serde_json::json;
 
 #[test]
@@ -249,4 +249,29 @@ fn an_agent_that_removes_its_worktree_loses_only_what_it_had_not_committed() {
     assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(false)), "{job:#}");
     server.stop();
     lab.assert_tidy();
+}
+
+/// On the embedded store too: the same key is the same job, over a restart, for as long as the job is kept.
+#[test]
+fn an_idempotency_key_lives_as_long_as_its_job() {
+    let lab = Lab::new().with("AGENTICORE_JOB_TTL", "2");
+    let send = |server: &Server, task: &str| {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+        let asked = agent.post(format!("{}/jobs", server.url)).header("idempotency-key", "k");
+        let mut answer = asked.send(json!({"task": task}).to_string()).unwrap();
+        let body: serde_json::Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        (answer.status().as_u16(), body["job"]["id"].as_str().map(str::to_owned))
+    };
+    let server = lab.serve();
+    let (status, first) = send(&server, "[[say one]]");
+    assert_eq!(status, 200);
+    assert_eq!((send(&server, "[[say one]]"), send(&server, "[[say two]]").0), ((200, first.clone()), 422));
+    server.stop();
+    let server = lab.serve();
+    assert_eq!(send(&server, "[[say two]]").0, 422, "over a restart");
+    eventually("it is forgotten", || {
+        let (status, id) = send(&server, "[[say two]]");
+        (status == 200 && id != first).then_some(())
+    });
+    server.stop();
 }

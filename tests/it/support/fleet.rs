@@ -43,8 +43,8 @@ impl Fleet {
             ("AGENTICORE_WORKTREE_ROOT", path("disk/worktrees")),
             ("TMPDIR", path("disk/tmp")),
             ("HOME", path("disk/home")),
-            // A fifth of the defaults and less, in the same proportions.
-            ("AGENTICORE_LEASE", "4".into()),
+            // A third of the defaults and less.
+            ("AGENTICORE_LEASE", "6".into()),
             ("AGENTICORE_LEASE_RENEW", "500ms".into()),
             ("AGENTICORE_KILL_GRACE", "500ms".into()),
             ("AGENTICORE_REAP_PERIOD", "200ms".into()),
