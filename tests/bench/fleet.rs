@@ -176,6 +176,12 @@ fn say(name: &str, value: f64, unit: &str, beside: &str, other: f64) {
     println!("{name:42} {value:10.2} {unit:8} {beside:46} {other:10.2}   ratio {:.3}", value / other);
 }
 
+/// Both copies: what one lacks, the servers put back from the other.
+fn clean(place: &Path, redis: &Redis) {
+    redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
+    std::fs::remove_dir_all(place.join("shared")).unwrap();
+}
+
 fn record() -> String {
     json!({"id": "ID", "task": "t", "status": "queued", "filler": "x".repeat(700)}).to_string()
 }
@@ -197,8 +203,7 @@ fn submissions(place: &Path, redis: &Redis, instant: &Path) {
     let (scripts, _) = redis.benchmark_put(SUBMISSIONS * 5, CLIENTS);
     say("submissions", rate, "/s", "redis-benchmark, the same script, no file", scripts);
     pod.stop();
-    redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
-    std::fs::remove_dir_all(place.join("shared/job-state")).unwrap();
+    clean(place, redis);
 }
 
 /// From accepted to claimed, on two idle pods; beside it one BRPOPLPUSH that finds something.
@@ -229,7 +234,7 @@ fn claim_latency(place: &Path, redis: &Redis, instant: &Path) {
         pop.max(0.001),
     );
     pods.into_iter().for_each(Pod::stop);
-    redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
+    clean(place, redis);
 }
 
 /// A page of 20 among 100 000 jobs; beside it the same range, and twenty records, by redis-benchmark.
@@ -264,7 +269,7 @@ fn page(place: &Path, redis: &Redis, instant: &Path) {
     let by_hand = 1.0 / (1.0 / range + 20.0 / get);
     say("pages of 20 among 100 000 jobs", pages, "/s", "redis-benchmark, ZREVRANGE and 20 HGET, /s", by_hand);
     pod.stop();
-    redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
+    clean(place, redis);
 }
 
 /// What Redis does for one job, and for nothing, with ten pods.
@@ -300,6 +305,7 @@ fn cost(place: &Path, redis: &Redis, instant: &Path) {
         if ended == ids.len() as u64 {
             break;
         }
+        assert!(before.2.elapsed() < Duration::from_secs(120), "{ended} of {jobs} jobs have succeeded");
         std::thread::sleep(Duration::from_millis(100));
     }
     let after = now();
