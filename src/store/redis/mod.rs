@@ -2,7 +2,7 @@
 //! volume are the second copy, and the ended file is the outcome.
 //!
 //! Every step is one script (`scripts.rs`), and answers the same when it is repeated. What a server may
-//! write for a job it proves by the job's lease. `design`: ARCHITECTURE.md, "A fleet".
+//! write for a job it proves by the job's lease. See ARCHITECTURE.md, "A fleet".
 
 pub mod bystander;
 mod claim;
