@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 const WATCH: Duration = Duration::from_millis(400);
 /// Ends the draining flag that the server wrote itself.
 const OWN_WORD: &str = "heeded";
-/// While Redis answers, the ended files are looked for in every so many-th round.
-const OUTCOMES_SELDOM: u64 = 10;
+/// How soon a cancel is seen that Redis does not tell of.
+const OUTCOMES: Duration = Duration::from_secs(1);
 /// How long after its lease's end an attempt that hangs is no longer waited for.
 const LET_GO: Duration = Duration::from_secs(1);
 /// How soon a renewal that failed is tried again.
@@ -70,14 +70,9 @@ impl Redis {
     /// A cancel does not need Redis: it is the ended file. On a thread of its own, so that neither a slow
     /// volume nor a silent Redis holds up the other.
     pub(super) fn watch_outcomes(&self) {
-        let mut round = 0_u64;
-        while !self.ends() {
-            round += 1;
-            // While Redis answers, it tells too.
-            if self.has_copy && (self.renewals.trouble().is_some() || round.is_multiple_of(OUTCOMES_SELDOM)) {
-                self.look_for_outcomes();
-            }
-            self.pause(WATCH);
+        while self.has_copy && !self.ends() {
+            self.look_for_outcomes();
+            self.pause(OUTCOMES);
         }
     }
 
