@@ -22,7 +22,7 @@ impl Attempt<'_> {
         let Some(path) = self.record.worktree_path.clone() else {
             // It may have been begun and not finished: no agent was ever in it.
             if self.record.verdict.is_none() {
-                self.runner.discard(&self.record, None);
+                self.runner.discard(&self.record, Some(self.stop));
             }
             return Ok(());
         };

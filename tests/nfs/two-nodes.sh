@@ -36,11 +36,11 @@ ip netns exec "$net" redis-server --bind 10.77.0.1 --protected-mode no --save ''
 for _ in $(seq 100); do ip netns exec "$net" bash -c 'exec 3<>/dev/tcp/10.77.0.1/2049' 2>/dev/null && break; sleep 0.1; done
 
 git init -q --bare -b main "$place/export/remote.git"
-git init -q -b main "$place/work"
-echo one > "$place/work/README.md"
-git -C "$place/work" add -A
-git -C "$place/work" -c user.name=t -c user.email=t@localhost commit -q -m one
-git -C "$place/work" push -q "$place/export/remote.git" main
+git init -q -b main "$place/tree"
+echo one > "$place/tree/README.md"
+git -C "$place/tree" add -A
+git -C "$place/tree" -c user.name=t -c user.email=t@localhost commit -q -m one
+git -C "$place/tree" push -q "$place/export/remote.git" main
 mkdir -p "$place/export/shared" "$place/export/bin"
 cp target/release/agenticore target/release/examples/scripted-agent "$place/export/bin/"
 cp tests/nfs/node.sh tests/nfs/scenario.sh "$place/export/"
