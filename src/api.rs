@@ -176,19 +176,19 @@ pub fn stale(mut answer: Value, is_stale: bool) -> Value {
     answer
 }
 
-pub fn job(record: &Record) -> Value {
-    json!({ "success": true, "job": shown(record) })
+pub fn job(shown: Value) -> Value {
+    json!({ "success": true, "job": shown })
 }
 
-pub fn jobs(records: &[Record]) -> Value {
-    json!({ "success": true, "count": records.len(), "jobs": records.iter().map(shown).collect::<Vec<_>>() })
+pub fn jobs(shown: Vec<Value>) -> Value {
+    json!({ "success": true, "count": shown.len(), "jobs": shown })
 }
 
 /// A record as users see it: without what only the runner needs.
 pub fn shown(record: &Record) -> Value {
     let mut value = serde_json::to_value(record).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
-        for inner in ["verdict", "session_cost_usd", "resume_session", "key", "worktree_on"] {
+        for inner in ["verdict", "session_cost_usd", "resume_session", "key", "worktree_on", "format"] {
             fields.remove(inner);
         }
     }

@@ -16,8 +16,10 @@ mod profile;
 mod redact;
 mod server;
 mod store;
+mod volume;
 mod workspace;
 
+use agent::self_test;
 use process::{init, supervise, sys, warden};
 use workspace::askpass;
 
@@ -28,6 +30,9 @@ fn main() {
     }
     if arguments.first().is_some_and(|first| first == warden::ROLE) {
         std::process::exit(warden::main());
+    }
+    if arguments.first().is_some_and(|first| first == self_test::ROLE) {
+        std::process::exit(self_test::main());
     }
     // All other roles may hold secrets: agents share their uid. Refused by no kernel we know, and
     // nothing to be done about it if so.

@@ -53,6 +53,8 @@ pub struct Wish<'a> {
     /// Only for a profile that asks for it.
     pub github_token: Option<&'a str>,
     pub author: (&'a str, &'a str),
+    /// What the agent's git may use although it belongs to another uid, as volumes may have it.
+    pub safe_directories: &'a [String],
     pub is_root: bool,
 }
 
@@ -105,12 +107,13 @@ pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, St
     set("GIT_TERMINAL_PROMPT", "0");
     // Neither must the agent's git collect garbage in a cache that others share.
     // The log tells which commits it made, wherever it left them.
-    let of_git = [("0", "gc.auto", "0"), ("1", "maintenance.auto", "false"), ("2", "core.logAllRefUpdates", "true")];
-    for (number, name, value) in of_git {
+    let mut of_git = vec![("gc.auto", "0"), ("maintenance.auto", "false"), ("core.logAllRefUpdates", "true")];
+    of_git.extend(wish.safe_directories.iter().map(|path| ("safe.directory", path.as_str())));
+    for (number, (name, value)) in of_git.iter().enumerate() {
         set(&format!("GIT_CONFIG_KEY_{number}"), name);
         set(&format!("GIT_CONFIG_VALUE_{number}"), value);
     }
-    set("GIT_CONFIG_COUNT", "3");
+    set("GIT_CONFIG_COUNT", &of_git.len().to_string());
     // Another job's agent may have planted some in the cache.
     set("GIT_NO_REPLACE_OBJECTS", "1");
     // A background task would hold the process open for ten minutes after its result; memory would
@@ -190,6 +193,7 @@ mod tests {
             system_prompt_file: None,
             github_token: profile.github_token.then_some("ght"),
             author: ("n", "e"),
+            safe_directories: &["/w".to_owned()],
             is_root: true,
         };
         test(arguments(&wish), environment(&wish, &claude, &variables).into_iter().collect())

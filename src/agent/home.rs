@@ -60,6 +60,8 @@ impl Drop for Home {
 pub struct Login {
     link: PathBuf,
     original: PathBuf,
+    /// What was copied, where the volume has no links.
+    copied: Option<Vec<u8>>,
 }
 
 impl Login {
@@ -73,8 +75,14 @@ impl Login {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        symlink(&original, &link)?;
-        Ok(Some(Self { link, original }))
+        // Not every volume has links. A copy does as well: what Claude renews in it goes back, see `drop`.
+        let mut copied = None;
+        if symlink(&original, &link).is_err() {
+            let bytes = regular::read(&original, CREDENTIALS_LIMIT)?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&link)?.write_all(&bytes)?;
+            copied = Some(bytes);
+        }
+        Ok(Some(Self { link, original, copied }))
     }
 }
 
@@ -95,7 +103,12 @@ impl Drop for Login {
                     .write_all(&bytes)?;
                 fs::rename(&beside, &self.original)
             };
-            if is_json && let Err(error) = write() {
+            // A copy that nobody renewed is older than what another job may have renewed meanwhile.
+            let is_new = self.copied.as_ref() != Some(&bytes);
+            if is_json
+                && is_new
+                && let Err(error) = write()
+            {
                 crate::log::warn(&format!("a renewed login could not be kept: {error}"));
             }
         }

@@ -7,4 +7,5 @@ pub mod command;
 pub mod home;
 pub mod outcome;
 pub mod run;
+pub mod self_test;
 pub mod stream;

@@ -19,7 +19,8 @@ pub enum Command {
     Profiles { json: bool },
     Doctor { fix: bool, json: bool },
     Drain { limit: Duration, cancel: bool, json: bool },
-    Status { json: bool },
+    Status { alive: bool, json: bool },
+    InitSharedFs { root: Option<String>, json: bool },
     Config { json: bool },
 }
 
@@ -40,8 +41,20 @@ pub struct Run {
 }
 
 /// The commands and what each needs after its name.
-const COMMANDS: [&str; 11] =
-    ["serve", "run", "jobs", "job", "cancel", "drain", "doctor", "profiles", "status", "config", "version"];
+const COMMANDS: [&str; 12] = [
+    "serve",
+    "run",
+    "jobs",
+    "job",
+    "cancel",
+    "drain",
+    "doctor",
+    "profiles",
+    "status",
+    "init-shared-fs",
+    "config",
+    "version",
+];
 
 /// What flags a command has besides `--help`, with their values; collected, not yet understood.
 #[derive(Default)]
@@ -51,7 +64,9 @@ struct Raw {
 }
 
 pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
-    let mut parser = lexopt::Parser::from_args(arguments);
+    // An image whose entry point is this binary is also called by the name of the command.
+    let is_named = arguments.first().is_some_and(|word| word == "agenticore");
+    let mut parser = lexopt::Parser::from_args(arguments.into_iter().skip(usize::from(is_named)));
     let mut name: Option<&'static str> = None;
     let mut raw = Raw::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -101,6 +116,8 @@ fn flag_of(command: &str, argument: &lexopt::Arg) -> Result<(&'static str, bool)
         "doctor" => &[(None, "fix", false), (None, "json", false)],
         "drain" => &[(None, "timeout", true), (None, "cancel", false), (None, "json", false)],
         "jobs" => &[(Some('n'), "limit", true), (Some('s'), "status", true), (None, "json", false)],
+        "status" => &[(None, "alive", false), (None, "json", false)],
+        "init-shared-fs" => &[(None, "shared-root", true), (None, "json", false)],
         "version" => &[],
         _ => &[(None, "json", false)],
     };
@@ -158,7 +175,8 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 },
                 "doctor" => Command::Doctor { fix: raw.has("fix"), json },
                 "profiles" => Command::Profiles { json },
-                "status" => Command::Status { json },
+                "status" => Command::Status { alive: raw.has("alive"), json },
+                "init-shared-fs" => Command::InitSharedFs { root: raw.value("shared-root")?, json },
                 "config" => Command::Config { json },
                 "version" => Command::Version,
                 _ => Command::Serve { host: raw.value("host")?, port: raw.port()? },
@@ -238,6 +256,8 @@ mod tests {
         assert_eq!((run.task.as_str(), run.repo.as_deref(), run.wait), ("-x", Some("u"), true));
         assert!(matches!(of(&["run", "--help"]), Ok(Command::Help(About::Run))));
         assert_eq!(of(&["version"]), of(&["--version"]));
+        assert_eq!(of(&["agenticore", "version"]), Ok(Command::Version));
+        assert_eq!(of(&["agenticore"]), of(&["serve"]));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub enum About {
     Doctor,
     Profiles,
     Status,
+    InitSharedFs,
     Config,
 }
 
@@ -27,6 +28,7 @@ impl About {
             Some("doctor") => About::Doctor,
             Some("profiles") => About::Profiles,
             Some("status") => About::Status,
+            Some("init-shared-fs") => About::InitSharedFs,
             Some("config") => About::Config,
             _ => About::Everything,
         }
@@ -137,7 +139,26 @@ fleet, run it in each pod.
         }
         About::Profiles => "agenticore profiles [--json]\n\nLists the execution profiles that the server knows.\n",
         About::Status => {
-            "agenticore status [--json]\n\nAsks the server whether it is well. Exit code 6: it cannot be reached.\n"
+            "\
+agenticore status [--alive] [--json]
+
+Asks the server whether it is well, and what it waits for. Exit code 6: it cannot be reached.
+
+      --alive  say nothing, and ask for nothing but whether it answers: a health check without a shell
+"
+        }
+        About::InitSharedFs => {
+            "\
+agenticore init-shared-fs [--shared-root PATH] [--json]
+
+Makes profiles/, repos/, jobs/ and job-state/ on the volume that servers share, where they are missing,
+and tries what servers need of it: locks, renames, links, modes, space. What it lacks is said, a sentence
+each. Servers do the same when they start. Changes no owner; may be run by many pods at once.
+
+      --shared-root PATH   the volume (AGENTICORE_SHARED_FS_ROOT)
+
+Exit code 1: no server can run on it.
+"
         }
         About::Config => {
             "\
@@ -164,6 +185,7 @@ its own, and opens a pull request with what came out.
   agenticore doctor              prove that everything is as it should be
   agenticore profiles            list execution profiles
   agenticore status              is the server well?
+  agenticore init-shared-fs      prepare and try a volume that servers share
   agenticore config              show the settings and where they came from
   agenticore version             print the version
 

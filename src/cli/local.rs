@@ -42,9 +42,13 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
         let _ = std::fs::remove_dir_all(&place);
         Refusal::new(Exit::BadUsage, why)
     })?;
+    if let Some(missing) = runner.why_waiting(&spec.profile) {
+        let _ = std::fs::remove_dir_all(&place);
+        return Err(failed(format!("the job needs {missing}")));
+    }
     let unavailable = |error: Error| failed(error.to_string());
     let submitted = store.submit(spec, None).map_err(unavailable)?;
-    let claimed = store.claim(Duration::ZERO).map_err(unavailable)?;
+    let claimed = store.claim(Duration::ZERO, None).map_err(unavailable)?;
     let stop = claimed.as_ref().map(|claim| claim.stop.clone()).unwrap_or_default();
     cancel_on_signal(signals, &submitted.id, store.clone(), stop.clone()).map_err(|error| failed(error.to_string()))?;
     if let Some(Claim { record, .. }) = claimed {
@@ -96,7 +100,7 @@ fn sweep(config: &Config, home: &Path) {
             continue;
         }
         runner.clear_runtime();
-        while let Ok(Some(Claim { record, .. })) = store.claim(Duration::ZERO) {
+        while let Ok(Some(Claim { record, .. })) = store.claim(Duration::ZERO, None) {
             if store.cancel(&record.id).is_ok() {
                 runner.clean_up(&record);
             }

@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod drain;
 mod help;
+mod init_shared_fs;
 mod local;
 mod show;
 
@@ -112,7 +113,12 @@ fn run(command: Command) -> Result<Exit, Refusal> {
         }
         Command::Doctor { fix, json } => doctor::run(config, fix, json),
         Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
-        Command::Status { json } => {
+        Command::InitSharedFs { root, json } => init_shared_fs::run(&config, root, json),
+        Command::Status { alive: true, .. } => {
+            Client::new(&config).get("/health")?;
+            Ok(Exit::Done)
+        }
+        Command::Status { json, .. } => {
             let client = Client::new(&config);
             let answer = client.get("/health")?;
             print(&if json {
@@ -165,8 +171,12 @@ fn wait(client: &Client, mut job: Value, json: bool) -> Result<Value, Refusal> {
     let path = format!("/jobs/{}", show::word(&job["id"]));
     let progress = show::Progress::new(json);
     let mut pause = FIRST_POLL;
-    let mut away_since = None;
+    let (mut away_since, mut told) = (None, None);
     while !has_ended(&job) {
+        if job["waiting_for"] != Value::Null && told.as_ref() != Some(&job["waiting_for"]) {
+            told = Some(job["waiting_for"].clone());
+            let _ = writeln!(std::io::stderr(), "the job waits for {}", show::word(&job["waiting_for"]));
+        }
         progress.show(&job);
         std::thread::sleep(pause);
         pause = (pause * 3 / 2).min(LAST_POLL);

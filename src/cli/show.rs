@@ -90,6 +90,7 @@ pub fn job(job: &Value) -> String {
     line("status", status(job).trim_end().to_owned());
     line("task", first_line(&word(&job["task"]), 100));
     let told = [
+        "waiting_for",
         "profile",
         "repo_url",
         "base_ref",

@@ -2,6 +2,7 @@
 //!
 //! Never global, never read again later. Prints no secret.
 
+mod login;
 mod redis;
 mod table;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use table::{Kind, NEVER_FOR_AGENTS, OLDER_NAMES, Row, TABLE};
+use table::{Kind, NEVER_FOR_AGENTS, OLDER_NAMES, Row, TABLE, is_service_link};
 
 #[derive(Clone)]
 pub struct Config {
@@ -25,8 +26,12 @@ pub struct Config {
     pub jobs_dir: PathBuf,
     /// The shared volume.
     pub shared_root: Option<PathBuf>,
-    /// None: the embedded store.
+    /// None: the embedded store, unless `wants_redis`.
     pub redis: Option<Redis>,
+    /// Jobs are to be kept in Redis: without one nothing is taken.
+    pub wants_redis: bool,
+    /// The Kubernetes Secret that the settings come from, if they do.
+    pub secret_name: Option<String>,
     pub max_parallel_jobs: usize,
     pub job_ttl_seconds: u64,
     pub pod_name: String,
@@ -188,14 +193,20 @@ impl Config {
         let job_dirs_root =
             shared_root.as_ref().map_or_else(|| temporary.join("agenticore-jobs"), |root| root.join("jobs"));
         let agentihooks = values.path("AGENTICORE_AGENTIHOOKS_PATH").map(|path| path.join("profiles"));
-        let profile_dirs = agentihooks.into_iter().chain([own_dir.join("profiles")]).collect();
+        let shared_profiles = shared_root.as_ref().map(|root| root.join("profiles"));
+        let profile_dirs = agentihooks.into_iter().chain(shared_profiles).chain([own_dir.join("profiles")]).collect();
         let jobs_dir = values.path("AGENTICORE_JOBS_DIR").unwrap_or_default();
         let claude = values.claude(home.as_deref());
+        let store = values.text("AGENTICORE_STORE");
+        let redis = if store == "embedded" { None } else { redis::read(&values, claude.kill_grace)? };
+        let variables = login::with_credential(variables, values.get("AGENTICORE_ANTHROPIC_CREDENTIAL"));
         Ok(Self {
             host: values.text("AGENTICORE_HOST"),
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
-            redis: redis::read(&values, claude.kill_grace)?,
+            redis,
+            wants_redis: store == "redis",
+            secret_name: values.owned("AGENTICORE_SECRET_NAME"),
             claude,
             default_profile: values.text("AGENTICORE_DEFAULT_PROFILE"),
             repos: values.repos(),
@@ -247,10 +258,17 @@ impl Config {
     /// Every secret among the settings and among what Claude is given, to be kept out of texts.
     pub fn secrets(&self) -> Vec<String> {
         let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
-        let claudes = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
-        let claudes = claudes.iter().filter_map(|name| self.variables.get(*name).cloned());
+        let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
         let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
         ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).collect()
+    }
+
+    /// Where a setting has to be made that is missing: `variable`, or `key` of the Secret that the settings come from.
+    pub fn where_to_set(&self, key: &str, variable: &str) -> String {
+        match &self.secret_name {
+            Some(name) => format!("create the key `{key}` in the Secret `{name}`, then restart the pods"),
+            None => format!("set {variable}, then restart the server"),
+        }
     }
 
     /// Where clients find the server.
@@ -273,7 +291,7 @@ fn resolve(
 ) -> Result<Effective, Error> {
     let older = OLDER_NAMES.iter().filter(|(name, _)| *name == row.variable).map(|(_, older)| *older);
     let set = [row.variable].into_iter().chain(older).find_map(|name| {
-        let value = variables.get(name).filter(|value| !value.trim().is_empty())?;
+        let value = variables.get(name).filter(|value| !value.trim().is_empty() && !is_service_link(value.trim()))?;
         Some((value.as_str(), format!("environment ({name})")))
     });
     let found = set.or_else(|| Some((file.get(row.key)?.as_str(), format!("config.yml ({})", row.key))));
@@ -521,7 +539,7 @@ mod tests {
     fn a_value_that_does_not_parse_names_variable_value_and_what_is_allowed() {
         let cases = [
             ("AGENTICORE_PORT", "http", "a port"),
-            ("AGENTICORE_MAX_PARALLEL_JOBS", "0", "from 1 to 256"),
+            ("AGENTICORE_MAX_PARALLEL_JOBS", "-1", "from 0 to 256"),
             ("AGENTICORE_JOB_TTL", "1d", "whole number"),
             ("AGENTICORE_STALL_TIMEOUT", "-3", "seconds"),
             ("AGENTICORE_ALLOW_LOCAL_REPOS", "maybe", "true or false"),
@@ -552,6 +570,44 @@ mod tests {
             let error = config(&[("HOME", "/h"), ("AGENTICORE_AGENT_ENV", name)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_is_no_setting() {
+        let config = config(&[
+            ("HOME", "/h"),
+            ("AGENTICORE_PORT", "tcp://10.96.12.7:8200"),
+            ("AGENTICORE_SERVICE_HOST", "10.96.12.7"),
+            ("AGENTICORE_SERVICE_PORT", "8200"),
+            ("AGENTICORE_PORT_8200_TCP", "tcp://10.96.12.7:8200"),
+        ])
+        .unwrap();
+        assert_eq!(config.port, 8200);
+        assert!(config.effective().iter().all(|e| e.source == "default"));
+    }
+
+    #[test]
+    fn the_store_is_what_is_asked_for() {
+        let with = |more: &[(&str, &str)]| config(&[&[("HOME", "/h")], more].concat()).unwrap();
+        let redis = ("REDIS_URL", "redis://r");
+        let is = |config: Config| (config.redis.is_some(), config.wants_redis);
+        assert_eq!(is(with(&[])), (false, false));
+        assert_eq!(is(with(&[redis])), (true, false));
+        assert_eq!(is(with(&[redis, ("AGENTICORE_STORE", "embedded")])), (false, false));
+        assert_eq!(is(with(&[redis, ("AGENTICORE_STORE", "redis")])), (true, true));
+        assert_eq!(is(with(&[("AGENTICORE_STORE", "redis")])), (false, true));
+    }
+
+    #[test]
+    fn profiles_of_the_shared_volume_come_before_the_users_own() {
+        let config = config(&[
+            ("HOME", "/h"),
+            ("AGENTICORE_SHARED_FS_ROOT", "/shared"),
+            ("AGENTICORE_AGENTIHOOKS_PATH", "/hooks"),
+        ])
+        .unwrap();
+        let expected = ["/hooks/profiles", "/shared/profiles", "/h/.agenticore/profiles"];
+        assert_eq!(config.profile_dirs, expected.map(PathBuf::from));
     }
 
     #[test]

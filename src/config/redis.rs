@@ -44,7 +44,7 @@ impl Redis {
 
 pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis>, Error> {
     let Some(url) = values.get("REDIS_URL") else {
-        if values.get("REDIS_SENTINELS").is_some() {
+        if values.get("REDIS_SENTINELS").is_some() && values.text("AGENTICORE_STORE") != "redis" {
             let why = "REDIS_SENTINELS is set, but not REDIS_URL, which holds the user, the password and the database";
             return Err(Error::Inconsistent(why.into()));
         }
@@ -88,6 +88,8 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         sentinel_master: values.text("REDIS_SENTINEL_MASTER"),
         sentinel_login: (values.owned("REDIS_SENTINEL_USERNAME"), values.owned("REDIS_SENTINEL_PASSWORD")),
         prefix,
+        username: values.owned("REDIS_USERNAME").or(place.username.clone()),
+        password: values.owned("REDIS_PASSWORD").or(place.password.clone()),
         timeout: values.duration("REDIS_TIMEOUT").max(Duration::from_millis(50)),
         lease,
         renew,
@@ -108,6 +110,16 @@ fn parse(url: &str) -> Result<Redis, String> {
         _ => return Err(good.into()),
     };
     let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
+    if let Some(login) = login
+        && !is_encoded(login)
+    {
+        return Err(
+            "holds a user or a password with characters that a URL cannot hold: write them as %XX ('/' as %2F, \
+                    '@' as %40, '%' as %25 and so on), or give the password as it is in REDIS_PASSWORD (Secret key \
+                    `redis-password`) and leave it out of the URL"
+                .into(),
+        );
+    }
     let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
     let database = match database {
         "" => 0,
@@ -145,6 +157,15 @@ fn parse(url: &str) -> Result<Redis, String> {
     })
 }
 
+/// User and password of a URL hold only what RFC 3986 allows there, the rest as `%XX`.
+fn is_encoded(login: &str) -> bool {
+    let bytes = login.as_bytes();
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)),
+        byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(byte),
+    })
+}
+
 /// `HOST:PORT`, the host perhaps in brackets.
 fn address(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.trim().rsplit_once(':')?;
@@ -170,6 +191,13 @@ mod tests {
         let full = parse("rediss://me:p%40ss+w@h").unwrap();
         assert_eq!((full.host.as_str(), full.port, full.tls), ("h", 6379, true));
         assert_eq!((full.username.as_deref(), full.password.as_deref()), (Some("me"), Some("p@ss+w")));
+        let printable: String = (b' '..=b'~').map(char::from).collect();
+        let encoded: String = printable.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        assert_eq!(parse(&format!("redis://u:{encoded}@h/1")).unwrap().password.as_deref(), Some(printable.as_str()));
+        for raw in ["p/w", "p@w", "p#w", "p?w", "100%", "a%zz", "p w", "[x]"] {
+            let Err(why) = parse(&format!("redis://:{raw}@h:6379/0")) else { panic!("{raw}") };
+            assert!(why.contains("REDIS_PASSWORD") && !why.contains(raw), "{why}");
+        }
         let only_password = parse("redis://:pw@[::1]:7/").unwrap();
         assert_eq!((only_password.host.as_str(), only_password.port), ("::1", 7));
         assert_eq!((only_password.username, only_password.password.as_deref()), (None, Some("pw")));

@@ -93,6 +93,8 @@ pub const TABLE: &[Row] = &[
     row("AGENTICORE_CLAUDE_BINARY", "claude.binary", "claude", Kind::Text, "the Claude Code program"),
     row("AGENTICORE_CLAUDE_TIMEOUT", "claude.timeout", "3600", Kind::Duration, "how long an agent may run, unless its profile says otherwise"),
     row("AGENTICORE_CLAUDE_CONFIG_DIR", "claude.config_dir", "", Kind::Path, "where Claude's login (.credentials.json) lies; none: ~/.claude"),
+    row("AGENTICORE_ANTHROPIC_CREDENTIAL", "claude.credential", "", Kind::Secret, "an API key (sk-ant-api…), an OAuth token (sk-ant-oat…), or else a bearer token for Claude; told by its beginning"),
+    row("AGENTICORE_SECRET_NAME", "server.secret_name", "", Kind::Text, "the Kubernetes Secret that the settings come from; errors name it"),
     row("AGENTICORE_CLAUDE_MAX_RETRIES", "claude.max_retries", "10", Kind::Count(0, 15), "how often Claude retries a failed API request"),
     row("AGENTICORE_DEFAULT_PROFILE", "claude.default_profile", "coding", Kind::Text, "profile of a job that names none (AGENTIHOOKS_PROFILE is its older name)"),
     row("AGENTICORE_DEFAULT_MCP_FILE", "claude.default_mcp_file", "", Kind::Path, "a .mcp.json whose servers every job gets"),
@@ -104,7 +106,7 @@ pub const TABLE: &[Row] = &[
     row("AGENTICORE_WORKTREE_ROOT", "repos.worktree_root", "~/.agenticore/worktrees", Kind::Path, "one worktree a job; a local disk"),
     row("AGENTICORE_SHARED_FS_ROOT", "repos.shared_fs_root", "", Kind::Path, "the shared volume, if there is one"),
     row("AGENTICORE_JOBS_DIR", "repos.jobs_dir", "~/.agenticore/jobs", Kind::Path, "queue, records and events"),
-    row("AGENTICORE_MAX_PARALLEL_JOBS", "repos.max_parallel_jobs", "3", Kind::Count(1, 256), "jobs that run at once; the others wait in the queue"),
+    row("AGENTICORE_MAX_PARALLEL_JOBS", "repos.max_parallel_jobs", "3", Kind::Count(0, 256), "jobs that run at once, the others wait; 0: this server takes requests and runs nothing"),
     row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000), "seconds a queued job waits at most, and an ended one is kept"),
     row("AGENTICORE_POD_NAME", "repos.pod_name", "", Kind::Text, "this server's name in the records; none: the host's name"),
     row("AGENTICORE_ALLOW_LOCAL_REPOS", "repos.allow_local", "false", Kind::Bool, "accept paths on this machine as repo_url"),
@@ -116,7 +118,10 @@ pub const TABLE: &[Row] = &[
     row("AGENTICORE_PUBLISH_TRIES", "repos.publish_tries", "5", Kind::Count(1, 20), "how often a push or a pull request is tried"),
     row("AGENTICORE_PUBLISH_BACKOFF", "repos.publish_backoff", "2", Kind::Duration, "the pause after the first try; doubles each time"),
     row("AGENTICORE_SHUTDOWN_GRACE", "server.shutdown_grace", "25", Kind::Duration, "what running jobs get at SIGTERM before they go back to the queue"),
+    row("AGENTICORE_STORE", "server.store", "auto", Kind::Choice(&["auto", "redis", "embedded"]), "where jobs are kept; auto: in Redis if REDIS_URL is set, else embedded; redis: nothing is taken until REDIS_URL is set"),
     row("REDIS_URL", "redis.url", "", Kind::Secret, "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS; none: the embedded store"),
+    row("REDIS_USERNAME", "redis.username", "", Kind::Text, "user at Redis, as it is; wins over the one in REDIS_URL"),
+    row("REDIS_PASSWORD", "redis.password", "", Kind::Secret, "password at Redis, as it is, nothing encoded; wins over the one in REDIS_URL"),
     row("REDIS_KEY_PREFIX", "redis.key_prefix", "agenticore", Kind::Text, "begins the name of every key; on a Cluster it needs a {tag}"),
     row("REDIS_CA_FILE", "redis.ca_file", "", Kind::Path, "certificates (PEM) that rediss:// trusts; none: the machine's"),
     row("REDIS_TIMEOUT", "redis.timeout", "3", Kind::Duration, "how long one call to Redis, or connecting to it, may take"),
@@ -149,8 +154,22 @@ pub const TABLE: &[Row] = &[
 pub const OLDER_NAMES: &[(&str, &str)] = &[("AGENTICORE_DEFAULT_PROFILE", "AGENTIHOOKS_PROFILE")];
 
 /// What may not be handed to an agent, whatever `AGENTICORE_AGENT_ENV` says.
-pub const NEVER_FOR_AGENTS: &[&str] =
-    &["REDIS_URL", "REDIS_SENTINEL_PASSWORD", "AGENTICORE_API_KEYS", "GIT_ASKPASS", "SSH_AUTH_SOCK", "SSH_ASKPASS"];
+pub const NEVER_FOR_AGENTS: &[&str] = &[
+    "REDIS_URL",
+    "REDIS_PASSWORD",
+    "AGENTICORE_ANTHROPIC_CREDENTIAL",
+    "REDIS_SENTINEL_PASSWORD",
+    "AGENTICORE_API_KEYS",
+    "GIT_ASKPASS",
+    "SSH_AUTH_SOCK",
+    "SSH_ASKPASS",
+];
+
+/// A value that Kubernetes (or Docker's links) sets for a Service: of a Service named `agenticore` it makes
+/// `AGENTICORE_PORT=tcp://10.96.12.7:8200`. Nobody meant it as a setting.
+pub fn is_service_link(value: &str) -> bool {
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+}
 
 fn expand(text: &str, home: Option<&Path>) -> Option<PathBuf> {
     let path = match text.strip_prefix('~') {

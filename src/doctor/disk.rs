@@ -1,13 +1,13 @@
 //! The volume with the job files, this machine's worktrees, and its processes.
 
 use super::{Doctor, Finding, Problem, texts};
-use crate::job::{Record, Time};
+use crate::job::Record;
 use crate::process::{proc_table, supervise, sys};
 use crate::store::job_files::{JobFiles, id_of};
+use crate::volume;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Clocks may differ by this much: leases and times to live are tens of seconds and more.
 pub const SKEW_LIMIT: Duration = Duration::from_secs(2);
@@ -27,8 +27,11 @@ impl Doctor {
                     true => vec![format!("its clock is {} ms off this machine's", skew.as_millis())],
                     false => Vec::new(),
                 };
-                let evidence =
-                    format!("{}: wrote, renamed, linked; clock within {} ms", directory.display(), skew.as_millis());
+                let evidence = format!(
+                    "{}: wrote, renamed, linked, locked; clock within {} ms",
+                    directory.display(),
+                    skew.as_millis()
+                );
                 Finding::new("jobs directory", evidence, problems)
             }
             Err(why) => Finding::new("jobs directory", directory.display().to_string(), vec![why]),
@@ -174,27 +177,13 @@ fn is_agenticore(words: &[String]) -> bool {
         || words.first().is_some_and(|word| word == "/proc/self/exe")
 }
 
-/// Writes, renames and links in `directory`, as the store does; returns how far its clock is off.
+/// What the store needs of `directory`, tried; returns how far its clock is off.
 fn probe(directory: &Path) -> Result<Duration, String> {
-    let name = |end: &str| directory.join(format!(".doctor-{}-{end}", std::process::id()));
-    let (first, second, third) = (name("a"), name("b"), name("c"));
-    let tried = || -> Result<SystemTime, (&str, io::Error)> {
-        fs::write(&first, "probe").map_err(|error| ("cannot be written", error))?;
-        let modified = first.metadata().and_then(|meta| meta.modified()).map_err(|error| ("has no times", error))?;
-        fs::rename(&first, &second).map_err(|error| ("refuses to rename", error))?;
-        fs::hard_link(&second, &third)
-            .map_err(|error| ("makes no hard links, by which a job's outcome is decided", error))?;
-        match fs::hard_link(&second, &third) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(modified),
-            Err(error) => Err(("cannot tell that a link exists", error)),
-            Ok(()) => Err(("made the same link twice", io::Error::other("of two ends of a job both would win"))),
-        }
-    };
-    let result = tried();
-    [first, second, third].iter().for_each(|path| drop(fs::remove_file(path)));
-    let modified = result.map_err(|(what, error)| format!("{what}: {error}"))?;
-    let of_disk = modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-    Ok(Duration::from_millis((Time::now().0 - of_disk).unsigned_abs()))
+    let found = volume::probe::look(directory);
+    match found.lacks.into_iter().next() {
+        Some(lack) => Err(lack.sentence),
+        None => Ok(found.skew.unwrap_or_default()),
+    }
 }
 
 fn git_dirs(root: &Path) -> Vec<PathBuf> {

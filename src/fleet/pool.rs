@@ -140,7 +140,7 @@ impl Shared {
 
     fn work(&self) {
         while !self.goes_away() {
-            match self.runner.store.claim(CLAIM_WAIT) {
+            match self.runner.store.claim(CLAIM_WAIT, self.runner.runs_only()) {
                 Ok(Some(claim)) => self.run(claim),
                 Ok(None) => {}
                 // A store that is away says so itself.

@@ -22,6 +22,10 @@ pub const OUTPUT_LIMIT: usize = 50_000;
 pub const ERROR_LIMIT: usize = 10_000;
 /// Workers a job may cost their lives before it ends as poison.
 pub const DEATHS_LIMIT: u32 = 3;
+/// The format of the records that this program writes. One without a number is another program's.
+const FORMAT: u32 = 1;
+/// How long another program's ended job is kept, in seconds: 100 years. Nobody said that it may go.
+const FOREIGN_STAYS: u64 = 100 * 366 * 86_400;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +104,7 @@ pub struct Spent {
     pub session_cost_usd: Option<f64>,
     pub turns: Option<u64>,
     pub usage: Option<serde_json::Value>,
+    #[serde(default)]
     pub denied_tools: Vec<String>,
 }
 
@@ -130,13 +135,19 @@ pub struct Record {
     pub job_config_dir: Option<String>,
     pub file_path: Option<String>,
     // Beyond the interface.
+    #[serde(default)]
+    format: u32,
+    #[serde(default)]
     pub create_repo: bool,
+    #[serde(default)]
     pub private: bool,
     /// The session the user asked to resume; `session_id` becomes what Claude reports.
     pub resume_session: Option<String>,
     /// Rises at every claim; fences what an attempt writes.
+    #[serde(default)]
     pub attempt: u32,
     /// Workers lost while they ran this job.
+    #[serde(default)]
     pub deaths: u32,
     /// The Idempotency-Key it was submitted with, as the store names it.
     #[serde(default)]
@@ -151,6 +162,7 @@ pub struct Record {
     /// The commit to push; set before the push begins.
     pub commit: Option<String>,
     /// The branch is on the remote.
+    #[serde(default)]
     pub pushed: bool,
     /// Why the worktree stays although its work is published, or there was none to publish.
     pub kept_because: Option<String>,
@@ -165,6 +177,11 @@ pub struct Record {
 impl Record {
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// Written by the Python program of the same name: it is shown, and left alone.
+    pub fn is_foreign(&self) -> bool {
+        self.format == 0
     }
 }
 
@@ -300,6 +317,7 @@ impl Queued {
             branch: None,
             job_config_dir: None,
             file_path: spec.file_path,
+            format: FORMAT,
             create_repo: spec.create_repo,
             private: spec.private,
             resume_session: spec.session_id,
@@ -465,7 +483,8 @@ impl Running {
 impl Ended {
     /// When the record and what belongs to it leave.
     pub fn leaves_at(&self) -> Time {
-        self.ended_at.unwrap_or(self.created_at).plus_seconds(self.ttl_seconds)
+        let ended = self.ended_at.unwrap_or(self.created_at);
+        if self.is_foreign() { ended.plus_seconds(FOREIGN_STAYS) } else { ended.plus_seconds(self.ttl_seconds) }
     }
 }
 

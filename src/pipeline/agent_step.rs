@@ -6,10 +6,12 @@ use crate::agent::command::{self, Places, Wish};
 use crate::agent::home::Login;
 use crate::agent::outcome;
 use crate::agent::run::{self, Ended, Heard, Limits};
+use crate::agent::self_test;
 use crate::agent::stream::Said;
 use crate::event::{Draft, Kind};
 use crate::job::{Mark, Verdict};
 use crate::process::supervised;
+use std::path::Path;
 
 impl Attempt<'_> {
     pub fn run_agent(&mut self, ready: Ready) -> Result<(), Halt> {
@@ -17,6 +19,7 @@ impl Attempt<'_> {
         let settings = &runner.config.claude;
         let cannot = |what: &str, error: std::io::Error| Halt::Failed(format!("cannot {what}: {error}"));
         let (home, temporary) = (ready.home.home(), ready.home.temporary());
+        let safe_directories = self.safe_directories(&ready.directory);
         let wish = Wish {
             profile: &ready.profile,
             places: Places {
@@ -28,17 +31,21 @@ impl Attempt<'_> {
             resume: self.record.resume_session.as_deref(),
             system_prompt_file: ready.system_prompt_file.as_deref(),
             github_token: ready.github_token.as_deref(),
+            safe_directories: &safe_directories,
             author: (&runner.config.repos.author_name, &runner.config.repos.author_email),
             is_root: runner.is_root,
         };
-        let arguments = command::arguments(&wish);
+        let (program, arguments) = match ready.profile.is_self_test {
+            true => ("/proc/self/exe", vec![self_test::ROLE.to_owned()]),
+            false => (settings.binary.as_str(), command::arguments(&wish)),
+        };
         let environment = command::environment(&wish, settings, &runner.config.variables);
         let prompt = ready.home.write_prompt(&command::prompt(&self.record.task));
         let prompt = prompt.map_err(|error| cannot("write the prompt", error))?;
         let login = Login::lend(settings.login_dir.as_deref(), &ready.written.config_dir)
             .map_err(|error| cannot("hand over Claude's login", error))?;
         let spec = supervised::Spec {
-            program: &settings.binary,
+            program,
             arguments: &arguments,
             environment: &environment,
             directory: &ready.directory,
@@ -76,6 +83,16 @@ impl Attempt<'_> {
             Some(why) => format!("failed: {why}"),
         };
         self.mark(Mark::AgentEnded { verdict, spent }, Some(Draft::new(Kind::AgentEnded, told)))
+    }
+
+    /// The worktree and its repository: on a volume that shows everything as somebody else's, git would refuse
+    /// both.
+    fn safe_directories(&self, directory: &Path) -> Vec<String> {
+        let Ok(Some(url)) = self.url() else { return Vec::new() };
+        let repository = self.runner.spaces.git_dir_of(&url);
+        let all = [Some(directory.to_owned()), repository].into_iter().flatten();
+        // Git compares real paths.
+        all.map(|path| path.canonicalize().unwrap_or(path).display().to_string()).collect()
     }
 
     fn report(&mut self, heard: Heard, cost_before: f64) -> Result<(), Halt> {

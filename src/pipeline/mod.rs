@@ -16,7 +16,7 @@ use crate::forge::GitHub;
 use crate::job::{JobId, Mark, Record};
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
-use crate::profile::Profiles;
+use crate::profile::{Profiles, SELF_TEST};
 use crate::redact::Redactor;
 use crate::store::redis::Redis;
 use crate::store::{self, End, Lease, Store};
@@ -117,6 +117,16 @@ impl Runner {
 
     pub fn url_policy(&self) -> url::Policy {
         url::Policy { allow_local: self.config.repos.allow_local, allow_http: self.config.repos.allow_http }
+    }
+
+    /// Without a login for Claude only jobs of this profile are run; the others wait.
+    pub fn runs_only(&self) -> Option<&'static str> {
+        self.config.missing_login().map(|_| SELF_TEST)
+    }
+
+    /// Why a queued job of this profile is not begun here, and what to do. None: its turn has not come.
+    pub fn why_waiting(&self, profile: &str) -> Option<String> {
+        self.config.missing_login().filter(|_| profile != SELF_TEST)
     }
 
     /// Runs the attempt that `record` was claimed for. Returns when nothing of it is left to do here.

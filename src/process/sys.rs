@@ -3,9 +3,12 @@
 //! Never decides anything: no retries beyond EINTR, no policy, no state.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,6 +36,42 @@ pub fn become_unreadable() -> io::Result<()> {
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid cannot fail and touches no memory.
     unsafe { libc::geteuid() }
+}
+
+pub fn effective_gid() -> u32 {
+    // SAFETY: getegid cannot fail and touches no memory.
+    unsafe { libc::getegid() }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Asks the kernel (over NFS, the server) whether this process may write to `path`.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: a string that ends with a zero and outlives the call.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) }).map(drop)
+}
+
+/// Renames unless `to` is there already. Not every file system can.
+pub fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (c_path(from)?, c_path(to)?);
+    let (here, flag) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // SAFETY: two strings that end with a zero and outlive the call; the rest are integers.
+    let done = unsafe { libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flag) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bytes that may still be written to the file system of `path`.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let path = c_path(path)?;
+    // SAFETY: all-zero bytes are a valid statvfs, which outlives the call, as does the string.
+    unsafe {
+        let mut found: libc::statvfs = std::mem::zeroed();
+        check(libc::statvfs(path.as_ptr(), &mut found))?;
+        Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+    }
 }
 
 /// CLOCK_BOOTTIME: time since the machine started, its sleep included. One clock for all processes.

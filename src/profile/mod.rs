@@ -16,11 +16,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The built-in profile whose agent is this binary: see `agent/self_test.rs`.
+pub const SELF_TEST: &str = "self-test";
+
 /// So that a bare install works.
 const BUILT_IN: &[(&str, &str)] = &[
     ("coding", include_str!("builtin/coding.yml")),
     ("review", include_str!("builtin/review.yml")),
     ("plan", include_str!("builtin/plan.yml")),
+    (SELF_TEST, include_str!("builtin/self-test.yml")),
 ];
 
 /// Where profiles come from: later directories win on a name.
@@ -61,6 +65,8 @@ pub struct Profile {
     /// A branch of its own; without it the checkout is for reading, on a detached HEAD.
     pub worktree: bool,
     pub timeout: Duration,
+    /// The agent is this binary instead of Claude.
+    pub is_self_test: bool,
     pub flags: Flags,
     /// The directories to take files from, parents first.
     directories: Vec<PathBuf>,
@@ -149,6 +155,7 @@ impl Profiles {
             name: chain[0].name.clone(),
             description: chain.iter().find_map(|layer| layer.description.clone()).unwrap_or_default(),
             extends: chain[0].extends.clone(),
+            is_self_test: chain[0].name == SELF_TEST && chain[0].directory.is_none(),
             auto_pr: first(&|layer| layer.auto_pr, true),
             trust_repo: first(&|layer| layer.trust_repo, false),
             github_token: first(&|layer| layer.github_token, false),
@@ -250,8 +257,14 @@ mod tests {
         let (_dir, profiles) = profiles(&[]);
         let (good, bad) = profiles.all();
         assert_eq!(bad, []);
-        assert_eq!(good.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["coding", "plan", "review"]);
-        assert!(good[0].auto_pr && !good[1].auto_pr && !good[2].auto_pr && good.iter().all(|p| !p.trust_repo));
+        assert_eq!(good.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["coding", "plan", "review", "self-test"]);
+        assert!(
+            good[0].auto_pr
+                && !good[1].auto_pr
+                && !good[2].auto_pr
+                && good[3].is_self_test
+                && good.iter().all(|p| !p.trust_repo)
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::fleet::pool::Pool;
 use crate::log;
 use crate::pipeline::Runner;
 use crate::process::sys;
+use crate::store::unconfigured::Unconfigured;
 use crate::store::{embedded, redis};
+use crate::volume;
 use http::Server;
 use routes::Routes;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -43,7 +45,8 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let (runner, _alone) = open(config).map_err(config_error)?;
     let signals =
         Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError(format!("cannot listen to signals: {error}")))?;
-    let workers = runner.config.max_parallel_jobs;
+    let is_configured = runner.config.redis.is_some() || !runner.config.wants_redis;
+    let workers = if is_configured { runner.config.max_parallel_jobs } else { 0 };
     let (grace, ending) = (runner.config.shutdown_grace, runner.config.claude.kill_grace);
     let pool = Pool::start(runner.clone(), workers)
         .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
@@ -63,6 +66,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     if !runner.config.unknown_keys.is_empty() {
         log::warn(&format!("config.yml: unknown keys are ignored: {}", runner.config.unknown_keys.join(", ")));
     }
+    warn_of(&runner, &server.address().to_string());
     let asked = count_signals(signals).map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
     while asked.load(Ordering::SeqCst) == 0 {
         std::thread::park();
@@ -79,6 +83,16 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 /// The store that the settings ask for, and a runner on it; a server without Redis also gets what
 /// keeps the shared volume for it alone.
 fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
+    if config.redis.is_none() && config.wants_redis {
+        let remedy = config.where_to_set("redis-url", "REDIS_URL");
+        let store = Arc::new(Unconfigured { why: format!("a Redis to keep jobs in: {remedy}") });
+        let config = config.beside_the_server();
+        let no_agents = config.runtime_dir.with_extension("agents");
+        return Ok((Arc::new(Runner::new(config, store, no_agents)?), None));
+    }
+    for lack in volume::prepare(&config)? {
+        log::warn(&lack);
+    }
     let Some(settings) = config.redis.clone() else {
         let alone = config.shared_root.as_deref().map(|root| redis::place::take_share(root, None)).transpose()?;
         let store = embedded::open(&config.jobs_dir, &config.pod_name)?;
@@ -93,6 +107,23 @@ fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
     }
     let store = redis::open(&config, &settings)?;
     Ok((Arc::new(Runner::in_fleet(config, store)?), None))
+}
+
+/// What an operator should know of a server that runs.
+fn warn_of(runner: &Runner, address: &str) {
+    let config = &runner.config;
+    for missing in [runner.store.waits_for().filter(|_| config.redis.is_none()), config.missing_login()] {
+        let _ = missing.map(|missing| log::warn(&format!("this server needs {missing}")));
+    }
+    let is_open = !["127.0.0.1", "::1", "[::1]", "localhost"].contains(&config.host.as_str());
+    if is_open && config.api_keys.is_empty() {
+        let token = config.github.token.is_some() || config.github.app.is_some();
+        log::warn(&format!(
+            "no API keys are set: anybody who reaches {address} can run code here{}; {}",
+            if token { " with this server's GitHub token" } else { "" },
+            config.where_to_set("api-keys", "AGENTICORE_API_KEYS")
+        ));
+    }
 }
 
 /// How often the server was asked to go: the second time it hurries.

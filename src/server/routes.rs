@@ -11,7 +11,7 @@ use crate::job::{JobId, Mode, Record, Status};
 use crate::log;
 use crate::pipeline::Runner;
 use crate::store::{self, Cancelled, Key, Seen};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Routes {
 
     fn health(&self) -> Answer {
         let mut body = json!({ "status": "ok", "service": "agenticore" });
-        if let Some(why) = self.runner.store.waits_for() {
+        if let Some(why) = self.runner.store.waits_for().or_else(|| self.missing_login()) {
             body["waiting_for"] = json!(why);
         }
         Answer::json(200, &body)
@@ -74,10 +74,26 @@ impl Routes {
         let is_of_no_use = waits_for.is_some() && !can_do_without;
         let ready = !draining && !is_of_no_use;
         let mut body = json!({ "ready": ready, "draining": draining });
-        if let Some(why) = waits_for {
+        if let Some(why) = waits_for.or_else(|| self.missing_login()) {
             body["waiting_for"] = json!(why);
         }
         Answer::json(if ready { 200 } else { 503 }, &body)
+    }
+
+    /// Jobs are taken in all the same, and wait.
+    fn missing_login(&self) -> Option<String> {
+        self.runner.config.missing_login().filter(|_| self.runner.config.max_parallel_jobs > 0)
+    }
+
+    /// The record, and if it waits for something that an operator has to do, for what.
+    fn shown(&self, record: &Record) -> Value {
+        let mut shown = api::shown(record);
+        if record.status() == Status::Queued
+            && let Some(why) = self.runner.why_waiting(&record.profile)
+        {
+            shown["waiting_for"] = json!(why);
+        }
+        shown
     }
 
     fn drain(&self, request: &Request) -> Reply {
@@ -119,7 +135,7 @@ impl Routes {
                 record = ended;
             }
         }
-        Ok(Answer::json(200, &api::job(&record)))
+        Ok(Answer::json(200, &api::job(self.shown(&record))))
     }
 
     /// One caller's key is nobody else's, and what is kept of it tells neither.
@@ -141,26 +157,29 @@ impl Routes {
         let wanted = ListRequest::parse(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
         let wanted = wanted.map_err(|why| Answer::error(400, &why))?;
         let seen = self.runner.store.list(wanted.limit, wanted.status).map_err(unavailable)?;
-        Ok(Answer::json(200, &api::stale(api::jobs(&seen.it), seen.stale)))
+        Ok(Answer::json(
+            200,
+            &api::stale(api::jobs(seen.it.iter().map(|record| self.shown(record)).collect()), seen.stale),
+        ))
     }
 
     fn show(&self, id: &str) -> Reply {
-        self.find(id).map(|seen| Answer::json(200, &api::stale(api::job(&seen.it), seen.stale)))
+        self.find(id).map(|seen| Answer::json(200, &api::stale(api::job(self.shown(&seen.it)), seen.stale)))
     }
 
     fn cancel(&self, id: &str) -> Reply {
         let found = self.find(id)?.it;
         match self.canceller.cancel(&found.id).map_err(unavailable)? {
-            Cancelled::Done { record, .. } => Ok(Answer::json(200, &api::job(&record))),
+            Cancelled::Done { record, .. } => Ok(Answer::json(200, &api::job(self.shown(&record)))),
             Cancelled::Unknown => Err(unknown(id)),
             // Asked twice, answered twice alike.
             Cancelled::Ended(record) if record.status() == Status::Cancelled => {
-                Ok(Answer::json(200, &api::job(&record)))
+                Ok(Answer::json(200, &api::job(self.shown(&record))))
             }
             Cancelled::Ended(record) => {
                 let why = format!("job {} has ended already: it {}", record.id, record.status().as_str());
                 let mut body = api::error(&why);
-                body["job"] = api::shown(&record);
+                body["job"] = self.shown(&record);
                 Err(Answer::json(409, &body))
             }
         }
@@ -255,8 +274,11 @@ fn unknown(id: &str) -> Answer {
 }
 
 fn unavailable(error: store::Error) -> Answer {
-    match error {
+    match &error {
         store::Error::OtherRequest => return Answer::error(422, &error.to_string()),
+        store::Error::Unconfigured(why) => {
+            return Answer::error(503, &format!("this server takes no jobs yet, because it needs {why}"));
+        }
         store::Error::InFlight => return Answer::error(409, &error.to_string()),
         _ => {}
     }

@@ -2,6 +2,7 @@
 //!
 //! Every error says what was tried on which path.
 
+use crate::process::sys;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,11 +24,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     })
 }
 
-/// Makes `path` unless it is there already. False: somebody was first, and theirs stays. One that holds
+/// Makes `path` unless it is there already, by link(2), or by a rename that replaces nothing where there are no
+/// links (SMB, FAT). False: somebody was first, and theirs stays. One that holds
 /// these very bytes is ours: over NFS the answer to the first try may have been lost.
 pub fn create_once(path: &Path, bytes: &[u8]) -> Result<bool, String> {
     let unfinished = write_unfinished(path, bytes)?;
-    let linked = fs::hard_link(&unfinished, path);
+    let linked = match fs::hard_link(&unfinished, path) {
+        Err(error) if has_no_links(&error) => sys::rename_no_replace(&unfinished, path),
+        other => other,
+    };
     let _ = fs::remove_file(&unfinished);
     match linked.and_then(|()| sync_directory(path)) {
         Ok(()) => Ok(true),
@@ -36,6 +41,10 @@ pub fn create_once(path: &Path, bytes: &[u8]) -> Result<bool, String> {
         }
         Err(error) => Err(explain("write", path, &error)),
     }
+}
+
+fn has_no_links(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK))
 }
 
 /// Removes `path`; one that is not there is removed already. Not synced: whoever finds it again

@@ -83,7 +83,9 @@ impl JobFiles {
     /// The outcome, if there is one.
     pub fn read_ended(&self, id: &JobId) -> Result<Option<Record>, String> {
         refresh(&self.0);
-        read(&self.ended(id))
+        let found: Option<Record> = read(&self.ended(id))?;
+        // The Python program wrote its living jobs there too: to us they are no jobs.
+        Ok(found.filter(|record| record.status().has_ended()))
     }
 
     pub fn read_open(&self, id: &JobId) -> Result<Option<Open>, String> {

@@ -11,6 +11,7 @@ mod event_log;
 mod files;
 pub mod job_files;
 pub mod redis;
+pub mod unconfigured;
 
 use crate::event::{Draft, Event};
 use crate::job::{JobId, Mark, Record, Spec, Status};
@@ -86,12 +87,14 @@ pub enum Error {
     OtherRequest,
     /// The first request with this Idempotency-Key is not answered yet.
     InFlight,
+    /// The server was not told where to keep jobs: what to set.
+    Unconfigured(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Unavailable(why) => f.write_str(why),
+            Error::Unavailable(why) | Error::Unconfigured(why) => f.write_str(why),
             Error::Lost => f.write_str("the job is no longer this attempt's"),
             Error::OtherRequest => f.write_str("this Idempotency-Key was used for another request: use a new one"),
             Error::InFlight => {
@@ -106,8 +109,9 @@ pub trait Store: Send + Sync {
     /// same request gives the same job for as long as that is kept.
     fn submit(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Error>;
 
-    /// The job that waits longest, now running as a new attempt. None after `wait` without one.
-    fn claim(&self, wait: Duration) -> Result<Option<Claim>, Error>;
+    /// The job that waits longest, now running as a new attempt. None after `wait` without one. `only`: of those
+    /// that have this profile.
+    fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error>;
 
     /// Whether anything may be claimed here; claims that wait return when not.
     fn open_claims(&self, open: bool);

@@ -8,7 +8,7 @@
 //!
 //! Never collects garbage, never prunes a worktree, and never replaces a cache that has one.
 
-use super::git::{self, Call, Git};
+use super::git::{self, Git};
 use super::lock::{self, Locks};
 use super::regular;
 use super::url::RepoUrl;
@@ -95,7 +95,7 @@ impl Workspaces {
     }
 
     /// The cache's git directory, if the cache is one that git can use.
-    pub(super) fn git_dir_of(&self, url: &RepoUrl) -> Option<PathBuf> {
+    pub fn git_dir_of(&self, url: &RepoUrl) -> Option<PathBuf> {
         let repo = self.place_of(url).join("repo");
         [repo.join(".git"), repo].into_iter().find(|path| is_whole(path))
     }
@@ -190,10 +190,7 @@ impl Locked<'_> {
         for left in [&fresh, &broken] {
             super::remove::tree(left).map_err(failed)?;
         }
-        let mut command = self.spaces.git.command();
-        command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]).arg(&fresh);
-        self.spaces.git.run(command, "init", Call { login: None, stop: Some(&self.stop) })?;
-        fs::write(fresh.join("config"), config_of(self.url)).map_err(failed)?;
+        lay_out(&fresh, self.url).map_err(failed)?;
         if repo.exists() {
             fs::rename(&repo, &broken).map_err(failed)?;
         }
@@ -203,6 +200,15 @@ impl Locked<'_> {
         self.git_dir = repo;
         Ok(())
     }
+}
+
+/// As `git init --bare` lays it out. By hand, because that changes modes, which not every volume allows.
+fn lay_out(git_dir: &Path, url: &RepoUrl) -> io::Result<()> {
+    for directory in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+        fs::create_dir_all(git_dir.join(directory))?;
+    }
+    fs::write(git_dir.join("HEAD"), "ref: refs/heads/main\n")?;
+    fs::write(git_dir.join("config"), config_of(url))
 }
 
 /// What the *agent's* git reads; ours never does. No automatic gc: it would not know of worktrees

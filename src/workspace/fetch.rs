@@ -7,6 +7,7 @@ use super::lens::{Lens, NOWHERE};
 use super::url::Transport;
 use super::{refs, regular};
 use crate::job::Time;
+use crate::process::sys;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -187,6 +188,11 @@ impl Locked<'_> {
                 "{url} wants credentials, and the server has none for it: it logs in to {} with GITHUB_TOKEN or a GitHub \
                  App, and by ssh with the keys of its user ({error})",
                 self.spaces.github_server
+            ),
+            Cause::NamelessUser => format!(
+                "{url} is reached by ssh, which works for no uid without a name, and uid {} has none in /etc/passwd: use \
+                 https:// with a token, or run the server as a uid that has one ({error})",
+                sys::effective_uid()
             ),
             Cause::NoRepository if url.transport == Transport::Local => {
                 format!(

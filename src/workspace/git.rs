@@ -65,6 +65,8 @@ pub struct Git {
 pub enum Cause {
     /// The remote wants other credentials, or any.
     Login,
+    /// ssh refuses to work for a uid that has no name.
+    NamelessUser,
     /// No such repository, as far as the remote tells us.
     NoRepository,
     Unreachable,
@@ -175,6 +177,7 @@ impl Git {
 fn cause_of(said: &str) -> Cause {
     let said = said.to_ascii_lowercase();
     let table: &[(Cause, &[&str])] = &[
+        (Cause::NamelessUser, &["no user exists for uid"]),
         (Cause::BranchExists, &["stale info", "already exists"]),
         (Cause::LockFile, &[".lock': file exists"]),
         (
@@ -271,6 +274,7 @@ mod tests {
     #[test]
     fn causes_are_told_apart() {
         let cases = [
+            ("No user exists for uid 1000690000\nfatal: Could not read from remote repository.", Cause::NamelessUser),
             ("fatal: Authentication failed for 'https://h/r/'", Cause::Login),
             ("fatal: could not read Username for 'https://h': terminal prompts disabled", Cause::Login),
             ("remote: Repository not found.\nfatal: repository 'https://h/r/' not found", Cause::NoRepository),

@@ -17,6 +17,7 @@ struct Entry {
     created_at: Time,
     status: Status,
     session_id: Option<String>,
+    profile: String,
     leaves_at: Option<Time>,
 }
 
@@ -45,8 +46,13 @@ impl Index {
             Job::Ended(ended) => Some(ended.leaves_at()),
             _ => None,
         };
-        let entry =
-            Entry { created_at: job.created_at, status: job.status(), session_id: job.session_id.clone(), leaves_at };
+        let entry = Entry {
+            created_at: job.created_at,
+            status: job.status(),
+            session_id: job.session_id.clone(),
+            profile: job.profile.clone(),
+            leaves_at,
+        };
         self.by_age.insert((job.created_at, job.id.clone()));
         self.entries.insert(job.id.clone(), entry);
     }
@@ -79,9 +85,12 @@ impl Index {
         self.line.remove(&place);
     }
 
-    pub fn take_first(&mut self) -> Option<(i64, Cell)> {
+    /// `only`: the first that has this profile.
+    pub fn take_first(&mut self, only: Option<&str>) -> Option<(i64, Cell)> {
+        let fits = |id: &JobId| only.is_none_or(|only| self.entries.get(id).is_some_and(|entry| entry.profile == only));
         while !self.is_closed
-            && let Some((place, id)) = self.line.pop_first()
+            && let Some(place) = self.line.iter().find(|(_, id)| fits(id)).map(|(place, _)| *place)
+            && let Some(id) = self.line.remove(&place)
         {
             if let Some(cell) = self.live.get(&id) {
                 return Some((place, cell.clone()));

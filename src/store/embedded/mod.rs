@@ -196,11 +196,11 @@ impl Embedded {
 
     /// The first in line, and when it was taken: read under the lock, so that jobs start in the order
     /// of the line also by their times.
-    fn take_first(&self, wait: Duration) -> Option<(i64, Cell, Time)> {
+    fn take_first(&self, wait: Duration, only: Option<&str>) -> Option<(i64, Cell, Time)> {
         let until = Instant::now() + wait;
         let mut index = self.index();
         loop {
-            if let Some((place, cell)) = index.take_first() {
+            if let Some((place, cell)) = index.take_first(only) {
                 return Some((place, cell, Time::now()));
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -264,9 +264,9 @@ impl Store for Embedded {
         done
     }
 
-    fn claim(&self, wait: Duration) -> Result<Option<Claim>, Error> {
+    fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error> {
         let until = Instant::now() + wait;
-        while let Some((place, cell, now)) = self.take_first(until.saturating_duration_since(Instant::now())) {
+        while let Some((place, cell, now)) = self.take_first(until.saturating_duration_since(Instant::now()), only) {
             match self.claim_this(&cell, place, now) {
                 Ok(None) => {}
                 Ok(Some(record)) => return Ok(Some(Claim { record, stop: Stop::default() })),

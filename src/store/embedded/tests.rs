@@ -47,11 +47,11 @@ fn first_in_first_out_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let first = store(&dir);
     let ids: Vec<_> = (0..5).map(|n| first.submit(spec(&n.to_string()), None).unwrap().id).collect();
-    assert_eq!(first.claim(NOW).unwrap().unwrap().record.id, ids[0]);
+    assert_eq!(first.claim(NOW, None).unwrap().unwrap().record.id, ids[0]);
     let second = restart(first, &dir);
     let late = second.submit(spec("late"), None).unwrap().id;
     assert_eq!(second.recover(NOW).unwrap(), 1);
-    let taken: Vec<_> = std::iter::from_fn(|| second.claim(NOW).unwrap().map(|claim| claim.record)).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| second.claim(NOW, None).unwrap().map(|claim| claim.record)).collect();
     let order: Vec<_> = taken.iter().map(|r| &r.id).collect();
     assert_eq!(order, ids.iter().chain([&late]).collect::<Vec<_>>());
     assert_eq!((taken[0].attempt, taken[0].deaths), (2, 1));
@@ -63,9 +63,9 @@ fn an_old_lease_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
     store.submit(spec("t"), None).unwrap();
-    let old = Lease::of(&store.claim(NOW).unwrap().unwrap().record);
+    let old = Lease::of(&store.claim(NOW, None).unwrap().unwrap().record);
     store.hand_back(&old, "drain").unwrap();
-    let record = store.claim(NOW).unwrap().unwrap().record;
+    let record = store.claim(NOW, None).unwrap().unwrap().record;
     assert_eq!((record.attempt, record.deaths), (2, 0));
     assert_eq!(store.mark(&old, Mark::Pushed, None).err(), Some(Error::Lost));
     assert_eq!(store.say(&old, Draft::new(Kind::AgentText, "zombie")), Err(Error::Lost));
@@ -81,7 +81,7 @@ fn cancel_and_finish_have_one_winner() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
     store.submit(spec("t"), None).unwrap();
-    let record = store.claim(NOW).unwrap().unwrap().record;
+    let record = store.claim(NOW, None).unwrap().unwrap().record;
     assert!(matches!(store.cancel(&record.id), Ok(Cancelled::Done { was_running: true, .. })));
     assert_eq!(store.finish(&Lease::of(&record), End::Verdict).unwrap_err(), Error::Lost);
     assert_eq!(store.get(&record.id).unwrap().it.unwrap().status(), Status::Cancelled);
@@ -100,7 +100,7 @@ fn a_queued_job_that_is_cancelled_is_never_claimed() {
     let store = store(&dir);
     let id = store.submit(spec("t"), None).unwrap().id;
     assert!(matches!(store.cancel(&id), Ok(Cancelled::Done { was_running: false, .. })));
-    assert!(store.claim(NOW).unwrap().is_none());
+    assert!(store.claim(NOW, None).unwrap().is_none());
     assert!(store.index().queued().is_empty());
 }
 
@@ -130,7 +130,7 @@ fn listings_are_newest_first_and_know_ended_jobs_after_a_restart() {
             first.submit(spec(&n.to_string()), None).unwrap().id
         })
         .collect();
-    let record = first.claim(NOW).unwrap().unwrap().record;
+    let record = first.claim(NOW, None).unwrap().unwrap().record;
     first.mark(&Lease::of(&record), Mark::Session("s-1".into()), None).unwrap();
     end_well(&first, &record);
     let second = restart(first, &dir);
@@ -159,8 +159,8 @@ fn a_disk_that_refuses_loses_no_job_and_accepts_none() {
     let (in_the_way, aside) = (store.paths.open(&id), dir.path().join("aside"));
     std::fs::rename(&in_the_way, &aside).unwrap();
     std::fs::create_dir(&in_the_way).unwrap();
-    assert!(matches!(store.claim(NOW), Err(Error::Unavailable(why)) if why.contains(id.as_str())));
+    assert!(matches!(store.claim(NOW, None), Err(Error::Unavailable(why)) if why.contains(id.as_str())));
     std::fs::remove_dir(&in_the_way).unwrap();
     std::fs::rename(&aside, &in_the_way).unwrap();
-    assert_eq!(store.claim(NOW).unwrap().unwrap().record.id, id);
+    assert_eq!(store.claim(NOW, None).unwrap().unwrap().record.id, id);
 }

@@ -22,7 +22,7 @@ impl Redis {
         self.may_claim.load(Ordering::SeqCst) && !self.ends()
     }
 
-    pub(super) fn claim_next(&self, wait: Duration) -> Result<Option<Claim>, Error> {
+    pub(super) fn claim_next(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error> {
         let until = Instant::now() + wait;
         while self.may_claim() {
             let popped = {
@@ -32,7 +32,7 @@ impl Redis {
                 if !self.may_claim() || left.is_zero() {
                     return Ok(None);
                 }
-                self.pop(left.min(POP_LIMIT))?
+                self.pop(left.min(POP_LIMIT), only)?
             };
             let Some(id) = popped else { continue };
             self.table.begin_claim(&id);
@@ -47,27 +47,6 @@ impl Redis {
             self.wait_for_change(left);
         }
         Ok(None)
-    }
-
-    fn pop(&self, wait: Duration) -> Result<Option<JobId>, Error> {
-        let popped = self.pops.with(|connection| {
-            let mut pop = ::redis::cmd("BRPOPLPUSH");
-            pop.arg(self.keys.queue()).arg(self.keys.running()).arg(wait.as_secs_f64().max(0.01));
-            pop.query::<Option<String>>(connection)
-        });
-        let Some(text) = popped.map_err(Error::Unavailable)? else { return Ok(None) };
-        let id = JobId::parse(&text);
-        if id.is_none() {
-            crate::log::warn(&format!(
-                "the queue held `{}`, which is no job id: it was taken out",
-                crate::job::cut(text.clone(), 80)
-            ));
-            let gone = self
-                .link
-                .with(|connection| ::redis::cmd("LREM").arg(self.keys.running()).arg(0).arg(&text).exec(connection));
-            gone.map_err(Error::Unavailable)?;
-        }
-        Ok(id)
     }
 
     /// The job of a popped id, running, if it is still to be had.

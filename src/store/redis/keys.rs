@@ -84,6 +84,16 @@ impl Keys {
         (self.name("pod:"), ":state".to_owned())
     }
 
+    /// What each pod said last of how much it has to do.
+    pub fn pods(&self) -> String {
+        self.name("pods")
+    }
+
+    /// As long as the highest ordinal that runs a job, and one: an autoscaler reads its length.
+    pub fn busy(&self) -> String {
+        self.name("busy")
+    }
+
     pub fn clone_lock(&self, repository: &str) -> String {
         self.name(&format!("lock:clone:{repository}"))
     }

@@ -10,9 +10,11 @@ mod held;
 pub mod keys;
 mod leases;
 mod link;
+mod load;
 pub mod lock;
 mod outcome;
 pub mod place;
+mod pop;
 mod reads;
 mod reap;
 mod scripts;
@@ -32,7 +34,7 @@ use scripts::{Said, Transitions, Write, new_stamp};
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -57,6 +59,12 @@ pub struct Redis {
     /// This run of this server; another run of the same pod has another one.
     incarnation: String,
     table: Table,
+    /// How many jobs this pod may run at once.
+    workers: usize,
+    /// Any job may be taken here, not just some.
+    takes_any: AtomicBool,
+    /// Pods of lower ordinals that stand idle: they go first.
+    idle_below: AtomicU64,
     locks: lock::Held,
     may_claim: AtomicBool,
     one_pops: Mutex<()>,
@@ -101,6 +109,9 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         pod: config.pod_name.clone(),
         incarnation: new_stamp()[..12].to_owned(),
         table: Table::default(),
+        workers: config.max_parallel_jobs,
+        takes_any: AtomicBool::new(false),
+        idle_below: AtomicU64::new(0),
         locks: lock::Held::default(),
         may_claim: AtomicBool::new(true),
         one_pops: Mutex::default(),
@@ -229,8 +240,8 @@ impl Store for Redis {
         self.accept(spec, key)
     }
 
-    fn claim(&self, wait: Duration) -> Result<Option<Claim>, Error> {
-        self.claim_next(wait)
+    fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error> {
+        self.claim_next(wait, only)
     }
 
     fn open_claims(&self, open: bool) {

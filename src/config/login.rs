@@ -1,0 +1,89 @@
+//! Whether Claude can log in with what the settings give it. Pure but for one look at the login's file.
+
+use super::Config;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What Claude logs in with, as it is called in the environment.
+pub const CREDENTIALS: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+
+/// Claude asks another provider, which has logins of its own.
+const OTHER_PROVIDERS: [&str; 3] = ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"];
+
+/// The file with the login of a machine, in Claude's own directory.
+const LOGIN_FILE: &str = ".credentials.json";
+
+/// Puts a credential whose kind is told by its beginning where Claude looks for that kind. One that is given
+/// by its own name stays.
+pub fn with_credential(mut variables: BTreeMap<String, String>, credential: Option<&str>) -> BTreeMap<String, String> {
+    let Some(credential) = credential else { return variables };
+    let kind = match credential {
+        key if key.starts_with("sk-ant-api") => "ANTHROPIC_API_KEY",
+        token if token.starts_with("sk-ant-oat") => "CLAUDE_CODE_OAUTH_TOKEN",
+        _ => "ANTHROPIC_AUTH_TOKEN",
+    };
+    let place = variables.entry(kind.to_owned()).or_default();
+    if place.trim().is_empty() {
+        *place = credential.to_owned();
+    }
+    variables
+}
+
+impl Config {
+    /// What is missing for Claude to log in, and what to do. None: nothing that could be known from here. A
+    /// binary of another name than `claude` is taken to bring a login of its own.
+    pub fn missing_login(&self) -> Option<String> {
+        let is_claude = Path::new(&self.claude.binary).file_name().is_some_and(|name| name == "claude");
+        let has = |name: &&str| self.variables.get(*name).is_some_and(|value| !value.trim().is_empty());
+        let has_file = self.claude.login_dir.as_ref().is_some_and(|dir| dir.join(LOGIN_FILE).is_file());
+        let is_elsewhere =
+            self.claude.extra_env.iter().any(|name| OTHER_PROVIDERS.contains(&name.as_str()) && has(&name.as_str()));
+        if !is_claude || CREDENTIALS.iter().any(|name| has(name)) || has_file || is_elsewhere {
+            return None;
+        }
+        let remedy = self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)");
+        Some(format!("a login for Claude: {remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        let pairs = [&[("HOME", "/nonexistent")], pairs].concat();
+        Config::from(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_credential_is_told_by_its_beginning() {
+        for (value, kind) in [
+            ("sk-ant-api03-x", "ANTHROPIC_API_KEY"),
+            ("sk-ant-oat01-x", "CLAUDE_CODE_OAUTH_TOKEN"),
+            ("sk-litellm", "ANTHROPIC_AUTH_TOKEN"),
+            (" sk-ant-api03-x\n", "ANTHROPIC_API_KEY"),
+        ] {
+            let config = config(&[("AGENTICORE_ANTHROPIC_CREDENTIAL", value)]);
+            assert_eq!(config.variables[kind], value.trim());
+            assert!(config.missing_login().is_none() && config.secrets().contains(&value.trim().to_owned()));
+        }
+        let both = config(&[("AGENTICORE_ANTHROPIC_CREDENTIAL", "sk-ant-api-1"), ("ANTHROPIC_API_KEY", "own")]);
+        assert_eq!(both.variables["ANTHROPIC_API_KEY"], "own");
+    }
+
+    #[test]
+    fn a_missing_login_says_what_to_do() {
+        let here = config(&[]).missing_login().unwrap();
+        assert!(here.contains("set ANTHROPIC_API_KEY"), "{here}");
+        let pod = config(&[("AGENTICORE_SECRET_NAME", "agenticore-secrets")]).missing_login().unwrap();
+        assert!(pod.contains("`anthropic-api-key` in the Secret `agenticore-secrets`"), "{pod}");
+        for enough in [
+            &[("AGENTICORE_CLAUDE_BINARY", "/opt/wrapper")][..],
+            &[("CLAUDE_CODE_OAUTH_TOKEN", "t")],
+            &[("AGENTICORE_AGENT_ENV", "CLAUDE_CODE_USE_BEDROCK"), ("CLAUDE_CODE_USE_BEDROCK", "1")],
+        ] {
+            assert_eq!(config(enough).missing_login(), None, "{enough:?}");
+        }
+        assert!(config(&[("CLAUDE_CODE_USE_BEDROCK", "1")]).missing_login().is_some(), "it is not passed on");
+    }
+}
