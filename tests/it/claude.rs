@@ -177,8 +177,8 @@ fn failures_of_the_api_fail_the_job_in_its_words() {
     server.stop();
     let lab = lab.with("ANTHROPIC_API_KEY", "");
     let server = lab.serve();
-    let job = server.run(json!({"task": "[[say x]]"}));
-    assert!(job["error"].as_str().unwrap().contains("Not logged in"), "{job:#}");
+    let job = server.job(&server.submit(json!({"task": "[[say x]]"})));
+    assert!(job["waiting_for"].as_str().unwrap().contains("a login for Claude"), "{job:#}");
     server.stop();
 }
 

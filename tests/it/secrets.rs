@@ -190,7 +190,7 @@ fn processes_with_secrets_cannot_be_read_by_the_agent() {
         to
     };
     let binary = copy(crate::support::BINARY.as_ref(), "agenticore");
-    let agent = copy(&crate::support::scripted_agent(), "claude");
+    let agent = copy(&crate::support::scripted_agent(), "scripted-agent");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65532", "--regid=65532", "--clear-groups"]).arg(binary).arg("serve").env_clear();
     command.envs(&lab.variables).env("AGENTICORE_CLAUDE_BINARY", agent).stdin(std::process::Stdio::null());

@@ -83,13 +83,24 @@ impl Redis {
         let set = status.map_or(self.keys.jobs(), |status| self.keys.jobs_with(status.as_str()));
         match self.link.with(|connection| self.page(connection, &set, limit)) {
             // One that cannot be read keeps nobody from seeing the others.
-            Ok(texts) => Ok(Seen::fresh(texts.iter().filter_map(|text| parse(text).ok()).collect())),
+            Ok(found) => {
+                Ok(Seen::fresh(found.iter().filter_map(|(id, text)| self.listed(id, text.as_deref())).collect()))
+            }
             Err(why) if !self.has_copy => Err(Error::Unavailable(why)),
             Err(_) => self.page_of_files(limit, status).map(|it| Seen { it, stale: true }),
         }
     }
 
-    fn page(&self, connection: &mut Connection, set: &str, limit: usize) -> RedisResult<Vec<String>> {
+    /// One that left meanwhile is nowhere; one of the Python program is in its file alone.
+    fn listed(&self, id: &JobId, text: Option<&str>) -> Option<Record> {
+        match text {
+            Some(text) => parse(text).ok(),
+            None if self.has_copy => self.files.read_ended(id).ok().flatten(),
+            None => None,
+        }
+    }
+
+    fn page(&self, connection: &mut Connection, set: &str, limit: usize) -> RedisResult<Vec<(JobId, Option<String>)>> {
         let (mut found, mut from) = (Vec::new(), 0);
         while found.len() < limit {
             let count = limit - found.len();
@@ -99,13 +110,14 @@ impl Redis {
                 break;
             }
             from += ids.len();
+            let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::parse(id)).collect();
             let mut pipe = ::redis::pipe();
-            for id in ids.iter().filter_map(|id| JobId::parse(id)) {
-                pipe.cmd("HGET").arg(self.keys.job(&id)).arg("record");
+            for id in &ids {
+                pipe.cmd("HGET").arg(self.keys.job(id)).arg("record");
             }
-            // One that left meanwhile is left out.
             let texts: Vec<Option<String>> = pipe.query(connection)?;
-            found.extend(texts.into_iter().flatten());
+            let is_shown = |(_, text): &(JobId, Option<String>)| text.is_some() || self.has_copy;
+            found.extend(ids.into_iter().zip(texts).filter(is_shown));
         }
         Ok(found)
     }

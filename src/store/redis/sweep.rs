@@ -3,7 +3,7 @@
 
 use super::Redis;
 use super::scripts::{Transitions, Write, has_ended, new_stamp};
-use crate::job::JobId;
+use crate::job::{JobId, Record};
 use crate::log;
 use crate::store::{Error, files};
 use std::collections::HashSet;
@@ -125,6 +125,21 @@ impl Redis {
         Ok(found.map_err(Error::Unavailable)?.iter().flatten().filter_map(|text| JobId::parse(text)).collect())
     }
 
+    /// A job of the Python program: it is listed. Its own hash in Redis, which has the same name as ours would have,
+    /// is left as it is.
+    fn list_foreign(&self, record: &Record) -> Result<(), Error> {
+        let sets = [self.keys.jobs(), self.keys.jobs_with(record.status().as_str())];
+        let listed = self.sweeps.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            for set in &sets {
+                pipe.cmd("ZADD").arg(set).arg(record.created_at.0).arg(record.id.as_str());
+            }
+            pipe.cmd("ZADD").arg(self.keys.ids()).arg(0).arg(record.id.as_str());
+            pipe.query::<()>(connection)
+        });
+        listed.map_err(Error::Unavailable)
+    }
+
     fn ask_for(&self, ids: &[JobId]) -> Result<Vec<Known>, Error> {
         let found = self.sweeps.with(|connection| {
             let mut pipe = ::redis::pipe();
@@ -198,6 +213,10 @@ impl Redis {
                 if (status.is_none() || listed.is_none())
                     && let Ok(Some(outcome)) = self.files.read_ended(id)
                 {
+                    if outcome.is_foreign() {
+                        self.list_foreign(&outcome)?;
+                        continue;
+                    }
                     self.close(&self.in_sweeps(), &outcome)?;
                     self.in_sweeps().place(id, false)?;
                 }

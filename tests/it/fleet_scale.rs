@@ -1,0 +1,94 @@
+//! What an autoscaler reads: the list that waits, and how many pods must stay; and who works when there is
+//! less work than pods.
+
+use crate::support::eventually;
+use crate::support::fleet::Fleet;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+fn length(fleet: &Fleet, key: &str) -> i64 {
+    fleet.redis.ask(&["LLEN", &format!("agenticore:{key}")])
+}
+
+/// Far less than anything waits for, and more than the server promises: what is "soon" here.
+const SOON: Duration = Duration::from_secs(5);
+
+fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    eventually(what, || is_so().then_some(()));
+    // A machine that was busy elsewhere may take longer; the promise is checked where it was not.
+    if began.elapsed() > SOON * 4 {
+        eprintln!("{what}: only after {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn the_highest_busy_ordinal_is_counted_anew_whatever_happened() {
+    let Some(fleet) = Fleet::new() else { return };
+    let more = [("AGENTICORE_MAX_PARALLEL_JOBS", "1")];
+    let zero = fleet.pod_with("agenticore-0", &more);
+    let one = fleet.pod_with("agenticore-1", &more);
+    let two = fleet.pod_with("agenticore-2", &more);
+    let ids: Vec<String> = (0..3).map(|_| zero.submit(fleet.job("[[sleep 600000]]"))).collect();
+    soon("three pods are busy", || length(&fleet, "busy") == 3);
+    let more = zero.submit(fleet.job("[[sleep 600000]]"));
+    eventually("one waits", || (length(&fleet, "queue") == 1).then_some(()));
+    let _: String = fleet.redis.ask(&["FLUSHALL"]);
+    soon("it is right again after Redis lost everything", || length(&fleet, "busy") == 3);
+    zero.cancel(&more);
+    // The one in the middle ends: the highest must stay all the same.
+    let on = |pod: &str| {
+        let of = |id: &&String| zero.job(id)["pod_name"] == pod;
+        ids.iter().find(of).cloned().unwrap()
+    };
+    let (middle, highest) = (on("agenticore-1"), on("agenticore-2"));
+    zero.cancel(&middle);
+    eventually("it is gone", || one.get("/admin/drain").1["running"].as_array().unwrap().is_empty().then_some(()));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(length(&fleet, "busy"), 3);
+    zero.cancel(&highest);
+    soon("only the lowest is busy", || length(&fleet, "busy") == 1);
+    // A pod that drains keeps nobody: it is leaving.
+    let (status, _) = zero.request("POST", "/admin/drain?timeout=600", None);
+    assert_eq!(status, 200);
+    soon("a draining pod is not counted", || length(&fleet, "busy") == 0);
+    zero.request("DELETE", "/admin/drain", None);
+    soon("and is again when the drain is taken back", || length(&fleet, "busy") == 1);
+    zero.kill();
+    soon("nobody is busy once it was killed", || length(&fleet, "busy") == 0);
+    for id in &ids {
+        one.cancel(id);
+    }
+    fleet.finish_quietly(one);
+    fleet.finish_quietly(two);
+}
+
+#[test]
+fn with_less_work_than_pods_the_low_ordinals_work_and_nobody_waits_for_long() {
+    let Some(fleet) = Fleet::new() else { return };
+    let two = fleet.pod("agenticore-2");
+    let one = fleet.pod("agenticore-1");
+    let zero = fleet.pod("agenticore-0");
+    // All have said that they stand idle.
+    std::thread::sleep(Duration::from_millis(2500));
+    for _ in 0..12 {
+        let job = two.run(json!({"task": "[[say x]]"}));
+        assert_eq!(job["pod_name"], "agenticore-0", "{job:#}");
+    }
+    // More work than idle pods below: everybody takes some.
+    let ids: Vec<String> = (0..9).map(|_| two.submit(json!({"task": "[[sleep 3000]]"}))).collect();
+    let pods: std::collections::BTreeSet<String> =
+        ids.iter().map(|id| two.wait(id)["pod_name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(pods.len(), 3, "{pods:?}");
+    // A lower pod that hangs holds nobody up.
+    zero.signal("STOP");
+    one.signal("STOP");
+    let began = Instant::now();
+    let id = two.submit(json!({"task": "[[say x]]"}));
+    eventually("it is begun", || (two.job(&id)["status"] != "queued").then_some(()));
+    eprintln!("a claim past two idle pods took {:?}", began.elapsed());
+    zero.signal("CONT");
+    one.signal("CONT");
+    assert_eq!(two.wait(&id)["status"], "succeeded");
+    fleet.finish(vec![zero, one, two]);
+}
