@@ -26,7 +26,7 @@ by_rustup() {
   [ -d "$sysroot/lib/rustlib/$target/lib" ] || rustup target add "$target" >/dev/null 2>&1 || return 1
   command -v musl-gcc >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq musl-tools >&2; } || return 1
   say "building with rustup's $target …"
-  CC_x86_64_unknown_linux_musl=musl-gcc cargo build --release --target "$target" >&2 || return 1
+  env "CC_${arch}_unknown_linux_musl=musl-gcc" cargo build --locked --release --target "$target" --bin agenticore >&2 || return 1
   finish "target/$target/release/agenticore" "static, musl"
 }
 
@@ -53,17 +53,17 @@ by_debian() {
     rm -rf "$fetched"
   fi
   say "building for $target with Debian's compiler, the standard library included (about three minutes) …"
-  env RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CC_x86_64_unknown_linux_musl=musl-gcc CARGO_TARGET_DIR=target/musl \
-    CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc \
+  env RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc "CC_${arch}_unknown_linux_musl=musl-gcc" CARGO_TARGET_DIR=target/musl \
+    "CARGO_TARGET_${arch^^}_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc" \
     RUSTFLAGS="-C link-self-contained=no -C relocation-model=static -L native=$library" \
-    /usr/bin/cargo build -Z build-std=std,panic_unwind --release --target "$target" --bin agenticore >&2 || return 1
+    /usr/bin/cargo build --locked -Z build-std=std,panic_unwind --release --target "$target" --bin agenticore >&2 || return 1
   finish "target/musl/$target/release/agenticore" "static, musl"
 }
 
 by_glibc() {
   say "building with a static glibc …"
   RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=target/glibc \
-    cargo build --release --target "$arch-unknown-linux-gnu" --bin agenticore >&2
+    cargo build --locked --release --target "$arch-unknown-linux-gnu" --bin agenticore >&2
   finish "target/glibc/$arch-unknown-linux-gnu/release/agenticore" "static, glibc (names are resolved only where its libnss is)"
 }
 

@@ -43,6 +43,12 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
+/// What this process and its children make can be written by their group.
+pub fn let_group_write() {
+    // SAFETY: umask cannot fail and touches no memory.
+    unsafe { libc::umask(0o002) };
+}
+
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }

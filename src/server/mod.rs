@@ -38,6 +38,10 @@ impl fmt::Display for StartError {
 pub fn serve(config: Config) -> Result<(), StartError> {
     let config_error = |why: String| StartError(why);
     sys::become_subreaper().map_err(|error| StartError(format!("cannot become a subreaper: {error}")))?;
+    if sys::effective_gid() == 0 && sys::effective_uid() != 0 {
+        // A container: the next one on this volume may have another uid, and has group 0 too.
+        sys::let_group_write();
+    }
     let address = format!("{}:{}", bracketed(&config.host), config.port);
     let listener = TcpListener::bind(&address).map_err(|error| {
         StartError(format!("cannot listen on {address} (AGENTICORE_HOST, AGENTICORE_PORT): {error}"))

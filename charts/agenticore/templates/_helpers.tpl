@@ -1,0 +1,295 @@
+{{/*
+The values, with the defaults of this chart below them: an upgrade with --reuse-values brings the values of an older
+chart alone. What helm removed because somebody set it to null stays away.
+*/}}
+{{- define "agenticore.values" -}}
+{{- $values := mergeOverwrite (.Files.Get "files/defaults.yaml" | fromYaml) (deepCopy .Values) -}}
+{{- range list "podSecurityContext" "securityContext" "topologySpreadConstraints" -}}
+{{- if not (hasKey $.Values .) -}}{{- $_ := unset $values . -}}{{- end -}}
+{{- end -}}
+{{- if and (hasKey .Values "storage") (not (hasKey .Values.storage "fsGroup")) -}}
+{{- $_ := unset $values.storage "fsGroup" -}}
+{{- end -}}
+{{- if and (hasKey .Values "redis") (not (hasKey .Values.redis "podSecurityContext")) -}}
+{{- $_ := unset $values.redis "podSecurityContext" -}}
+{{- end -}}
+{{- toYaml $values -}}
+{{- end }}
+
+{{- define "agenticore.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "agenticore.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $full := "" -}}
+{{- if .Values.fullnameOverride -}}
+{{- $full = .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- $full = .Release.Name -}}
+{{- else -}}
+{{- $full = printf "%s-%s" .Release.Name $name -}}
+{{- end -}}
+{{- $full = $full | trunc 63 | trimSuffix "-" -}}
+{{- if gt (len $full) 49 -}}
+{{- fail (printf "the name %s has %d characters, but a StatefulSet's pods need names of at most 49: set fullnameOverride to a shorter one" $full (len $full)) -}}
+{{- end -}}
+{{- $full -}}
+{{- end }}
+
+{{- define "agenticore.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "agenticore.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Labels of what belongs to the release but is no server: no selector of the server finds it. (context, component) */}}
+{{- define "agenticore.otherLabels" -}}
+{{- $context := index . 0 -}}
+app.kubernetes.io/name: {{ include "agenticore.name" $context }}-{{ index . 1 }}
+app.kubernetes.io/instance: {{ $context.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "agenticore.commonLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "agenticore.labels" -}}
+{{ include "agenticore.commonLabels" . }}
+{{ include "agenticore.selectorLabels" . }}
+{{- end }}
+
+{{/* The image. The packaged one by its digest, as long as nobody names another repository or tag. */}}
+{{- define "agenticore.image" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+{{- $named := printf "%s:%s" $v.image.repository (default .Chart.AppVersion (toString $v.image.tag)) -}}
+{{- $pinned := index (default dict .Chart.Annotations) "agenticore/pinned-image" | default "" -}}
+{{- if $v.image.digest -}}
+{{- printf "%s@%s" $named $v.image.digest -}}
+{{- else if hasPrefix (printf "%s@" $named) $pinned -}}
+{{- $pinned -}}
+{{- else -}}
+{{- $named -}}
+{{- end -}}
+{{- end }}
+
+{{- define "agenticore.pullPolicy" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+{{- if $v.image.pullPolicy -}}{{- $v.image.pullPolicy -}}
+{{- else if hasSuffix ":latest" (include "agenticore.image" .) -}}Always
+{{- else -}}IfNotPresent
+{{- end -}}
+{{- end }}
+
+{{/* What extraEnv sets a variable to, as text, else the default. (values, name, default) */}}
+{{- define "agenticore.setting" -}}
+{{- $found := index . 2 -}}
+{{- $name := index . 1 -}}
+{{- range (index . 0).extraEnv -}}
+{{- if and (eq .name $name) (hasKey . "value") (ne (toString .value) "") -}}{{- $found = .value -}}{{- end -}}
+{{- end -}}
+{{- $found -}}
+{{- end }}
+
+{{- define "agenticore.sharedRoot" -}}
+{{- include "agenticore.setting" (list . "AGENTICORE_SHARED_FS_ROOT" .sharedFs.root) | trimSuffix "/" -}}
+{{- end }}
+
+{{- define "agenticore.claim" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+{{- default (printf "%s-shared" (include "agenticore.fullname" .)) $v.storage.existingClaim -}}
+{{- end }}
+
+{{- define "agenticore.redisAddress" -}}
+{{- include "agenticore.fullname" . -}}-redis:6379
+{{- end }}
+
+{{/* A variable from a key of the Secret, which need not be there. (values, name, key) */}}
+{{- define "agenticore.fromSecret" -}}
+- name: {{ index . 1 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ (index . 0).secretName }}
+      key: {{ index . 2 }}
+      optional: true
+{{- end }}
+
+{{/* What every container of ours is told. */}}
+{{- define "agenticore.ownEnv" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+- name: AGENTICORE_POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- {name: AGENTICORE_TRANSPORT, value: {{ $v.config.transport | quote }}}
+- {name: AGENTICORE_HOST, value: "0.0.0.0"}
+- {name: AGENTICORE_PORT, value: {{ $v.config.port | int64 | quote }}}
+{{- if $v.config.defaultProfile }}
+- {name: AGENTICORE_DEFAULT_PROFILE, value: {{ $v.config.defaultProfile | quote }}}
+{{- end }}
+- {name: AGENTIHOOKS_PROFILE, value: {{ $v.config.agentihooksProfile | quote }}}
+- {name: AGENTICORE_MAX_PARALLEL_JOBS, value: {{ $v.config.maxParallelJobs | int64 | quote }}}
+- {name: AGENTICORE_JOB_TTL, value: {{ $v.config.jobTtl | int64 | quote }}}
+- {name: AGENTICORE_CLAUDE_BINARY, value: {{ $v.config.claudeBinary | quote }}}
+- {name: AGENTICORE_CLAUDE_TIMEOUT, value: {{ $v.config.claudeTimeout | int64 | quote }}}
+- {name: AGENTICORE_SHUTDOWN_GRACE, value: {{ $v.config.shutdownGrace | int64 | quote }}}
+- {name: AGENTICORE_SHARED_FS_ROOT, value: {{ $v.sharedFs.root | quote }}}
+- {name: AGENTICORE_REPOS_ROOT, value: {{ $v.sharedFs.reposRoot | quote }}}
+- {name: AGENTICORE_JOBS_DIR, value: {{ $v.sharedFs.jobsDir | quote }}}
+- {name: AGENTICORE_WORKTREE_ROOT, value: {{ $v.worktreeRoot | quote }}}
+- {name: HOME, value: {{ $v.home | quote }}}
+- {name: TMPDIR, value: /tmp}
+- {name: AGENTICORE_STORE, value: {{ ternary "embedded" "redis" $v.trial }}}
+- {name: AGENTICORE_SECRET_NAME, value: {{ $v.secretName | quote }}}
+{{- if $v.agentihooks.url }}
+- {name: AGENTICORE_AGENTIHOOKS_URL, value: {{ $v.agentihooks.url | quote }}}
+- {name: AGENTICORE_AGENTIHOOKS_SYNC_INTERVAL, value: {{ $v.agentihooks.syncInterval | int64 | quote }}}
+{{- end }}
+{{- if $v.agentihooks.path }}
+- {name: AGENTICORE_AGENTIHOOKS_PATH, value: {{ $v.agentihooks.path | quote }}}
+{{- end }}
+{{- if not $v.trial }}
+{{- if $v.redis.enabled }}
+- {name: REDIS_URL, value: {{ printf "redis://%s/0" (include "agenticore.redisAddress" .) | quote }}}
+{{- else }}
+{{ include "agenticore.fromSecret" (list $v "REDIS_URL" "redis-url") }}
+{{ include "agenticore.fromSecret" (list $v "REDIS_USERNAME" "redis-username") }}
+{{ include "agenticore.fromSecret" (list $v "REDIS_PASSWORD" "redis-password") }}
+{{- end }}
+- {name: REDIS_KEY_PREFIX, value: {{ $v.redis.keyPrefix | quote }}}
+{{- if $v.redis.sentinels }}
+- {name: REDIS_SENTINELS, value: {{ $v.redis.sentinels | quote }}}
+- {name: REDIS_SENTINEL_MASTER, value: {{ $v.redis.sentinelMaster | quote }}}
+{{ include "agenticore.fromSecret" (list $v "REDIS_SENTINEL_USERNAME" "redis-sentinel-username") }}
+{{ include "agenticore.fromSecret" (list $v "REDIS_SENTINEL_PASSWORD" "redis-sentinel-password") }}
+{{- end }}
+{{- end }}
+{{- range $name, $key := dict "AGENTICORE_ANTHROPIC_CREDENTIAL" "anthropic-api-key" "CLAUDE_CODE_OAUTH_TOKEN" "claude-code-oauth-token" "ANTHROPIC_BASE_URL" "anthropic-base-url" "GITHUB_TOKEN" "github-token" "GITHUB_APP_ID" "github-app-id" "GITHUB_APP_INSTALLATION_ID" "github-app-installation-id" "GITHUB_APP_PRIVATE_KEY" "github-app-private-key" "AGENTICORE_API_KEYS" "api-keys" }}
+{{ include "agenticore.fromSecret" (list $v $name $key) }}
+{{- end }}
+{{- end }}
+
+{{/* The same with extraEnv, which wins: no name twice, and of two in extraEnv the last. */}}
+{{- define "agenticore.env" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+{{- $own := include "agenticore.ownEnv" . | fromYamlArray -}}
+{{- $order := list -}}
+{{- $last := dict -}}
+{{- range concat $own (default list $v.extraEnv) -}}
+{{- if not (hasKey $last .name) -}}{{- $order = append $order .name -}}{{- end -}}
+{{- $_ := set $last .name . -}}
+{{- end -}}
+{{- $all := list -}}
+{{- range $order -}}
+{{- $entry := get $last . -}}
+{{- if hasKey $entry "value" -}}
+{{- $entry = dict "name" $entry.name "value" (toString (default "" $entry.value)) -}}
+{{- end -}}
+{{- $all = append $all $entry -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end }}
+
+{{/* Disks of a pod's own: name → path, moved where extraEnv moves them. On the shared volume none is needed. */}}
+{{- define "agenticore.disks" -}}
+{{- $shared := include "agenticore.sharedRoot" . -}}
+{{- $disks := dict -}}
+{{- range $name, $asked := dict "worktrees" (list "AGENTICORE_WORKTREE_ROOT" .worktreeRoot) "home" (list "HOME" .home) "tmp" (list "TMPDIR" "/tmp") -}}
+{{- $path := include "agenticore.setting" (list $ (index $asked 0) (index $asked 1)) | trimSuffix "/" -}}
+{{- if not (or (eq $path $shared) (hasPrefix (printf "%s/" $shared) $path) (has $path (values $disks))) -}}
+{{- $_ := set $disks $name $path -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $disks -}}
+{{- end }}
+
+{{/*
+Memory and CPU by the number of jobs: the document's table (2, 5, 10 and more), and never less memory than
+320Mi a job and 512Mi. CPU is asked for and not limited; half the memory is asked for.
+*/}}
+{{- define "agenticore.resources" -}}
+{{- if .resources -}}
+{{- toYaml .resources -}}
+{{- else -}}
+{{- $jobs := include "agenticore.setting" (list . "AGENTICORE_MAX_PARALLEL_JOBS" .config.maxParallelJobs) | int -}}
+{{- $cpu := "4" -}}
+{{- $memory := 4096 -}}
+{{- if le $jobs 0 -}}{{- $cpu = "100m" -}}{{- $memory = 512 -}}
+{{- else if le $jobs 2 -}}{{- $cpu = "1" -}}{{- $memory = 2048 -}}
+{{- else if le $jobs 5 -}}{{- $cpu = "2" -}}{{- $memory = 3072 -}}
+{{- end -}}
+{{- $memory = max $memory (add (mul 320 $jobs) 512) -}}
+requests:
+  cpu: {{ $cpu | quote }}
+  memory: {{ div $memory 2 }}Mi
+limits:
+  memory: {{ $memory }}Mi
+{{- end -}}
+{{- end }}
+
+{{- define "agenticore.podSecurity" -}}
+{{- if hasKey . "podSecurityContext" }}
+securityContext:
+  {{- $own := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+  {{- if and .trial .storage.fsGroup -}}
+  {{- $own = merge $own (dict "fsGroup" (int64 .storage.fsGroup) "fsGroupChangePolicy" "OnRootMismatch") -}}
+  {{- end -}}
+  {{- $all := mergeOverwrite $own (default dict .podSecurityContext) -}}
+  {{- if and $all.fsGroup (not (hasKey $all "fsGroupChangePolicy")) -}}{{- $_ := set $all "fsGroupChangePolicy" "OnRootMismatch" -}}{{- end -}}
+  {{- range list "runAsUser" "runAsGroup" "fsGroup" -}}
+  {{- if hasKey $all . -}}{{- $_ := set $all . (int64 (get $all .)) -}}{{- end -}}
+  {{- end -}}
+  {{- toYaml $all | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "agenticore.containerSecurity" -}}
+{{- if hasKey . "securityContext" }}
+securityContext:
+  {{- $own := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+  {{- toYaml (mergeOverwrite $own (default dict .securityContext)) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Seconds until SIGKILL: the drain, what running jobs get at SIGTERM, and five to end in. */}}
+{{- define "agenticore.grace" -}}
+{{- $least := add (int64 .drainSeconds) (int64 (include "agenticore.setting" (list . "AGENTICORE_SHUTDOWN_GRACE" .config.shutdownGrace))) 5 -}}
+{{- if .terminationGracePeriodSeconds -}}
+{{- if lt (int64 .terminationGracePeriodSeconds) $least -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but must be at least %d: drainSeconds, config.shutdownGrace and 5" (int64 .terminationGracePeriodSeconds) $least) -}}
+{{- end -}}
+{{- int64 .terminationGracePeriodSeconds -}}
+{{- else -}}
+{{- $least -}}
+{{- end -}}
+{{- end }}
+
+{{/* Pods of one kind of node, for whatever is not the server. */}}
+{{- define "agenticore.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $affinity := deepCopy (default dict .affinity) -}}
+{{- if and .architectures (not (hasKey $affinity "nodeAffinity")) -}}
+{{- $term := dict "matchExpressions" (list (dict "key" "kubernetes.io/arch" "operator" "In" "values" .architectures)) -}}
+{{- $_ := set $affinity "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term))) -}}
+{{- end }}
+{{- with $affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "agenticore.serviceAccount" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+{{- if $v.serviceAccount.name }}
+serviceAccountName: {{ $v.serviceAccount.name }}
+{{- else if $v.serviceAccount.create }}
+serviceAccountName: {{ include "agenticore.fullname" . }}
+{{- end }}
+automountServiceAccountToken: {{ $v.serviceAccount.automount }}
+{{- end }}
