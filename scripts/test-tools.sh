@@ -8,9 +8,10 @@ version=2.1.330
 say() { printf '%s\n' "$*" >&2; }
 
 missing=()
-for pair in git:git openssl:openssl setpriv:util-linux unshare:util-linux npm:npm bash:bash cc:gcc make:make redis-server:redis-server; do
+for pair in git:git openssl:openssl setpriv:util-linux unshare:util-linux npm:npm bash:bash cc:gcc make:make redis-server:redis-server fusermount3:fuse3 pkg-config:pkg-config; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+pkg-config --exists fuse3 2>/dev/null || missing+=(libfuse3-dev)
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing ${missing[*]} …"
   [ "$(id -u)" = 0 ] || { say "that needs root: install them yourself, or run this as root"; exit 1; }

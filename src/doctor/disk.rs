@@ -180,7 +180,8 @@ fn is_agenticore(words: &[String]) -> bool {
 /// What the store needs of `directory`, tried; returns how far its clock is off.
 fn probe(directory: &Path) -> Result<Duration, String> {
     let found = volume::probe::look(directory);
-    match found.lacks.into_iter().next() {
+    // What it can do without is said when a server starts, and by init-shared-fs.
+    match found.lacks.into_iter().find(|lack| lack.is_fatal) {
         Some(lack) => Err(lack.sentence),
         None => Ok(found.skew.unwrap_or_default()),
     }

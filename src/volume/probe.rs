@@ -60,13 +60,11 @@ pub fn look(directory: &Path) -> Found {
     tried("lock", true, probe.lock(), "files cannot be locked, so two servers could use it against each other");
     let linked = probe.link();
     if linked.is_err() {
-        let renamed = probe.rename_once();
-        let without =
+        let neither =
             "it has neither hard links nor renames that replace nothing, by one of which a job's end is decided";
-        tried("end once", true, renamed, without);
-    } else {
-        tried("link", false, linked, "");
+        tried("rename once", true, probe.rename_once(), neither);
     }
+    tried("link", false, linked, "it has no hard links: a job's end is decided by a rename that replaces nothing");
     tried(
         "symlink",
         false,

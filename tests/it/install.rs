@@ -269,3 +269,88 @@ fn in_a_fleet_too_what_the_python_program_left_is_shown_and_left_alone() {
     assert_eq!(entries(fleet.lab.path("shared")).len(), 5, "the layout, and the lock");
     fleet.finish(vec![server]);
 }
+
+/// A volume without hard links, whose files are all another uid's and whose modes nobody can change.
+struct PlainVolume(std::process::Child, std::path::PathBuf);
+
+impl PlainVolume {
+    /// Mounts it at `place`, which it makes. None, and a loud word, where FUSE is not to be had.
+    fn mount(lab: &Lab, place: &std::path::Path, more: &str) -> Option<Self> {
+        let program = lab.path("plain_fs");
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy/plain_fs.c");
+        let build = "cc -O1 \"$0\" -o \"$1\" $(pkg-config --cflags --libs fuse3)";
+        let built = Command::new("sh").args(["-ec", build]).args([&source, &program]).output().unwrap();
+        if !built.status.success() || !std::path::Path::new("/dev/fuse").exists() {
+            assert!(std::env::var_os("CI").is_none(), "CI has FUSE: {built:?}");
+            eprintln!("SKIPPED: this machine has no FUSE");
+            return None;
+        }
+        let real = lab.path("plain-volume");
+        std::fs::create_dir_all(&real).unwrap();
+        std::fs::create_dir_all(place).unwrap();
+        let options = format!("source={},uid=50000,allow_other,attr_timeout=0,entry_timeout=0{more}", real.display());
+        let mut command = Command::new(&program);
+        command.arg("-f").arg("-o").arg(options).arg(place).stderr(std::process::Stdio::null());
+        let child = command.spawn().unwrap();
+        let is_mounted = || std::fs::read_to_string("/proc/mounts").unwrap().contains(place.to_str().unwrap());
+        eventually("it is mounted", || is_mounted().then_some(()));
+        Some(Self(child, place.to_owned()))
+    }
+}
+
+impl Drop for PlainVolume {
+    fn drop(&mut self) {
+        let _ = Command::new("fusermount3").arg("-uz").arg(&self.1).status();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_whole_job_runs_on_a_volume_without_links_that_belongs_to_another() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    let shared = fleet.lab.path("shared");
+    let Some(_volume) = PlainVolume::mount(&fleet.lab, &shared, "") else { return };
+    // The disk of a pod may be such a volume too, and then so are its worktrees.
+    fleet.lab.set("AGENTICORE_WORKTREE_ROOT", shared.join("worktrees").display().to_string());
+    let server = fleet.pod("agenticore-0");
+    assert!(server.log().contains("no hard links"), "{}", server.log());
+    let task = "[[bash git status && git log -1 --format=%an && git -C . rev-parse --git-common-dir]] [[write a.txt 1]] [[commit one]] \
+                [[write b.txt 2]]";
+    let ids: Vec<String> = (0..4).map(|_| server.submit(fleet.job(task))).collect();
+    for id in &ids {
+        let job = server.wait(id);
+        assert_eq!((&job["status"], &job["error"]), (&json!("succeeded"), &json!(null)), "{job:#}");
+        assert!(job["pr_url"].is_string(), "{job:#}");
+        let branch = job["branch"].as_str().unwrap();
+        assert_eq!(fleet.repo.file(branch, "a.txt").as_deref(), Some("1"));
+        let told = crate::support::fleet::stream(&fleet.redis, id);
+        let told = serde_json::to_string(&told).unwrap();
+        assert!(!told.contains("dubious ownership") && told.contains("On branch"), "{told}");
+    }
+    // Its end, and no other, stands in the file.
+    let cancelled = server.submit(fleet.job("[[sleep 600000]]"));
+    eventually("it runs", || (server.job(&cancelled)["status"] == "running").then_some(()));
+    server.cancel(&cancelled);
+    assert_eq!(server.wait(&cancelled)["status"], "cancelled");
+    fleet.check_ledger(&server, &[ids, vec![cancelled]].concat());
+    let fit = fleet.command("agenticore-0", &["init-shared-fs"], &[]).output().unwrap();
+    assert_eq!(fit.status.code(), Some(0), "{fit:?}");
+    assert!(String::from_utf8_lossy(&fit.stdout).contains("azurefile-csi-nfs"), "{fit:?}");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_volume_on_which_no_end_can_be_decided_is_refused() {
+    let lab = Lab::new();
+    let jobs = lab.path("jobs");
+    let Some(_volume) = PlainVolume::mount(&lab, &jobs, ",poor=1") else { return };
+    let refused = lab.run(&["serve"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("neither hard links nor renames that replace nothing"), "{said}");
+    assert!(said.contains("azurefile-csi-nfs"), "{said}");
+    let init = lab.run(&["init-shared-fs", "--shared-root", jobs.to_str().unwrap(), "--json"]);
+    assert_eq!(init.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&init.stdout).contains("\"fit\": false"), "{init:?}");
+}
