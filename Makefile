@@ -1,5 +1,5 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo test lint bench static soak model nfs
+.PHONY: help demo test lint bench static soak model nfs images test-deploy chart-files
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
@@ -10,6 +10,9 @@ help:
 	@echo "make model   the fleet's transitions explored exhaustively with two faults (a minute)"
 	@echo "make nfs     a fleet over real NFS, between two machines in user mode (root, Debian)"
 	@echo "make static  a fully static release binary"
+	@echo "make images  both container images, from source, with docker, podman or buildah"
+	@echo "make test-deploy  images, chart, manifests and Compose, built and run (root, Debian; half an hour the first time)"
+	@echo "make chart-files  write the chart's README and the raw manifests, which follow from its values"
 
 demo:
 	@scripts/demo.sh
@@ -28,6 +31,15 @@ bench:
 
 static:
 	@scripts/static.sh
+
+images:
+	@scripts/images.sh
+
+test-deploy:
+	@scripts/test-deploy.sh
+
+chart-files:
+	@eval "$$(scripts/deploy-tools.sh)" && scripts/chart-files.py "$$HELM4"
 
 # The same as the short one among the tests, longer. AGENTICORE_SOAK_SEED=N draws other faults.
 soak:

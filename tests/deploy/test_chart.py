@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 import lab
+from cluster import Cluster
 
 HERE = Path(__file__).parent
 CASES = ["default", "python-chart", "everything", "sentinel", "trial", "openshift-trial"]
@@ -287,6 +288,74 @@ class Values(unittest.TestCase):
             self.assertEqual(spec["securityContext"]["fsGroupChangePolicy"], "OnRootMismatch")
         spec, _ = lab.server(lab.render(None, "trial=true", "storage.fsGroup=null"))
         self.assertNotIn("fsGroup", spec["securityContext"])
+
+
+class Installed(unittest.TestCase):
+    """What helm looks up in a cluster."""
+
+    def rendered(self, objects, *sets, version=4):
+        with tempfile.TemporaryDirectory() as place:
+            cluster = Cluster(place, objects)
+            try:
+                words = ["template", "agenticore", lab.CHART, "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", cluster.config]
+                for one in sets:
+                    words += ["--set", one]
+                text = lab.helm(*words, version=version).stdout
+            finally:
+                cluster.close()
+            return [document for document in yaml.safe_load_all(text) if document]
+
+    def owned(self, name):
+        """As helm leaves what belongs to a release, also when that was uninstalled and the object kept."""
+        return {"name": name, "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                "annotations": {"meta.helm.sh/release-name": "agenticore", "meta.helm.sh/release-namespace": "default"}}
+
+    def claim(self, storage_class):
+        return {("persistentvolumeclaims", "agenticore-shared"): {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": self.owned("agenticore-shared"),
+            "spec": {"storageClassName": storage_class, "accessModes": ["ReadWriteMany"]}}}
+
+    def stateful(self, policy):
+        return {("statefulsets", "agenticore"): {
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": self.owned("agenticore"), "spec": {"podManagementPolicy": policy}}}
+
+    def secret(self, **data):
+        return {("secrets", "agenticore-secrets"): {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "agenticore-secrets"}, "data": data}}
+
+    def test_the_installed_claims_class_wins_over_the_default_and_not_over_what_is_asked_for(self):
+        for version in lab.HELMS:
+            # The document's own upgrade, which names no class.
+            documents = self.rendered(self.claim("efs-sc"), "keda.enabled=true", "keda.redisAddress=redis:6379", version=version)
+            self.assertEqual(lab.find(documents, "PersistentVolumeClaim")["spec"]["storageClassName"], "efs-sc")
+            documents = self.rendered(self.claim("efs-sc"), "storage.className=other", version=version)
+            self.assertEqual(lab.find(documents, "PersistentVolumeClaim")["spec"]["storageClassName"], "other")
+            documents = self.rendered({}, version=version)
+            self.assertEqual(lab.find(documents, "PersistentVolumeClaim")["spec"]["storageClassName"], "nfs-client")
+
+    def test_an_installed_statefulset_keeps_how_its_pods_are_started(self):
+        for version in lab.HELMS:
+            for objects, sets, policy in [
+                ({}, [], "Parallel"),
+                (self.stateful("OrderedReady"), [], "OrderedReady"),
+                (self.stateful("Parallel"), [], "Parallel"),
+                (self.stateful("OrderedReady"), ["podManagementPolicy=Parallel"], "Parallel"),
+            ]:
+                documents = self.rendered(objects, *sets, version=version)
+                self.assertEqual(lab.find(documents, "StatefulSet")["spec"]["podManagementPolicy"], policy)
+
+    def test_a_secret_that_changed_rolls_the_pods_and_tells_where_redis_is(self):
+        def checksum(objects):
+            template = lab.find(self.rendered(objects), "StatefulSet")["spec"]["template"]
+            return template["metadata"]["annotations"].get("checksum/secret")
+
+        self.assertIsNone(checksum({}))
+        self.assertNotEqual(checksum(self.secret(a="eA==")), checksum(self.secret(a="eQ==")))
+        with_key = self.rendered(self.secret(**{"redis-address": "eA=="}), "keda.enabled=true")
+        keda = lab.find(with_key, "ScaledObject")["spec"]["triggers"][0]["metadata"]
+        self.assertNotIn("address", keda)
+        without = self.rendered(self.secret(**{"redis-url": "eA=="}), "keda.enabled=true")
+        keda = lab.find(without, "ScaledObject")["spec"]["triggers"][0]["metadata"]
+        self.assertEqual(keda["address"], "redis:6379")
 
 
 class Images(unittest.TestCase):
