@@ -43,6 +43,12 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
+/// In a container: the user is nobody in particular, and group 0 is what all containers of an image have. What one
+/// of them makes on a volume, the next one may have to write, perhaps as another user.
+pub fn shares_by_group() -> bool {
+    effective_gid() == 0 && effective_uid() != 0
+}
+
 /// What this process and its children make can be written by their group.
 pub fn let_group_write() {
     // SAFETY: umask cannot fail and touches no memory.

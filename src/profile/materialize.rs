@@ -2,6 +2,7 @@
 //! `.mcp.json`. Files of a child replace its parent's; MCP servers are merged one by one.
 
 use super::Profile;
+use crate::process::sys;
 use crate::workspace::{regular, remove};
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -26,7 +27,8 @@ pub fn write(profile: &Profile, job_dir: &Path, more_servers: &[&Path]) -> Resul
     let fail = |error: io::Error| format!("cannot write the job's directory {}: {error}", job_dir.display());
     // What an earlier attempt left would be read by this one, or be a trap for it.
     remove::tree(job_dir).map_err(fail)?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(job_dir).map_err(fail)?;
+    let mode = if sys::shares_by_group() { 0o770 } else { 0o700 };
+    fs::DirBuilder::new().recursive(true).mode(mode).create(job_dir).map_err(fail)?;
     fs::create_dir(&config_dir).map_err(fail)?;
     for directory in &profile.directories {
         copy_tree(&directory.join(".claude"), &config_dir).map_err(fail)?;

@@ -38,8 +38,7 @@ impl fmt::Display for StartError {
 pub fn serve(config: Config) -> Result<(), StartError> {
     let config_error = |why: String| StartError(why);
     sys::become_subreaper().map_err(|error| StartError(format!("cannot become a subreaper: {error}")))?;
-    if sys::effective_gid() == 0 && sys::effective_uid() != 0 {
-        // A container: the next one on this volume may have another uid, and has group 0 too.
+    if sys::shares_by_group() {
         sys::let_group_write();
     }
     let address = format!("{}:{}", bracketed(&config.host), config.port);

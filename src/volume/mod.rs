@@ -57,6 +57,11 @@ pub fn prepare(config: &Config) -> Result<Vec<String>, String> {
     for directory in places(config) {
         make_and_look(&directory)?;
     }
+    if config.max_parallel_jobs > 0 {
+        // What lies in it are jobs' own places, which nobody else has to write.
+        make_all(&config.job_dirs_root)?;
+        may_write(&config.job_dirs_root)?;
+    }
     // Where jobs end: the one place that has to be able to do more than keep files.
     for lack in probe::look(&config.jobs_dir).lacks {
         if lack.is_fatal {
@@ -70,22 +75,28 @@ pub fn prepare(config: &Config) -> Result<Vec<String>, String> {
 fn places(config: &Config) -> Vec<PathBuf> {
     let mut places = vec![config.jobs_dir.clone()];
     if config.max_parallel_jobs > 0 {
-        places.extend([config.repos.root.clone(), config.repos.worktree_root.clone(), config.job_dirs_root.clone()]);
+        places.extend([config.repos.root.clone(), config.repos.worktree_root.clone()]);
     }
     places
 }
 
 fn make_and_look(directory: &Path) -> Result<(), String> {
-    if !directory.exists() {
-        fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
-    }
+    make_all(directory)?;
     let entries = fs::read_dir(directory).map_err(|error| cannot("read", directory, &error))?;
     let below = entries.flatten().take(LOOKED_INTO).map(|entry| entry.path());
     let below = below.filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()));
     for path in [directory.to_owned()].into_iter().chain(below) {
-        sys::may_write(&path).map_err(|error| cannot("write to", &path, &error))?;
+        may_write(&path)?;
     }
     Ok(())
+}
+
+fn make_all(directory: &Path) -> Result<(), String> {
+    fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))
+}
+
+fn may_write(directory: &Path) -> Result<(), String> {
+    sys::may_write(directory).map_err(|error| cannot("write to", directory, &error))
 }
 
 /// Why `path` cannot be written, whose it is, and what to do about that.

@@ -82,7 +82,7 @@ class Lab(unittest.TestCase):
             "SSL_CERT_FILE": "/outside.pem", "GIT_SSL_CAINFO": "/outside.pem", "NODE_EXTRA_CA_CERTS": "/outside.pem",
             "AGENTICORE_CLAUDE_MAX_RETRIES": 0, "AGENTICORE_PUBLISH_BACKOFF": "100ms", **environment,
         }
-        options = ["--name", name, "--network", "host", "--user", user, "--read-only", "--read-only-tmpfs=false", "--memory", "2g", "--memory-swap", "2g",
+        options = ["--name", name, "--network", "host", "--user", user, "--passwd=false", "--read-only", "--read-only-tmpfs=false", "--memory", "2g", "--memory-swap", "2g",
                    "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:rw,mode=1777", "--tmpfs", "/app/worktrees:rw",
                    "--tmpfs", "/home/agenticore:rw", "-v", f"{volume}:/shared", "-v", f"{self.outside.ca}:/outside.pem:ro"]
         for variable, text in settings.items():
@@ -140,6 +140,8 @@ class Scratch(unittest.TestCase):
             for name in ("/shared", "/app/worktrees", "/data", "/home/agenticore", "/home/agenticore/.agenticore/jobs"):
                 entry = found[name]
                 self.assertEqual((entry.uid, entry.gid, oct(entry.mode & 0o7777)), (1000, 0, "0o2775"), name)
+                said = podman("run", "--rm", "--entrypoint", "/usr/bin/stat", CLAUDE, "-c", "%u:%g %a", name).stdout
+                self.assertEqual(said, "1000:0 2775\n", name)
             self.assertEqual(oct(found["/tmp"].mode & 0o7777), "0o1777")
             size = sum(entry.size for entry in found.values())
             print(f"the scratch image holds {size} bytes")
