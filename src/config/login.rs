@@ -38,7 +38,7 @@ impl Config {
         let has_file = self.claude.login_dir.as_ref().is_some_and(|dir| dir.join(LOGIN_FILE).is_file());
         let is_elsewhere =
             self.claude.extra_env.iter().any(|name| OTHER_PROVIDERS.contains(&name.as_str()) && has(&name.as_str()));
-        if !is_claude || CREDENTIALS.iter().any(|name| has(name)) || has_file || is_elsewhere {
+        if !is_claude || CREDENTIALS.iter().any(has) || has_file || is_elsewhere {
             return None;
         }
         let remedy = self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)");

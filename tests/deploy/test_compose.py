@@ -71,8 +71,9 @@ class Engine:
 def redis_image(place):
     """A Redis without a registry: Debian's server and what it links to."""
     root = place / "redis/root"
-    for below in ("usr/bin", "data", "tmp"):
+    for below in ("usr/bin", "tmp"):
         (root / below).mkdir(parents=True)
+    (place / "redis/data").mkdir()
     for program in ("redis-server", "redis-cli"):
         shutil.copy(shutil.which(program), root / "usr/bin")
         needed = subprocess.run(["ldd", shutil.which(program)], capture_output=True, text=True).stdout
@@ -81,8 +82,7 @@ def redis_image(place):
                 target = root / word.lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(word, target)
-    os.chown(root / "data", 999, 999)
-    (place / "redis/Dockerfile").write_text('FROM scratch\nCOPY root/ /\nUSER 999:999\nWORKDIR /data\nENV PATH=/usr/bin\n')
+    (place / "redis/Dockerfile").write_text('FROM scratch\nCOPY root/ /\nCOPY --chown=999:999 data /data\nUSER 999:999\nWORKDIR /data\nENV PATH=/usr/bin\n')
     subprocess.run(["podman", "build", "-q", "--format", "docker", "-t", "localhost/redis:7", place / "redis"], check=True, capture_output=True)
     return "localhost/redis:7"
 
@@ -132,7 +132,10 @@ class Compose(unittest.TestCase):
         return int(status), json.loads(text)
 
     def ready(self):
-        eventually("it is ready", lambda: (self.ask("/ready") or [0])[0] == 200)
+        try:
+            eventually("it is ready", lambda: (self.ask("/ready") or [0])[0] == 200)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.compose('--profile', 'single', '--profile', 'fleet', 'logs', '--no-color', '--tail=30').stdout}")
 
     def submit(self, task):
         status, answer = self.ask("/jobs", "POST", {"task": task, "repo_url": f"{self.url()}/me/project.git"})
@@ -167,7 +170,7 @@ class Compose(unittest.TestCase):
 
         # Stopped with a job in it: the next start goes on.
         job = self.submit("[[bash test -e /shared/go || sleep 600]] [[write two.txt 2]]")
-        top = lambda: self.engine.docker("top", self.engine.docker("ps", "-q").stdout.strip(), "-eo", "args").stdout
+        top = lambda: self.engine.docker("top", self.engine.docker("ps", "-q").stdout.strip(), "-eo", "pid,args").stdout
         eventually("Claude is at work", lambda: "sleep 600" in top())
         began = time.monotonic()
         self.compose("stop")
