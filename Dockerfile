@@ -11,13 +11,18 @@ ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BUILDER} AS build
 WORKDIR /src
+COPY scripts/static.sh scripts/
+COPY scripts/image/builder-side.sh scripts/image/
+RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem,required=false,mode=0444 \
+    --mount=type=secret,id=apt,target=/run/secrets/apt.list,required=false,mode=0444 \
+    . scripts/image/builder-side.sh && \
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates && \
+    STATIC_LIBC=musl scripts/static.sh --tools
 COPY . .
 RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem,required=false,mode=0444 \
     --mount=type=secret,id=apt,target=/run/secrets/apt.list,required=false,mode=0444 \
     --mount=type=secret,id=cargo,target=/run/secrets/cargo.toml,required=false,mode=0444 \
-    . scripts/image/builder-side.sh && \
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates && \
-    STATIC_LIBC=musl scripts/static.sh && scripts/image/rootfs.sh
+    . scripts/image/builder-side.sh && STATIC_LIBC=musl scripts/static.sh && scripts/image/rootfs.sh
 
 FROM scratch AS agenticore
 COPY --from=build /rootfs/both/ /

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A fully static release binary in target/static/agenticore: musl where it can be had, else static
-# glibc. Says which. Run with STATIC_LIBC=musl or =glibc to insist.
+# glibc. Says which. Run with STATIC_LIBC=musl or =glibc to insist. `scripts/static.sh --tools` only installs what
+# musl needs.
 #
 # musl: with rustup's target if it is installed or can be added; else on Debian, as root, with its
 # rustc-web and rust-web-src, which build the standard library from source.
@@ -9,6 +10,7 @@ cd "$(dirname "$0")/.."
 arch=$(uname -m)
 target=$arch-unknown-linux-musl
 want=${STATIC_LIBC:-any}
+only_tools=; [ "${1:-}" != --tools ] || only_tools=true
 say() { printf '%s\n' "$*" >&2; }
 
 finish() { # FILE DESCRIPTION
@@ -25,6 +27,7 @@ by_rustup() {
   local sysroot; sysroot=$(rustc --print sysroot)
   [ -d "$sysroot/lib/rustlib/$target/lib" ] || rustup target add "$target" >/dev/null 2>&1 || return 1
   command -v musl-gcc >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq musl-tools >&2; } || return 1
+  [ -z "$only_tools" ] || return 0
   say "building with rustup's $target …"
   env "CC_${arch}_unknown_linux_musl=musl-gcc" cargo build --locked --release --target "$target" --bin agenticore >&2 || return 1
   finish "target/$target/release/agenticore" "static, musl"
@@ -52,6 +55,7 @@ by_debian() {
     musl-gcc -O2 -c "$fetched/fortify.c" -o "$fetched/fortify.o" && ar rs "$library/libunwind.a" "$fetched/fortify.o" 2>/dev/null
     rm -rf "$fetched"
   fi
+  [ -z "$only_tools" ] || return 0
   say "building for $target with Debian's compiler, the standard library included (about three minutes) …"
   env RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc "CC_${arch}_unknown_linux_musl=musl-gcc" CARGO_TARGET_DIR=target/musl \
     "CARGO_TARGET_${arch^^}_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc" \
