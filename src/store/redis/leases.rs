@@ -5,7 +5,7 @@
 
 use super::held::Held;
 use super::scripts::{Said, Transitions, Write, has_ended, new_stamp};
-use super::{Redis, guard, load};
+use super::{Redis, guard};
 use crate::log;
 use crate::process::stop::Reason;
 use crate::process::sys;
@@ -28,7 +28,7 @@ const STATE_LEASES: u32 = 3;
 
 impl Redis {
     pub(super) fn keep_leases(&self) {
-        let (mut renew_at, mut load_at, mut was_away) = (Instant::now(), Instant::now(), false);
+        let (mut renew_at, mut was_away) = (Instant::now(), false);
         while !self.ends() {
             let mut held = self.table.all();
             held.retain(|held| self.is_kept(held));
@@ -45,11 +45,6 @@ impl Redis {
                 if !was_away {
                     self.reached.store(true, Ordering::SeqCst);
                 }
-            }
-            if !was_away && Instant::now() >= load_at {
-                load_at = Instant::now() + load::SAY_EVERY;
-                // Said again in a second.
-                let _ = self.say_load();
             }
             if self.draining.load(Ordering::SeqCst) && !was_away {
                 // Somebody waits for it.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a pod says how much it has to do.
-pub(super) const SAY_EVERY: Duration = Duration::from_secs(1);
+const SAY_EVERY: Duration = Duration::from_secs(1);
 /// For how long that is believed: a pod that was killed is not counted any more after this.
 const BELIEVED: Duration = Duration::from_secs(4);
 
@@ -22,15 +22,24 @@ pub(super) fn ordinal(pod: &str) -> Option<u32> {
 }
 
 impl Redis {
+    /// On a thread of its own: nothing waits for it.
+    pub(super) fn keep_saying_load(&self) {
+        while !self.ends() {
+            // That Redis is away is said once, where leases are renewed; otherwise it is said again in a second.
+            let _ = self.say_load();
+            self.pause(SAY_EVERY);
+        }
+    }
+
     /// Says how much there is to do here, and notes how many pods of lower ordinals stand idle.
-    pub(super) fn say_load(&self) -> Result<(), String> {
+    fn say_load(&self) -> Result<(), String> {
         let running = self.table.all().len();
         let is_draining = self.draining.load(Ordering::SeqCst);
         // A pod that leaves keeps nobody from being removed, and takes nothing.
         let takes = self.takes_any.load(Ordering::SeqCst) && self.may_claim.load(Ordering::SeqCst) && self.workers > 0;
         let ordinal = ordinal(&self.pod).map(|number| number.to_string()).unwrap_or_default();
         let flag = |truth: bool| if truth { "1" } else { "0" };
-        let idle_below = self.renewals.with(|connection| {
+        let idle_below = self.loads.with(|connection| {
             let mut call = scripts::LOAD.prepare_invoke();
             call.key(self.keys.pods()).key(self.keys.busy());
             call.arg(&self.pod).arg(&ordinal).arg(running).arg(flag(takes)).arg(flag(!is_draining));

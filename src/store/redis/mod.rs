@@ -52,6 +52,8 @@ pub struct Redis {
     rounds: Link,
     /// For sweeping.
     sweeps: Link,
+    /// For what an autoscaler reads: should that not work, everything else does.
+    loads: Link,
     files: JobFiles,
     /// The job files lie on the shared volume.
     has_copy: bool,
@@ -104,6 +106,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         renewals: Link::new(&address, None),
         rounds: Link::new(&address, None),
         sweeps: Link::new(&address, None),
+        loads: Link::new(&address, None),
         files,
         has_copy: config.has_second_copy(),
         pod: config.pod_name.clone(),
@@ -129,6 +132,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         _locks: locks,
     });
     store.start("leases", Redis::keep_leases)?;
+    store.start("load", Redis::keep_saying_load)?;
     store.start("outcomes", Redis::watch_outcomes)?;
     store.start("reaper", Redis::make_rounds)?;
     store.start("sweeper", Redis::sweep_on)?;
