@@ -35,6 +35,18 @@ def eventually(what, ready):
     raise AssertionError(f"still not: {what}")
 
 
+def ask(url, method="GET", body=None, through=()):
+    """Status and JSON of an answer, or None while nobody answers. `through`: a command to run curl by."""
+    words = [*through, "curl", "-sm20", "-X", method, "-w", "\n%{http_code}", url]
+    if body is not None:
+        words += ["-d", json.dumps(body)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        return None
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(text)
+
+
 class Network:
     """A bridge with the machine's side of things (Redis); pods hang on it."""
 
@@ -66,15 +78,7 @@ class Network:
         return done.stdout.strip() if done.returncode == 0 and "rror" not in done.stdout else None
 
     def ask(self, address, path, method="GET", body=None):
-        """Status and JSON, or None while nobody answers."""
-        words = ["ip", "netns", "exec", self.name, "curl", "-sm20", "-X", method, "-w", "\n%{http_code}"]
-        if body is not None:
-            words += ["-d", json.dumps(body)]
-        done = subprocess.run([*words, f"http://{address}:8200{path}"], capture_output=True, text=True)
-        if done.returncode:
-            return None
-        text, _, status = done.stdout.rpartition("\n")
-        return int(status), json.loads(text)
+        return ask(f"http://{address}:8200{path}", method, body, ["ip", "netns", "exec", self.name])
 
     def close(self):
         for pod in self.pods:

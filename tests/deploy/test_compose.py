@@ -15,7 +15,7 @@ import unittest
 import lab
 import yaml
 from outside import KEY, TOKEN, Outside, git
-from podlab import Network, Pod, eventually
+from podlab import Network, Pod, ask, eventually
 from test_images import CLAUDE, free_port
 
 OLD = "11111111-2222-4333-8444-555555555555"
@@ -122,14 +122,7 @@ class Compose(unittest.TestCase):
         return done
 
     def ask(self, path, method="GET", body=None):
-        words = ["curl", "-sm20", "-X", method, "-w", "\n%{http_code}", f"http://127.0.0.1:{self.port}{path}"]
-        if body is not None:
-            words += ["-d", json.dumps(body)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            return None
-        text, _, status = done.stdout.rpartition("\n")
-        return int(status), json.loads(text)
+        return ask(f"http://127.0.0.1:{self.port}{path}", method, body)
 
     def ready(self):
         try:

@@ -17,7 +17,7 @@ import unittest
 
 import lab
 from outside import KEY, TOKEN, Outside, git
-from podlab import eventually
+from podlab import ask, eventually
 
 BASE = os.environ.get("DEPLOY_BASE", "localhost/debian:bookworm-slim")
 SCRATCH, CLAUDE = "localhost/agenticore:latest-scratch", "localhost/agenticore:latest"
@@ -91,14 +91,7 @@ class Lab(unittest.TestCase):
         return name, port
 
     def ask(self, port, path, method="GET", body=None):
-        words = ["curl", "-sm20", "-X", method, "-w", "\n%{http_code}", f"http://127.0.0.1:{port}{path}"]
-        if body is not None:
-            words += ["-d", json.dumps(body)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            return None
-        text, _, status = done.stdout.rpartition("\n")
-        return int(status), json.loads(text)
+        return ask(f"http://127.0.0.1:{port}{path}", method, body)
 
     def ready(self, name, port):
         def look():
