@@ -245,7 +245,7 @@ class Jobs(Lab):
         task = "[[bash test -e /shared/go || sleep 600]] [[write made.txt 1]]"
         job = self.submit(port, task=task, repo_url=f"{self.outside.url()}/me/project.git")
         eventually("Claude is at work", lambda: "sleep 600" in podman("exec", first, "ps", "-eo", "args").stdout)
-        second, other = self.run_server(CLAUDE, "65532:0", volume, **fleet)
+        second, other = self.run_server(CLAUDE, "1000:0", volume, **fleet)
         self.ready(second, other)
         began = time.monotonic()
         podman("exec", second, "touch", "/shared/go")
