@@ -94,6 +94,11 @@ impl Client {
         match status {
             200..=299 => Ok(answer),
             _ => {
+                if status == 401 {
+                    let why =
+                        format!("{} wants another API key: set AGENTICORE_API_KEYS to one of the server's", self.url);
+                    return Err(Refusal::new(Exit::BadUsage, why));
+                }
                 let exit = if status < 500 { Exit::BadUsage } else { Exit::Failed };
                 Err(Refusal::new(exit, answer["error"].as_str().unwrap_or("the server gave no reason")))
             }

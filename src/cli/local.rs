@@ -42,7 +42,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
         let _ = std::fs::remove_dir_all(&place);
         Refusal::new(Exit::BadUsage, why)
     })?;
-    if let Some(missing) = runner.why_waiting(&spec.profile) {
+    if let Some(missing) = runner.lacks(&spec.profile) {
         let _ = std::fs::remove_dir_all(&place);
         return Err(failed(format!("the job needs {missing}")));
     }

@@ -125,7 +125,8 @@ fn run(command: Command) -> Result<Exit, Refusal> {
                 pretty(&answer)
             } else {
                 let waits = answer["waiting_for"].as_str().map(|why| format!(", waiting for {}", show::plain(why)));
-                format!("{} at {}{}\n", show::word(&answer["status"]), client.url(), waits.unwrap_or_default())
+                let drains = if answer["draining"] == true { ", draining" } else { "" };
+                format!("{} at {}{drains}{}\n", show::word(&answer["status"]), client.url(), waits.unwrap_or_default())
             })
         }
     }

@@ -1,4 +1,4 @@
-//! Whether Claude can log in with what the settings give it. Pure but for one look at the login's file.
+//! Whether Claude is there, and can log in with what the settings give it. Looks at files, and changes none.
 
 use super::Config;
 use std::collections::BTreeMap;
@@ -30,19 +30,25 @@ pub fn with_credential(mut variables: BTreeMap<String, String>, credential: Opti
 }
 
 impl Config {
-    /// What is missing for Claude to log in, and what to do. None: nothing that could be known from here. A
-    /// binary of another name than `claude` is taken to bring a login of its own.
-    pub fn missing_login(&self) -> Option<String> {
+    /// What agents lack to run here, and what to do. None: nothing that could be known from here. A binary of
+    /// another name than `claude` is taken to bring a login of its own.
+    pub fn missing_for_agents(&self) -> Option<String> {
         let is_claude = Path::new(&self.claude.binary).file_name().is_some_and(|name| name == "claude");
         let has = |name: &&str| self.variables.get(*name).is_some_and(|value| !value.trim().is_empty());
         let has_file = self.claude.login_dir.as_ref().is_some_and(|dir| dir.join(LOGIN_FILE).is_file());
         let is_elsewhere =
             self.claude.extra_env.iter().any(|name| OTHER_PROVIDERS.contains(&name.as_str()) && has(&name.as_str()));
-        if !is_claude || CREDENTIALS.iter().any(has) || has_file || is_elsewhere {
+        if !is_claude {
             return None;
         }
-        let remedy = self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)");
-        Some(format!("a login for Claude: {remedy}"))
+        if !(CREDENTIALS.iter().any(has) || has_file || is_elsewhere) {
+            let remedy = self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)");
+            return Some(format!("a login for Claude: {remedy}"));
+        }
+        let binary = &self.claude.binary;
+        (!self.has_program(binary)).then(|| {
+            format!("the program `{binary}`, which is not here: install Claude Code, or set AGENTICORE_CLAUDE_BINARY")
+        })
     }
 }
 
@@ -50,8 +56,13 @@ impl Config {
 mod tests {
     use super::*;
 
+    /// On a machine that has a program named `claude`.
     fn config(pairs: &[(&str, &str)]) -> Config {
-        let pairs = [&[("HOME", "/nonexistent")], pairs].concat();
+        let dir = tempfile::tempdir().unwrap().keep();
+        let claude = dir.join("claude");
+        std::fs::write(&claude, "").unwrap();
+        let pairs =
+            [&[("HOME", "/nonexistent"), ("AGENTICORE_CLAUDE_BINARY", claude.to_str().unwrap())], pairs].concat();
         Config::from(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()).unwrap()
     }
 
@@ -65,25 +76,29 @@ mod tests {
         ] {
             let config = config(&[("AGENTICORE_ANTHROPIC_CREDENTIAL", value)]);
             assert_eq!(config.variables[kind], value.trim());
-            assert!(config.missing_login().is_none() && config.secrets().contains(&value.trim().to_owned()));
+            assert!(config.missing_for_agents().is_none() && config.secrets().contains(&value.trim().to_owned()));
         }
         let both = config(&[("AGENTICORE_ANTHROPIC_CREDENTIAL", "sk-ant-api-1"), ("ANTHROPIC_API_KEY", "own")]);
         assert_eq!(both.variables["ANTHROPIC_API_KEY"], "own");
     }
 
     #[test]
-    fn a_missing_login_says_what_to_do() {
-        let here = config(&[]).missing_login().unwrap();
+    fn a_missing_for_agents_says_what_to_do() {
+        let here = config(&[]).missing_for_agents().unwrap();
         assert!(here.contains("set ANTHROPIC_API_KEY"), "{here}");
-        let pod = config(&[("AGENTICORE_SECRET_NAME", "agenticore-secrets")]).missing_login().unwrap();
+        let pod = config(&[("AGENTICORE_SECRET_NAME", "agenticore-secrets")]).missing_for_agents().unwrap();
         assert!(pod.contains("`anthropic-api-key` in the Secret `agenticore-secrets`"), "{pod}");
         for enough in [
             &[("AGENTICORE_CLAUDE_BINARY", "/opt/wrapper")][..],
             &[("CLAUDE_CODE_OAUTH_TOKEN", "t")],
             &[("AGENTICORE_AGENT_ENV", "CLAUDE_CODE_USE_BEDROCK"), ("CLAUDE_CODE_USE_BEDROCK", "1")],
         ] {
-            assert_eq!(config(enough).missing_login(), None, "{enough:?}");
+            assert_eq!(config(enough).missing_for_agents(), None, "{enough:?}");
         }
-        assert!(config(&[("CLAUDE_CODE_USE_BEDROCK", "1")]).missing_login().is_some(), "it is not passed on");
+        let gone =
+            config(&[("ANTHROPIC_API_KEY", "k"), ("AGENTICORE_CLAUDE_BINARY", "claude"), ("PATH", "/nonexistent")]);
+        let gone = gone.missing_for_agents().unwrap();
+        assert!(gone.contains("`claude`, which is not here"), "{gone}");
+        assert!(config(&[("CLAUDE_CODE_USE_BEDROCK", "1")]).missing_for_agents().is_some(), "it is not passed on");
     }
 }

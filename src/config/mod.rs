@@ -266,8 +266,22 @@ impl Config {
     /// Where a setting has to be made that is missing: `variable`, or `key` of the Secret that the settings come from.
     pub fn where_to_set(&self, key: &str, variable: &str) -> String {
         match &self.secret_name {
-            Some(name) => format!("create the key `{key}` in the Secret `{name}`, then restart the pods"),
-            None => format!("set {variable}, then restart the server"),
+            Some(name) => format!("create the key `{key}` in the Secret `{name}` (it is missing or empty)"),
+            None => format!("set {variable}"),
+        }
+    }
+
+    /// Settings are read once, at the start.
+    pub fn then_restart(&self) -> &'static str {
+        if self.secret_name.is_some() { "then restart the pods" } else { "then restart the server" }
+    }
+
+    /// Whether a program of this name can be started with the settings' PATH.
+    pub fn has_program(&self, name: &str) -> bool {
+        let path = self.variables.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+        match name.contains('/') {
+            true => Path::new(name).is_file(),
+            false => std::env::split_paths(path).any(|directory| directory.join(name).is_file()),
         }
     }
 

@@ -83,7 +83,8 @@ impl Doctor {
 
     /// Runs all checks; `tell` hears of each as it is done.
     pub fn examine(&self, mut tell: impl FnMut(&Finding)) -> Vec<Finding> {
-        let checks: [fn(&Self) -> Vec<Finding>; 5] = [
+        let checks: [fn(&Self) -> Vec<Finding>; 6] = [
+            Self::look_at_settings,
             Self::look_at_disk,
             Self::look_at_redis,
             Self::look_at_queue,
@@ -97,6 +98,26 @@ impl Doctor {
             all.extend(found);
         }
         all
+    }
+
+    /// A server with these settings can take jobs and run them.
+    fn look_at_settings(&self) -> Vec<Finding> {
+        let config = &self.config;
+        let mut problems = Vec::new();
+        if config.wants_redis && config.redis.is_none() {
+            problems.push(format!("no job is taken: {}", config.where_to_set("redis-url", "REDIS_URL")));
+        }
+        if config.max_parallel_jobs > 0 {
+            problems.extend(config.missing_for_agents().map(|missing| format!("jobs wait for {missing}")));
+            if !config.has_program("git") {
+                problems.push("git is not on PATH: jobs with a repository fail".into());
+            }
+        } else if config.redis.is_none() {
+            problems
+                .push("AGENTICORE_MAX_PARALLEL_JOBS is 0 and there is no Redis: nobody runs this server's jobs".into());
+        }
+        let evidence = format!("{} jobs at once, by {}", config.max_parallel_jobs, config.claude.binary);
+        vec![Finding::new("settings", evidence, problems)]
     }
 
     /// What is found twice, with time between for the servers to put it right themselves.

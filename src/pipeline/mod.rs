@@ -119,14 +119,25 @@ impl Runner {
         url::Policy { allow_local: self.config.repos.allow_local, allow_http: self.config.repos.allow_http }
     }
 
-    /// Without a login for Claude only jobs of this profile are run; the others wait.
+    /// Without Claude, or a login for it, only jobs of this profile are run; the others wait.
     pub fn runs_only(&self) -> Option<&'static str> {
-        self.config.missing_login().map(|_| SELF_TEST)
+        self.config.missing_for_agents().map(|_| SELF_TEST)
     }
 
-    /// Why a queued job of this profile is not begun here, and what to do. None: its turn has not come.
+    /// What a job of this profile lacks to be run here, and what to do about it.
+    pub fn lacks(&self, profile: &str) -> Option<String> {
+        self.config.missing_for_agents().filter(|_| profile != SELF_TEST)
+    }
+
+    /// What a queued job of this profile waits for that an operator has to do. None: its turn has not come.
     pub fn why_waiting(&self, profile: &str) -> Option<String> {
-        self.config.missing_login().filter(|_| profile != SELF_TEST)
+        if self.config.max_parallel_jobs > 0 {
+            return Some(format!("{}, {}", self.lacks(profile)?, self.config.then_restart()));
+        }
+        let is_alone = self.config.redis.is_none();
+        is_alone.then(|| {
+            "a server that runs jobs: this one has AGENTICORE_MAX_PARALLEL_JOBS=0, and keeps its jobs for itself".into()
+        })
     }
 
     /// Runs the attempt that `record` was claimed for. Returns when nothing of it is left to do here.

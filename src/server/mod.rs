@@ -87,8 +87,12 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 /// keeps the shared volume for it alone.
 fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
     if config.redis.is_none() && config.wants_redis {
-        let remedy = config.where_to_set("redis-url", "REDIS_URL");
-        let store = Arc::new(Unconfigured { why: format!("a Redis to keep jobs in: {remedy}") });
+        let why = format!(
+            "a Redis to keep jobs in: {}, {}",
+            config.where_to_set("redis-url", "REDIS_URL"),
+            config.then_restart()
+        );
+        let store = Arc::new(Unconfigured { why });
         let config = config.beside_the_server();
         let no_agents = config.runtime_dir.with_extension("agents");
         return Ok((Arc::new(Runner::new(config, store, no_agents)?), None));
@@ -115,16 +119,18 @@ fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
 /// What an operator should know of a server that runs.
 fn warn_of(runner: &Runner, address: &str) {
     let config = &runner.config;
-    for missing in [runner.store.waits_for().filter(|_| config.redis.is_none()), config.missing_login()] {
+    let no_store = runner.store.waits_for().filter(|_| config.redis.is_none());
+    for missing in [no_store, runner.why_waiting(&config.default_profile)] {
         let _ = missing.map(|missing| log::warn(&format!("this server needs {missing}")));
     }
     let is_open = !["127.0.0.1", "::1", "[::1]", "localhost"].contains(&config.host.as_str());
     if is_open && config.api_keys.is_empty() {
         let token = config.github.token.is_some() || config.github.app.is_some();
         log::warn(&format!(
-            "no API keys are set: anybody who reaches {address} can run code here{}; {}",
+            "no API keys are set: anybody who reaches {address} can run code here{}; {}, {}",
             if token { " with this server's GitHub token" } else { "" },
-            config.where_to_set("api-keys", "AGENTICORE_API_KEYS")
+            config.where_to_set("api-keys", "AGENTICORE_API_KEYS"),
+            config.then_restart()
         ));
     }
 }

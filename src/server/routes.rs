@@ -59,8 +59,11 @@ impl Routes {
 
     fn health(&self) -> Answer {
         let mut body = json!({ "status": "ok", "service": "agenticore" });
-        if let Some(why) = self.runner.store.waits_for().or_else(|| self.missing_login()) {
+        if let Some(why) = self.runner.store.waits_for().or_else(|| self.waits_for_operator()) {
             body["waiting_for"] = json!(why);
+        }
+        if self.drainer.progress().draining {
+            body["draining"] = json!(true);
         }
         Answer::json(200, &body)
     }
@@ -74,15 +77,15 @@ impl Routes {
         let is_of_no_use = waits_for.is_some() && !can_do_without;
         let ready = !draining && !is_of_no_use;
         let mut body = json!({ "ready": ready, "draining": draining });
-        if let Some(why) = waits_for.or_else(|| self.missing_login()) {
+        if let Some(why) = waits_for.or_else(|| self.waits_for_operator()) {
             body["waiting_for"] = json!(why);
         }
         Answer::json(if ready { 200 } else { 503 }, &body)
     }
 
-    /// Jobs are taken in all the same, and wait.
-    fn missing_login(&self) -> Option<String> {
-        self.runner.config.missing_login().filter(|_| self.runner.config.max_parallel_jobs > 0)
+    /// Jobs are taken in all the same, and wait. Any profile but the self-test's stands for all.
+    fn waits_for_operator(&self) -> Option<String> {
+        self.runner.why_waiting(&self.runner.config.default_profile)
     }
 
     /// The record, and if it waits for something that an operator has to do, for what.

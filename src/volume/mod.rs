@@ -104,6 +104,19 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
     let there = path.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
     let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
     match there {
+        Some((there, meta)) if refused && meta.uid() == 0 => format!(
+            "cannot {what} {}: {} belongs to root, mode {:04o}, and this is uid {}, gid {}; once, as root, give it to this \
+             one: chown {}:0 {} && chmod 2775 {} (Kubernetes: in a pod that runs as root, or \
+             podSecurityContext.fsGroup=1000 where the volume heeds that)",
+            path.display(),
+            there.display(),
+            meta.permissions().mode() & 0o7777,
+            sys::effective_uid(),
+            sys::effective_gid(),
+            sys::effective_uid(),
+            there.display(),
+            there.display()
+        ),
         Some((there, meta)) if refused => {
             let (uid, gid, mode) = (meta.uid(), meta.gid(), meta.permissions().mode() & 0o7777);
             format!(
@@ -118,6 +131,10 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
                 there.display()
             )
         }
+        _ if error.raw_os_error() == Some(libc::EROFS) => format!(
+            "cannot {what} {}: it is read-only here; mount a volume there that can be written, or name another place",
+            path.display()
+        ),
         _ => format!("cannot {what} {}: {error}", path.display()),
     }
 }
