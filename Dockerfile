@@ -35,7 +35,9 @@ LABEL org.opencontainers.image.title="agenticore" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+# It holds neither git nor Claude: it takes requests and runs nothing, unless somebody says otherwise.
 ENV PATH=/usr/local/bin HOME=/home/agenticore AGENTICORE_HOST=0.0.0.0 AGENTICORE_TRANSPORT=sse \
+    AGENTICORE_MAX_PARALLEL_JOBS=0 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 1000:0
 WORKDIR /home/agenticore

@@ -26,7 +26,7 @@ This file is printed from `values.yaml` (`make chart-files`).
 
 ## Resources by the number of jobs
 
-Unless `resources` is given: by the document's table, and never less memory than 320Mi a job and 512Mi. CPU is asked
+Unless `resources` is given: by this table, and never less memory than 320Mi a job and 512Mi. CPU is asked
 for and not limited.
 
 | config.maxParallelJobs | CPU request | memory request | memory limit |
@@ -47,7 +47,7 @@ HEADER = """# {what}
 FILES = {
     "pvc-shared.yaml": ("The volume that all pods share: ReadWriteMany.", [("PersistentVolumeClaim", "agenticore-shared")]),
     "statefulset.yaml": (
-        "The pods. The image is named as the document's one sed expects it.", [("StatefulSet", "agenticore")]
+        "The pods. Put your image in by `sed -i 's|agenticore:latest|IMAGE|g'`.", [("StatefulSet", "agenticore")]
     ),
     "headless-service.yaml": ("Stable names for pods: agenticore-0.agenticore-headless.", [("Service", "agenticore-headless")]),
     "service.yaml": ("The door: a load balancer.", [("Service", "agenticore")]),
@@ -100,7 +100,7 @@ def readme(helm):
             value = value_at(tree, path)
         except (KeyError, TypeError):
             continue
-        if isinstance(value, dict) and value and not meaning:
+        if (isinstance(value, dict) and value and not meaning) or path == "valuesVersion":
             continue
         shown = yaml.safe_dump(value, default_flow_style=True, width=10000).replace("\n...", "").strip()
         rows.append(f"| `{path}` | `{shown}` | {meaning.replace('|', '/')} |")

@@ -19,7 +19,7 @@ pub enum Command {
     Profiles { json: bool },
     Doctor { fix: bool, json: bool },
     Drain { limit: Duration, cancel: bool, json: bool },
-    Status { alive: bool, json: bool },
+    Status { alive: bool, wait: Option<Duration>, json: bool },
     InitSharedFs { root: Option<String>, json: bool },
     Config { json: bool },
 }
@@ -116,7 +116,7 @@ fn flag_of(command: &str, argument: &lexopt::Arg) -> Result<(&'static str, bool)
         "doctor" => &[(None, "fix", false), (None, "json", false)],
         "drain" => &[(None, "timeout", true), (None, "cancel", false), (None, "json", false)],
         "jobs" => &[(Some('n'), "limit", true), (Some('s'), "status", true), (None, "json", false)],
-        "status" => &[(None, "alive", false), (None, "json", false)],
+        "status" => &[(None, "alive", false), (None, "wait", true), (None, "json", false)],
         "init-shared-fs" => &[(None, "shared-root", true), (None, "json", false)],
         "version" => &[],
         _ => &[(None, "json", false)],
@@ -175,7 +175,14 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 },
                 "doctor" => Command::Doctor { fix: raw.has("fix"), json },
                 "profiles" => Command::Profiles { json },
-                "status" => Command::Status { alive: raw.has("alive"), json },
+                "status" => Command::Status {
+                    alive: raw.has("alive"),
+                    wait: raw
+                        .value("wait")?
+                        .map(|text| api::drain_timeout(&text).map_err(|why| why.replace("`timeout`", "--wait")))
+                        .transpose()?,
+                    json,
+                },
                 "init-shared-fs" => Command::InitSharedFs { root: raw.value("shared-root")?, json },
                 "config" => Command::Config { json },
                 "version" => Command::Version,

@@ -100,7 +100,10 @@ impl Client {
                     return Err(Refusal::new(Exit::BadUsage, why));
                 }
                 let exit = if status < 500 { Exit::BadUsage } else { Exit::Failed };
-                Err(Refusal::new(exit, answer["error"].as_str().unwrap_or("the server gave no reason")))
+                let waits = || answer["waiting_for"].as_str().map(|why| format!("it waits for {why}"));
+                let drains = || (answer["draining"] == true).then(|| "it is draining".to_owned());
+                let why = answer["error"].as_str().map(str::to_owned).or_else(waits).or_else(drains);
+                Err(Refusal::new(exit, why.unwrap_or_else(|| "the server gave no reason".into())))
             }
         }
     }

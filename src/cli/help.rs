@@ -140,11 +140,12 @@ fleet, run it in each pod.
         About::Profiles => "agenticore profiles [--json]\n\nLists the execution profiles that the server knows.\n",
         About::Status => {
             "\
-agenticore status [--alive] [--json]
+agenticore status [--alive] [--wait SECONDS] [--json]
 
 Asks the server whether it is well, and what it waits for. Exit code 6: it cannot be reached.
 
-      --alive  say nothing, and ask for nothing but whether it answers: a health check without a shell
+      --alive         say nothing, and ask for nothing but whether it answers: a health check without a shell
+      --wait SECONDS  wait until it is ready to take jobs, for so long at most
 "
         }
         About::InitSharedFs => {

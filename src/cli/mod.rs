@@ -118,8 +118,11 @@ fn run(command: Command) -> Result<Exit, Refusal> {
             Client::new(&config).get("/health")?;
             Ok(Exit::Done)
         }
-        Command::Status { json, .. } => {
+        Command::Status { json, wait, .. } => {
             let client = Client::new(&config);
+            if let Some(limit) = wait {
+                wait_until_ready(&client, limit)?;
+            }
             let answer = client.get("/health")?;
             print(&if json {
                 pretty(&answer)
@@ -197,6 +200,22 @@ fn wait(client: &Client, mut job: Value, json: bool) -> Result<Value, Refusal> {
     }
     progress.clear();
     Ok(job)
+}
+
+/// A server that has just been started, or is not told enough yet, may become ready.
+fn wait_until_ready(client: &Client, limit: Duration) -> Result<(), Refusal> {
+    let until = std::time::Instant::now() + limit;
+    loop {
+        let refusal = match client.get("/ready") {
+            Ok(_) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        if std::time::Instant::now() >= until {
+            let why = format!("not ready within {} s: {}", limit.as_secs(), refusal.why);
+            return Err(Refusal::new(refusal.exit, why));
+        }
+        std::thread::sleep(LAST_POLL.min(Duration::from_millis(500)));
+    }
 }
 
 fn has_ended(job: &Value) -> bool {

@@ -305,7 +305,11 @@ fn resolve(
 ) -> Result<Effective, Error> {
     let older = OLDER_NAMES.iter().filter(|(name, _)| *name == row.variable).map(|(_, older)| *older);
     let set = [row.variable].into_iter().chain(older).find_map(|name| {
-        let value = variables.get(name).filter(|value| !value.trim().is_empty() && !is_service_link(value.trim()))?;
+        let value = variables.get(name).filter(|value| !value.trim().is_empty())?;
+        let is_link = matches!(row.kind, Kind::Port) && is_service_link(value.trim());
+        if is_link {
+            return None;
+        }
         Some((value.as_str(), format!("environment ({name})")))
     });
     let found = set.or_else(|| Some((file.get(row.key)?.as_str(), format!("config.yml ({})", row.key))));
@@ -375,7 +379,8 @@ impl Values<'_> {
             }
         }
         let pod = self.text("AGENTICORE_POD_NAME");
-        if pod.len() > 253 || pod.bytes().any(|b| !(b.is_ascii_alphanumeric() || b"._-".contains(&b))) {
+        let has_name = pod.is_empty() || pod.bytes().any(|b| b.is_ascii_alphanumeric());
+        if !has_name || pod.len() > 253 || pod.bytes().any(|b| !(b.is_ascii_alphanumeric() || b"._-".contains(&b))) {
             let why =
                 format!("AGENTICORE_POD_NAME is `{pod}`, but must be letters, digits, dots, dashes and underscores");
             return Err(Error::Inconsistent(why));

@@ -3,13 +3,16 @@
 //! Every error says what was tried on which path.
 
 use crate::process::sys;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Ends the names of files that are not finished; they mean nothing and may be removed.
 const UNFINISHED: &str = ".tmp";
+/// A record has a task, an output and an error of limited length: 1 MiB, 50 KB, 10 KB, some of it escaped.
+const LONGEST: u64 = 64 << 20;
 
 pub fn explain(action: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {action} {}: {error}", path.display())
@@ -85,11 +88,23 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// The file's bytes, or None when it is not there.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    match fs::read(path) {
+    match read_regular(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(explain("read", path, &error)),
     }
+}
+
+/// A pipe would keep whoever opens it waiting, and a device has no end.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > LONGEST {
+        return Err(io::Error::other("it is no regular file, or longer than any record"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn write_unfinished(path: &Path, bytes: &[u8]) -> Result<PathBuf, String> {

@@ -84,13 +84,14 @@ impl JobFiles {
     pub fn read_ended(&self, id: &JobId) -> Result<Option<Record>, String> {
         refresh(&self.0);
         let found: Option<Record> = read(&self.ended(id))?;
-        // The Python program wrote its living jobs there too: to us they are no jobs.
-        Ok(found.filter(|record| record.status().has_ended()))
+        // The Python program wrote its living jobs there too: to us they are no jobs. Nor is what names another.
+        Ok(found.filter(|record| record.status().has_ended() && record.id == *id))
     }
 
     pub fn read_open(&self, id: &JobId) -> Result<Option<Open>, String> {
         refresh(&self.0.join("open"));
-        read(&self.open(id))
+        let found: Option<Open> = read(&self.open(id))?;
+        Ok(found.filter(|open| open.record.id == *id))
     }
 
     pub fn write_open(&self, place: i64, holder: &str, record: &Record) -> Result<(), String> {

@@ -24,13 +24,13 @@ const LOOKED_INTO: usize = 100;
 /// Makes what is missing of the layout. Any number of pods may do so at once.
 pub fn make_layout(root: &Path) -> Result<(), String> {
     if !root.is_dir() {
-        return Err(format!("the shared volume {} is not there: mount it, or make the directory", root.display()));
+        return Err(format!("there is no directory {}: mount the shared volume there, or make it", root.display()));
     }
     for below in LAYOUT {
         let path = root.join(below);
         // Profiles may be mounted for reading only.
         match make(&path) {
-            Err(why) if below != "profiles" => return Err(why),
+            Err(why) if below != "profiles" || fs::symlink_metadata(&path).is_ok() => return Err(why),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
             )
         }
         _ if error.raw_os_error() == Some(libc::EROFS) => format!(
-            "cannot {what} {}: it is read-only here; mount a volume there that can be written, or name another place",
+            "cannot {what} {}: Read-only file system; mount a volume there that can be written, or name another place",
             path.display()
         ),
         _ => format!("cannot {what} {}: {error}", path.display()),
@@ -159,6 +159,6 @@ mod tests {
         make_layout(dir.path()).unwrap();
         assert_eq!((mode("repos"), repos.join("x").exists()), (0o700, true));
         let why = make_layout(&dir.path().join("none")).unwrap_err();
-        assert!(why.contains("none is not there"), "{why}");
+        assert!(why.contains("there is no directory"), "{why}");
     }
 }

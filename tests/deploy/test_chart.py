@@ -132,7 +132,7 @@ class Contract(unittest.TestCase):
         self.assertEqual(spec["imagePullSecrets"], [{"name": "registry"}])
         # A pod's own disks follow where extraEnv puts them.
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-        self.assertEqual((mounts["worktrees"], mounts["home"], mounts["tmp"]), ("/work", "/home/somebody", "/tmp"))
+        self.assertEqual((mounts["agenticore-worktrees"], mounts["agenticore-home"], mounts["agenticore-tmp"]), ("/work", "/home/somebody", "/tmp"))
         keda = lab.find(documents, "ScaledObject")["spec"]
         self.assertEqual((keda["minReplicaCount"], keda["maxReplicaCount"]), (2, 20))
         self.assertEqual({t["name"]: t["metadata"]["listName"] for t in keda["triggers"]}, {"queue": "team:queue", "busy": "team:busy"})
@@ -216,11 +216,61 @@ class Values(unittest.TestCase):
                     self.assertEqual(lab.value(container, "AGENTICORE_STORE"), "/mine")
                     self.assertEqual(lab.value(container, names[0]), "/last")
 
+    def test_numbers_and_truths_in_extra_env_stay_what_they_are(self):
+        extra = {"AGENTICORE_MAX_PARALLEL_JOBS": 0, "AGENTICORE_OTEL_LOG_TOOL_DETAILS": False, "GITHUB_APP_ID": 1234567, "RATE": 0.5, "NONE": None}
+        _, container = lab.server(lab.render({"extraEnv": [{"name": name, "value": value} for name, value in extra.items()]}))
+        found = {name: lab.value(container, name) for name in extra}
+        self.assertEqual(found, {"AGENTICORE_MAX_PARALLEL_JOBS": "0", "AGENTICORE_OTEL_LOG_TOOL_DETAILS": "false", "GITHUB_APP_ID": "1234567", "RATE": "0.5", "NONE": ""})
+        self.assertEqual(container["resources"]["limits"]["memory"], "512Mi")
+        spec, _ = lab.server(lab.render({"extraEnv": [{"name": "AGENTICORE_SHUTDOWN_GRACE", "value": "90s"}]}))
+        self.assertEqual(spec["terminationGracePeriodSeconds"], 365)
+        _, container = lab.server(lab.render({"image": {"tag": 20240101}}))
+        self.assertEqual(container["image"], "tccw/agenticore:20240101")
+
+    def test_what_is_null_stays_away(self):
+        sets = ["podSecurityContext.runAsUser=null", "podSecurityContext.fsGroup=null", "redis.enabled=true", "redis.resources=null",
+                "redis.podSecurityContext.runAsUser=null", "keda.enabled=true", "keda.behavior=null", "topologySpreadConstraints=null"]
+        for version in lab.HELMS:
+            documents = lab.render(None, *sets, version=version)
+            lab.check_valid(documents, ["1.32"])
+            spec, _ = lab.server(documents)
+            self.assertFalse({"runAsUser", "fsGroup"} & set(spec["securityContext"]))
+            self.assertNotIn("topologySpreadConstraints", spec)
+            redis = lab.pods(documents)["agenticore-redis"][1]
+            self.assertNotIn("runAsUser", redis["securityContext"])
+            self.assertFalse(redis["containers"][0].get("resources"))
+            self.assertNotIn("horizontalPodAutoscalerConfig", lab.find(documents, "ScaledObject")["spec"]["advanced"])
+
+    def test_what_could_never_run_is_refused_with_a_sentence(self):
+        for sets, why in [
+            (["fullnameOverride=a.b"], "begin with a letter"),
+            (["fullnameOverride=1abc"], "begin with a letter"),
+            (["nameOverride=" + "n" * 55], "nameOverride"),
+            (["redis.enabled=true", "fullnameOverride=" + "n" * 45], "room for 43"),
+            (["podSecurityContext.runAsUser=0"], "runAsNonRoot forbids that"),
+            (["image.tag=latest-scratch"], "config.maxParallelJobs=0"),
+            (["keda.enabled=true", "keda.minReplicas=11"], "more than keda.maxReplicas"),
+            (["trial=true", "redis.enabled=true"], "trial"),
+            (["extraEnv[0].name=AGENTICORE_PORT", "extraEnv[0].value=tcp://x"], "a number from 1 to 65535"),
+            (["home=/"], "home"),
+            (["storage.size=lots"], "size"),
+        ]:
+            with self.assertRaisesRegex(lab.Refused, why):
+                lab.render(None, *sets)
+        lab.render(None, "image.tag=latest-scratch", "config.maxParallelJobs=0")
+
+    def test_what_users_mount_themselves_is_not_mounted_twice(self):
+        values = {"extraVolumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}], "extraVolumeMounts": [{"name": "tmp", "mountPath": "/tmp/"}]}
+        documents = lab.render(values)
+        lab.check_valid(documents, ["1.32"])
+        _, container = lab.server(documents)
+        self.assertEqual([m["name"] for m in container["volumeMounts"] if m["mountPath"].rstrip("/") == "/tmp"], ["tmp"])
+
     def test_disks_on_the_shared_volume_are_not_made(self):
         extra = [{"name": "HOME", "value": "/shared"}, {"name": "AGENTICORE_WORKTREE_ROOT", "value": "/shared/wt"}]
         documents = lab.render({"extraEnv": extra})
         spec, container = lab.server(documents)
-        self.assertEqual({mount["name"] for mount in container["volumeMounts"]}, {"shared-fs", "tmp"})
+        self.assertEqual({mount["name"] for mount in container["volumeMounts"]}, {"shared-fs", "agenticore-tmp"})
         lab.check_valid(documents, ["1.32"])
 
     def test_resources_follow_the_documents_table(self):

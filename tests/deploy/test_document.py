@@ -117,8 +117,8 @@ class Document(unittest.TestCase):
         """/shared/{repos/{hash}/repo, jobs/{id}, job-state/{id}.json}: seen in the tests of jobs; here the mounts."""
         spec, container = lab.server(self.install())
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-        self.assertEqual((mounts["/shared"], mounts["/app/worktrees"]), ("shared-fs", "worktrees"))
-        self.assertIn({"name": "worktrees", "emptyDir": {}}, spec["volumes"])
+        self.assertEqual((mounts["/shared"], mounts["/app/worktrees"]), ("shared-fs", "agenticore-worktrees"))
+        self.assertIn({"name": "agenticore-worktrees", "emptyDir": {}}, spec["volumes"])
 
     def test_commands_of_our_own_pages_are_the_ones_tried(self):
         """Every helm line in docs/ renders."""

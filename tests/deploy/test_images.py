@@ -227,7 +227,7 @@ class Jobs(Lab):
         self.containers.append(name)
         port = free_port()
         podman("run", "-d", "--name", name, "--network", "host", "--read-only", "--user", "1000690000:0", "--cap-drop", "ALL", "--memory", "64m",
-               "--tmpfs", "/tmp", "-v", f"{self.volume()}:/home/agenticore", "-e", f"AGENTICORE_PORT={port}", "-e", "AGENTICORE_HOST=127.0.0.1", SCRATCH)
+               "--tmpfs", "/tmp", "-v", f"{self.volume()}:/home/agenticore", "-e", f"AGENTICORE_PORT={port}", "-e", "AGENTICORE_MAX_PARALLEL_JOBS=1", "-e", "AGENTICORE_HOST=127.0.0.1", SCRATCH)
         self.ready(name, port)
         self.assertEqual(podman("healthcheck", "run", name, check=False).returncode, 0)
         done = podman("exec", name, "/agenticore", "run", "in scratch", "--profile", "self-test", "--wait", check=False)

@@ -29,12 +29,15 @@ class Pods(unittest.TestCase):
         path.chmod(mode)
         return path
 
-    def run_self_test(self, documents, pod, secrets=None):
-        """`helm test`: its pod, as rendered, against the Service."""
+    def run_self_test(self, documents, pod, secrets=None, waits=True):
+        """`helm test`: its pod, as rendered, against the Service. `waits`: with the container that waits for it."""
         spec = lab.find(documents, "Pod")["spec"]
         self.network.hosts["agenticore"] = pod.address
         self.tests = getattr(self, "tests", 0) + 1
         tester = Pod(self.network, f"agenticore-test-{self.tests}", 20 + self.tests, spec, {}, secrets)
+        if waits:
+            for container in spec["initContainers"]:
+                self.assertEqual(tester.start(container).wait(), 0, tester.log("wait"))
         code = tester.start(spec["containers"][0]).wait()
         log = tester.log("test")
         tester.kill()
@@ -61,7 +64,7 @@ class Pods(unittest.TestCase):
         # The layout, and nothing else.
         self.assertEqual(sorted(path.name for path in volume.iterdir()), ["job-state", "jobs", "profiles", "repos"])
         self.assertEqual([path for path in volume.rglob("*") if path.is_file()], [])
-        self.assertEqual(self.run_self_test(documents, two[0])[0], 1)
+        self.assertEqual(self.run_self_test(documents, two[0], waits=False)[0], 1)
         for pod in two:
             self.assertEqual(pod.terminate(), 0)
 

@@ -196,7 +196,7 @@ fn a_volume_of_another_user_is_named_with_its_owner_and_what_to_do() {
     // Its owner is served, but for what somebody else made below: that is named too.
     let said = command("1000").unwrap().output().unwrap();
     let text = String::from_utf8_lossy(&said.stderr);
-    assert!(text.contains("repos/0123456789ab belongs to uid 0"), "{text}");
+    assert!(text.contains("repos/0123456789ab belongs to root") && text.contains("chown 1000:0"), "{text}");
     Command::new("chown").arg("1000").arg(lab.path("repos/0123456789ab")).status().unwrap();
     let server = Server::start(command("1000").unwrap());
     assert_eq!(server.stop(), Some(0));
@@ -257,12 +257,32 @@ fn in_a_fleet_too_what_the_python_program_left_is_shown_and_left_alone() {
         let _: i64 = fleet.redis.ask(&["HSET", &key, "id", id, "status", status, "task", "an old task"]);
         let _: i64 = fleet.redis.ask(&["EXPIRE", &key, "86400"]);
     }
+    // Jobs that waited there, and what no release of ours would put into the queue.
+    let waiting: Vec<String> = (0..30).map(|n| format!("22222222-2222-4333-8444-{n:012}")).collect();
+    for id in &waiting {
+        let key = format!("agenticore:job:{id}");
+        let _: i64 = fleet.redis.ask(&["HSET", &key, "id", id, "status", "queued", "task", "an old task"]);
+        let _: i64 = fleet.redis.ask(&["LPUSH", "agenticore:queue", id]);
+    }
+    let _: i64 = fleet.redis.ask(&["LPUSH", "agenticore:queue", "{\"job_id\": \"x\"}"]);
+    // A file that names another job is nobody's record.
+    let copied = "33333333-2222-4333-8444-555555555555";
+    std::fs::write(directory.join(format!("{copied}.json")), old_job(OLD, "failed")).unwrap();
     let shared = fleet.lab.path("shared/profiles/of-all");
     std::fs::create_dir_all(&shared).unwrap();
     std::fs::write(shared.join("profile.yml"), "description: shared by all\n").unwrap();
     let server = fleet.pod("agenticore-0");
     check_old(&server, &directory);
     assert!(server.get("/profiles").1.to_string().contains("shared by all"));
+    assert_eq!(server.get(&format!("/jobs/{copied}")).0, 404);
+    eventually("what is not ours was put aside", || {
+        (fleet.redis.ask::<i64>(&["LLEN", "agenticore:foreign"]) == 31).then_some(())
+    });
+    for list in ["queue", "running"] {
+        assert_eq!(fleet.redis.ask::<i64>(&["LLEN", &format!("agenticore:{list}")]), 0, "{list}");
+    }
+    let fields: Vec<String> = fleet.redis.ask(&["HKEYS", &format!("agenticore:job:{}", waiting[0])]);
+    assert_eq!(fields, ["id", "status", "task"], "their hash is as it was");
     let fields: Vec<String> = fleet.redis.ask(&["HKEYS", &key]);
     assert_eq!(fields, ["id", "status", "task"], "their hash is as it was");
     assert!(fleet.redis.ask::<i64>(&["TTL", &key]) > 80_000);

@@ -1,19 +1,36 @@
 {{/*
 The values, with the defaults of this chart below them: an upgrade with --reuse-values brings the values of an older
-chart alone. What helm removed because somebody set it to null stays away.
+chart alone. What somebody set to null (helm removes it) stays away: in values of the Python chart, which had these
+two, and in values of this very chart, which its `valuesVersion` tells.
 */}}
 {{- define "agenticore.values" -}}
-{{- $values := mergeOverwrite (.Files.Get "files/defaults.yaml" | fromYaml) (deepCopy .Values) -}}
-{{- range list "podSecurityContext" "securityContext" "topologySpreadConstraints" -}}
+{{- $defaults := .Files.Get "files/defaults.yaml" | fromYaml -}}
+{{- $values := mergeOverwrite (deepCopy $defaults) (deepCopy .Values) -}}
+{{- range list "podSecurityContext" "securityContext" -}}
 {{- if not (hasKey $.Values .) -}}{{- $_ := unset $values . -}}{{- end -}}
 {{- end -}}
-{{- if and (hasKey .Values "storage") (not (hasKey .Values.storage "fsGroup")) -}}
-{{- $_ := unset $values.storage "fsGroup" -}}
+{{- if eq (toString .Values.valuesVersion) (toString $defaults.valuesVersion) -}}
+{{- if not (hasKey .Values "topologySpreadConstraints") -}}{{- $_ := unset $values "topologySpreadConstraints" -}}{{- end -}}
+{{- range $path := list (list "storage" "fsGroup") (list "redis" "podSecurityContext") (list "redis" "resources") (list "keda" "behavior") -}}
+{{- $section := index $path 0 -}}
+{{- $key := index $path 1 -}}
+{{- if hasKey $.Values $section -}}
+{{- $given := get $.Values $section -}}
+{{- if hasKey $given $key -}}{{- $_ := set (get $values $section) $key (get $given $key) -}}
+{{- else -}}{{- $_ := unset (get $values $section) $key -}}
 {{- end -}}
-{{- if and (hasKey .Values "redis") (not (hasKey .Values.redis "podSecurityContext")) -}}
-{{- $_ := unset $values.redis "podSecurityContext" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $values -}}
+{{- end }}
+
+{{/* A value as text. Numbers come as floats: whole ones are written as such. */}}
+{{- define "agenticore.text" -}}
+{{- if kindIs "invalid" . -}}
+{{- else if and (kindIs "float64" .) (eq (floor .) .) -}}{{- int64 . -}}
+{{- else -}}{{- toString . -}}
+{{- end -}}
 {{- end }}
 
 {{- define "agenticore.name" -}}
@@ -30,7 +47,13 @@ chart alone. What helm removed because somebody set it to null stays away.
 {{- else -}}
 {{- $full = printf "%s-%s" .Release.Name $name -}}
 {{- end -}}
-{{- $full = $full | trunc 63 | trimSuffix "-" -}}
+{{- $full = toString $full | trunc 63 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $full) -}}
+{{- fail (printf "the name %s is none that a Service can have: it must begin with a letter and hold small letters, digits and dashes; set fullnameOverride" $full) -}}
+{{- end -}}
+{{- if gt (len (include "agenticore.name" .)) 50 -}}
+{{- fail (printf "nameOverride %s is too long: labels need one of at most 50 characters" (include "agenticore.name" .)) -}}
+{{- end -}}
 {{- if gt (len $full) 49 -}}
 {{- fail (printf "the name %s has %d characters, but a StatefulSet's pods need names of at most 49: set fullnameOverride to a shorter one" $full (len $full)) -}}
 {{- end -}}
@@ -64,7 +87,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* The image. The packaged one by its digest, as long as nobody names another repository or tag. */}}
 {{- define "agenticore.image" -}}
 {{- $v := include "agenticore.values" . | fromYaml -}}
-{{- $named := printf "%s:%s" $v.image.repository (default .Chart.AppVersion (toString $v.image.tag)) -}}
+{{- $named := printf "%s:%s" $v.image.repository (default .Chart.AppVersion (include "agenticore.text" $v.image.tag)) -}}
 {{- $pinned := index (default dict .Chart.Annotations) "agenticore/pinned-image" | default "" -}}
 {{- if $v.image.digest -}}
 {{- printf "%s@%s" $named $v.image.digest -}}
@@ -88,13 +111,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $found := index . 2 -}}
 {{- $name := index . 1 -}}
 {{- range (index . 0).extraEnv -}}
-{{- if and (eq .name $name) (hasKey . "value") (ne (toString .value) "") -}}{{- $found = .value -}}{{- end -}}
+{{- if and (eq .name $name) (hasKey . "value") (ne (include "agenticore.text" .value) "") -}}{{- $found = .value -}}{{- end -}}
 {{- end -}}
-{{- $found -}}
+{{- include "agenticore.text" $found -}}
 {{- end }}
 
 {{- define "agenticore.sharedRoot" -}}
-{{- include "agenticore.setting" (list . "AGENTICORE_SHARED_FS_ROOT" .sharedFs.root) | trimSuffix "/" -}}
+{{- regexReplaceAll "/+$" (include "agenticore.setting" (list . "AGENTICORE_SHARED_FS_ROOT" .sharedFs.root)) "" -}}
 {{- end }}
 
 {{- define "agenticore.claim" -}}
@@ -111,7 +134,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: {{ index . 1 }}
   valueFrom:
     secretKeyRef:
-      name: {{ (index . 0).secretName }}
+      name: {{ (index . 0).secretName | quote }}
       key: {{ index . 2 }}
       optional: true
 {{- end }}
@@ -185,7 +208,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- range $order -}}
 {{- $entry := get $last . -}}
 {{- if hasKey $entry "value" -}}
-{{- $entry = dict "name" $entry.name "value" (toString (default "" $entry.value)) -}}
+{{- $entry = dict "name" $entry.name "value" (include "agenticore.text" $entry.value) -}}
 {{- end -}}
 {{- $all = append $all $entry -}}
 {{- end -}}
@@ -197,8 +220,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $shared := include "agenticore.sharedRoot" . -}}
 {{- $disks := dict -}}
 {{- range $name, $asked := dict "worktrees" (list "AGENTICORE_WORKTREE_ROOT" .worktreeRoot) "home" (list "HOME" .home) "tmp" (list "TMPDIR" "/tmp") -}}
-{{- $path := include "agenticore.setting" (list $ (index $asked 0) (index $asked 1)) | trimSuffix "/" -}}
-{{- if not (or (eq $path $shared) (hasPrefix (printf "%s/" $shared) $path) (has $path (values $disks))) -}}
+{{- $path := regexReplaceAll "/+$" (include "agenticore.setting" (list $ (index $asked 0) (index $asked 1))) "" -}}
+{{- $taken := false -}}
+{{- range $.extraVolumeMounts -}}{{- if eq (regexReplaceAll "/+$" .mountPath "") $path -}}{{- $taken = true -}}{{- end -}}{{- end -}}
+{{- if not (or $taken (not (regexMatch "^/[^/]" $path)) (eq $path $shared) (hasPrefix (printf "%s/" $shared) $path) (has $path (values $disks))) -}}
 {{- $_ := set $disks $name $path -}}
 {{- end -}}
 {{- end -}}
@@ -239,7 +264,12 @@ securityContext:
   {{- $all := mergeOverwrite $own (default dict .podSecurityContext) -}}
   {{- if and $all.fsGroup (not (hasKey $all "fsGroupChangePolicy")) -}}{{- $_ := set $all "fsGroupChangePolicy" "OnRootMismatch" -}}{{- end -}}
   {{- range list "runAsUser" "runAsGroup" "fsGroup" -}}
-  {{- if hasKey $all . -}}{{- $_ := set $all . (int64 (get $all .)) -}}{{- end -}}
+  {{- if kindIs "invalid" (get $all .) -}}{{- $_ := unset $all . -}}
+  {{- else if hasKey $all . -}}{{- $_ := set $all . (int64 (get $all .)) -}}
+  {{- end -}}
+  {{- end -}}
+  {{- if and $all.runAsNonRoot (hasKey $all "runAsUser") (eq (toString $all.runAsUser) "0") -}}
+  {{- fail "podSecurityContext.runAsUser is 0, and runAsNonRoot forbids that: give the volume to another uid, or set podSecurityContext.runAsNonRoot=false as well" -}}
   {{- end -}}
   {{- toYaml $all | nindent 2 }}
 {{- end }}
@@ -255,7 +285,9 @@ securityContext:
 
 {{/* Seconds until SIGKILL: the drain, what running jobs get at SIGTERM, and five to end in. */}}
 {{- define "agenticore.grace" -}}
-{{- $least := add (int64 .drainSeconds) (int64 (include "agenticore.setting" (list . "AGENTICORE_SHUTDOWN_GRACE" .config.shutdownGrace))) 5 -}}
+{{- $grace := include "agenticore.setting" (list . "AGENTICORE_SHUTDOWN_GRACE" .config.shutdownGrace) -}}
+{{- $seconds := ternary (div (add (int64 (trimSuffix "ms" $grace)) 999) 1000) (int64 (trimSuffix "s" $grace)) (hasSuffix "ms" $grace) -}}
+{{- $least := add (int64 .drainSeconds) $seconds 5 -}}
 {{- if .terminationGracePeriodSeconds -}}
 {{- if lt (int64 .terminationGracePeriodSeconds) $least -}}
 {{- fail (printf "terminationGracePeriodSeconds is %d, but must be at least %d: drainSeconds, config.shutdownGrace and 5" (int64 .terminationGracePeriodSeconds) $least) -}}
@@ -264,6 +296,15 @@ securityContext:
 {{- else -}}
 {{- $least -}}
 {{- end -}}
+{{- end }}
+
+{{/* The port that the server listens on. */}}
+{{- define "agenticore.port" -}}
+{{- $port := include "agenticore.setting" (list . "AGENTICORE_PORT" .config.port) -}}
+{{- if not (and (regexMatch "^[0-9]+$" $port) (ge (int64 $port) 1) (le (int64 $port) 65535)) -}}
+{{- fail (printf "AGENTICORE_PORT in extraEnv is %s, but must be a number from 1 to 65535" $port) -}}
+{{- end -}}
+{{- $port -}}
 {{- end }}
 
 {{/* Pods of one kind of node, for whatever is not the server. */}}
@@ -287,7 +328,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- define "agenticore.serviceAccount" -}}
 {{- $v := include "agenticore.values" . | fromYaml -}}
 {{- if $v.serviceAccount.name }}
-serviceAccountName: {{ $v.serviceAccount.name }}
+serviceAccountName: {{ $v.serviceAccount.name | quote }}
 {{- else if $v.serviceAccount.create }}
 serviceAccountName: {{ include "agenticore.fullname" . }}
 {{- end }}

@@ -81,6 +81,9 @@ fn load_one(paths: &JobFiles, path: &Path, index: &mut Index) -> Result<(), Stri
     let job_files::Open { place, record, .. } =
         serde_json::from_slice(&bytes).map_err(|error| format!("is no job record: {error}"))?;
     let id = record.id.clone();
+    if job_files::id_of(path).as_ref() != Some(&id) {
+        return Err(format!("is the record of another job, {id}"));
+    }
     let mut log = EventLog::open(paths.events(&id))?;
     if let Some(ended) = paths.read_ended(&id)? {
         // A crash came between the ended file and its event: the event follows now.

@@ -58,7 +58,9 @@ impl Redis {
                 return Ok(None);
             }
             let Some((record, stamp)) = self.read_with_stamp(&self.link, id)? else {
-                self.put_back(&self.transitions(), id)?;
+                if !self.put_back(&self.transitions(), id)? && self.is_foreign(id)? {
+                    self.put_aside(id.as_str())?;
+                }
                 return Ok(None);
             };
             let Some(job) = self.newest(record)? else {
@@ -78,6 +80,13 @@ impl Redis {
         }
         // It waits in `running` with nobody's name on it: the reaper puts it back.
         Ok(None)
+    }
+
+    /// Something has this id in Redis, but it is no record of ours.
+    fn is_foreign(&self, id: &JobId) -> Result<bool, Error> {
+        let key = self.keys.job(id);
+        let exists = self.link.with(|connection| ::redis::cmd("EXISTS").arg(&key).query::<bool>(connection));
+        exists.map_err(Error::Unavailable)
     }
 
     /// The job as the further of record and open file tells it: after Redis lost its last second, the

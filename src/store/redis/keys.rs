@@ -84,6 +84,11 @@ impl Keys {
         (self.name("pod:"), ":state".to_owned())
     }
 
+    /// What stood in the queue and is no job of this program: put aside as it was, for whoever left it.
+    pub fn foreign(&self) -> String {
+        self.name("foreign")
+    }
+
     /// What each pod said last of how much it has to do.
     pub fn pods(&self) -> String {
         self.name("pods")

@@ -146,7 +146,9 @@ impl Address {
 /// What went wrong, in words for people and without the crate's decoration.
 pub fn explain(error: &RedisError) -> String {
     match (error.kind(), error.detail()) {
-        (ErrorKind::AuthenticationFailed, _) => "it refuses the user or password in REDIS_URL".into(),
+        (ErrorKind::AuthenticationFailed, _) => {
+            "it refuses the user or password in REDIS_URL, REDIS_USERNAME or REDIS_PASSWORD".into()
+        }
         (ErrorKind::Server(ServerErrorKind::ResponseError), Some(detail)) | (ErrorKind::Extension, Some(detail)) => {
             format!("{} {detail}", error.code().unwrap_or_default()).trim().to_owned()
         }

@@ -6,27 +6,45 @@
 
 use super::Redis;
 use super::scripts;
+use crate::log;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a pod says how much it has to do.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// For how long that is believed: a pod that was killed is not counted any more after this.
-const BELIEVED: Duration = Duration::from_secs(4);
+const BELIEVED: Duration = Duration::from_millis(3500);
+/// No fleet is as large as this: a name that ends in such a number has no ordinal.
+const NO_ORDINAL: u32 = 1000;
 
 /// The ordinal in the name of a StatefulSet's pod: 7 of `agenticore-7`.
 pub(super) fn ordinal(pod: &str) -> Option<u32> {
     let (_, digits) = pod.rsplit_once('-')?;
     let is_canonical = digits == "0" || !digits.starts_with('0');
-    if is_canonical && digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+    if is_canonical && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        digits.parse().ok().filter(|ordinal| *ordinal < NO_ORDINAL)
+    } else {
+        None
+    }
 }
 
 impl Redis {
     /// On a thread of its own: nothing waits for it.
     pub(super) fn keep_saying_load(&self) {
+        let mut was_well = true;
         while !self.ends() {
-            // That Redis is away is said once, where leases are renewed; otherwise it is said again in a second.
-            let _ = self.say_load();
+            let said = self.say_load();
+            // That Redis is away is said where leases are renewed.
+            if let Err(why) = &said
+                && was_well
+                && self.renewals.trouble().is_none()
+            {
+                log::warn(&format!(
+                    "what an autoscaler reads ({}) cannot be written: {why}; should that be a key of another type, delete it",
+                    self.keys.busy()
+                ));
+            }
+            was_well = said.is_ok();
             self.pause(SAY_EVERY);
         }
     }
@@ -65,6 +83,7 @@ mod tests {
             ("agenticore-07", None),
             ("node-1a", None),
             ("agenticore-7d9f-99999999999", None),
+            ("vm-20261126", None),
         ] {
             assert_eq!(ordinal(pod), number, "{pod}");
         }

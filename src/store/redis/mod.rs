@@ -31,7 +31,7 @@ use held::{Held, Table};
 use keys::Keys;
 use link::{Address, Link};
 use scripts::{Said, Transitions, Write, new_stamp};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,6 +67,8 @@ pub struct Redis {
     takes_any: AtomicBool,
     /// Pods of lower ordinals that stand idle: they go first.
     idle_below: AtomicU64,
+    /// Jobs that this pod saw waiting and left to them, and since when.
+    left_to_others: Mutex<HashMap<String, Instant>>,
     locks: lock::Held,
     may_claim: AtomicBool,
     one_pops: Mutex<()>,
@@ -115,6 +117,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         workers: config.max_parallel_jobs,
         takes_any: AtomicBool::new(false),
         idle_below: AtomicU64::new(0),
+        left_to_others: Mutex::default(),
         locks: lock::Held::default(),
         may_claim: AtomicBool::new(true),
         one_pops: Mutex::default(),

@@ -3,7 +3,7 @@
 //!
 //! An id that was taken lies in `running` until it is claimed; should this pod die between, a round finds it.
 
-use super::{Redis, reads};
+use super::{Redis, guard, reads};
 use crate::job::JobId;
 use crate::log;
 use crate::store::Error;
@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 /// How often a pod that lets others go first looks. One that it saw twice it takes: nobody waits for more than
 /// two looks, which is less than 200 ms.
 const COURTESY: Duration = Duration::from_millis(80);
+/// How many jobs are left to others at once.
+const MOST_LEFT: u64 = 64;
 /// How often the queue is searched for a job of one profile.
 const SEARCH: Duration = Duration::from_secs(1);
-/// How much of the queue is searched.
-const SEARCHED: isize = 1000;
+/// How much of the queue is searched, and how much of it in one round trip.
+const SEARCHED: isize = 20_000;
+const CHUNK: isize = 500;
 
 impl Redis {
     /// The next id, or none within `wait`. `only`: of this profile alone.
@@ -30,14 +33,24 @@ impl Redis {
         let Some(text) = popped else { return Ok(None) };
         let id = JobId::parse(&text);
         if id.is_none() {
-            let shown = crate::job::cut(text.clone(), 80);
-            log::warn(&format!("the queue held `{shown}`, which is no job id: it was taken out"));
-            let gone = self
-                .link
-                .with(|connection| ::redis::cmd("LREM").arg(self.keys.running()).arg(0).arg(&text).exec(connection));
-            gone.map_err(Error::Unavailable)?;
+            self.put_aside(&text)?;
         }
         Ok(id)
+    }
+
+    /// What was taken off the queue and is nothing that this program put there.
+    pub(super) fn put_aside(&self, text: &str) -> Result<(), Error> {
+        let foreign = self.keys.foreign();
+        let shown = crate::job::cut(text.to_owned(), 80);
+        log::warn(&format!("the queue held `{shown}`, which is no job of this program: it was put aside in {foreign}"));
+        let moved = self.link.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            pipe.cmd("LREM").arg(self.keys.running()).arg(0).arg(text);
+            pipe.cmd("LREM").arg(&foreign).arg(0).arg(text);
+            pipe.cmd("LPUSH").arg(&foreign).arg(text);
+            pipe.query::<()>(connection)
+        });
+        moved.map_err(Error::Unavailable)
     }
 
     fn pop_next(&self, wait: Duration) -> Result<Option<String>, Error> {
@@ -52,38 +65,51 @@ impl Redis {
     /// With less work than pods the low ordinals work, so that the high ones can be removed.
     fn pop_courteously(&self, wait: Duration) -> Result<Option<String>, Error> {
         let until = Instant::now() + wait;
-        let mut seen = None;
         loop {
-            let (length, first) = self
-                .pops
-                .with(|connection| {
-                    let mut pipe = ::redis::pipe();
-                    pipe.cmd("LLEN").arg(self.keys.queue());
-                    pipe.cmd("LINDEX").arg(self.keys.queue()).arg(-1);
-                    pipe.query::<(u64, Option<String>)>(connection)
-                })
-                .map_err(Error::Unavailable)?;
-            let is_enough_for_all = length > self.idle_below.load(Ordering::SeqCst);
-            if first.is_some() && (is_enough_for_all || first == seen) {
+            let idle_below = self.idle_below.load(Ordering::SeqCst);
+            // The oldest last, and no more than could be left to others.
+            let waiting = self.pops.with(|connection| {
+                let most = idle_below.min(MOST_LEFT) as isize + 1;
+                ::redis::cmd("LRANGE").arg(self.keys.queue()).arg(-most).arg(-1).query::<Vec<String>>(connection)
+            });
+            let waiting = waiting.map_err(Error::Unavailable)?;
+            let is_enough_for_all = waiting.len() as u64 > idle_below.min(MOST_LEFT);
+            if is_enough_for_all || waiting.last().is_some_and(|oldest| self.was_left(oldest)) {
                 let taken = self.pops.with(|connection| {
                     ::redis::cmd("RPOPLPUSH").arg(self.keys.queue()).arg(self.keys.running()).query(connection)
                 });
                 return taken.map_err(Error::Unavailable);
             }
-            seen = first;
-            if Instant::now() + COURTESY > until && seen.is_none() {
-                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            self.leave(waiting);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Ok(None);
             }
-            std::thread::sleep(COURTESY);
+            std::thread::sleep(COURTESY.min(left));
         }
     }
 
+    /// It was seen a while ago, and nobody took it.
+    fn was_left(&self, id: &str) -> bool {
+        guard(&self.left_to_others).get(id).is_some_and(|since| since.elapsed() >= COURTESY)
+    }
+
+    fn leave(&self, waiting: Vec<String>) {
+        let mut left = guard(&self.left_to_others);
+        let now = Instant::now();
+        *left = waiting
+            .into_iter()
+            .map(|id| (left.get(&id).copied().unwrap_or(now), id))
+            .map(|(at, id)| (id, at))
+            .collect();
+    }
+
     fn pop_of(&self, profile: &str, wait: Duration) -> Result<Option<JobId>, Error> {
+        let began = Instant::now();
         let found = self.search(profile)?;
         if found.is_none() {
-            // Nobody else of this pod searches meanwhile.
-            self.pause(wait.min(SEARCH));
+            // Nobody else of this pod searches meanwhile; a long queue is searched less often.
+            self.pause(wait.min(SEARCH.max(began.elapsed() * 5)));
         }
         let Some(id) = found else { return Ok(None) };
         let taken = self.link.with(|connection| {
@@ -93,14 +119,26 @@ impl Redis {
         Ok((taken.map_err(Error::Unavailable)? == 1).then_some(id))
     }
 
-    /// The oldest job of `profile` in the queue.
+    /// The oldest job of `profile` among the first of the queue.
     fn search(&self, profile: &str) -> Result<Option<JobId>, Error> {
+        for chunk in 0..SEARCHED / CHUNK {
+            let (searched, found) = self.search_chunk(profile, chunk)?;
+            if found.is_some() || searched < CHUNK as usize {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many ids were looked at, and the first that fits.
+    fn search_chunk(&self, profile: &str, chunk: isize) -> Result<(usize, Option<JobId>), Error> {
+        let (from, to) = (-(chunk + 1) * CHUNK, -chunk * CHUNK - 1);
         let found = self.link.with(|connection| {
-            let ids: Vec<String> =
-                ::redis::cmd("LRANGE").arg(self.keys.queue()).arg(-SEARCHED).arg(-1).query(connection)?;
+            let ids: Vec<String> = ::redis::cmd("LRANGE").arg(self.keys.queue()).arg(from).arg(to).query(connection)?;
+            let searched = ids.len();
             let ids: Vec<JobId> = ids.iter().rev().filter_map(|text| JobId::parse(text)).collect();
             if ids.is_empty() {
-                return Ok(None);
+                return Ok((searched, None));
             }
             let mut pipe = ::redis::pipe();
             for id in &ids {
@@ -110,7 +148,8 @@ impl Redis {
             let is_wanted = |text: &Option<String>| {
                 text.as_deref().is_some_and(|text| reads::parse(text).is_ok_and(|record| record.profile == profile))
             };
-            Ok(ids.into_iter().zip(&records).find(|(_, record)| is_wanted(record)).map(|(id, _)| id))
+            let fits = ids.into_iter().zip(&records).find(|(_, record)| is_wanted(record)).map(|(id, _)| id);
+            Ok((searched, fits))
         });
         found.map_err(Error::Unavailable)
     }

@@ -5,6 +5,8 @@ local job, queue, running, lease, events, jobs = KEYS[1], KEYS[2], KEYS[3], KEYS
 local id = ARGV[1]
 local found = redis.call('HMGET', job, 'status', 'holder', 'stamp', 'created')
 local status, holder, stamp, created = found[1], found[2], found[3], found[4]
+-- A hash without a stamp is the Python program's, which names its keys alike: it is no job of ours.
+if not stamp then status = false end
 local lives = status == 'queued' or status == 'running' or status == 'sealed'
 
 -- Sealed is nobody's business but the store's: it is listed as running.

@@ -11,15 +11,13 @@ for at = 1, #all, 2 do
   local ordinal, running, takes, counts, said = string.match(all[at + 1], '^(%d*) (%d+) (%d) (%d) (%d+)$')
   if not said or math.abs(now - said) > tonumber(ARGV[6]) then
     redis.call('HDEL', KEYS[1], all[at])
-  elseif ordinal ~= '' then
+  elseif ordinal ~= '' and #ordinal <= 3 then
     if running ~= '0' and counts == '1' then length = math.max(length, ordinal + 1) end
     if running == '0' and takes == '1' and ARGV[2] ~= '' and tonumber(ordinal) < tonumber(ARGV[2]) then
       idle_below = idle_below + 1
     end
   end
 end
--- No fleet has a million pods: a name that ends in such a number is no ordinal.
-length = math.min(length, 10000)
 local there = redis.call('LLEN', KEYS[2])
 for _ = there + 1, length do redis.call('RPUSH', KEYS[2], '1') end
 if there > length then redis.call('LTRIM', KEYS[2], 0, length - 1) end
