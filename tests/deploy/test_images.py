@@ -321,7 +321,7 @@ class Releases(unittest.TestCase):
         lab.helm("push", self.place / f"agenticore-{version}.tgz", f"oci://{registry}/charts", "--plain-http")
         dry = lab.helm("install", "agenticore", f"oci://{registry}/charts/agenticore", "--version", version, "--plain-http", "--dry-run=client", "--set", "storage.className=standard")
         self.assertIn(f"tccw/agenticore:v{version}@{digest}", dry.stdout)
-        self.assertIn("storageClassName: standard", dry.stdout)
+        self.assertIn('storageClassName: "standard"', dry.stdout)
         for version_of_helm in lab.HELMS:
             text = lab.helm("template", "agenticore", f"oci://{registry}/charts/agenticore", "--version", version, "--plain-http", version=version_of_helm).stdout
             self.assertIn(digest, text)

@@ -31,6 +31,11 @@ fn the_highest_busy_ordinal_is_counted_anew_whatever_happened() {
     let two = fleet.pod_with("agenticore-2", &more);
     let ids: Vec<String> = (0..3).map(|_| zero.submit(fleet.job("[[sleep 600000]]"))).collect();
     soon("three pods are busy", || length(&fleet, "busy") == 3);
+    // Out of memory, nobody can say anything new: what was known holds on.
+    let _: String = fleet.redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(length(&fleet, "busy"), 3);
+    let _: String = fleet.redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     let more = zero.submit(fleet.job("[[sleep 600000]]"));
     eventually("one waits", || (length(&fleet, "queue") == 1).then_some(()));
     let _: String = fleet.redis.ask(&["FLUSHALL"]);

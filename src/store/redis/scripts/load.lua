@@ -3,7 +3,12 @@
 -- KEYS: pods busy. ARGV: pod ordinal("" if none) running takes(0|1) counts(0|1) stays_ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], ARGV[1], table.concat({ARGV[2], ARGV[3], ARGV[4], ARGV[5], now}, ' '))
+local told = redis.pcall('HSET', KEYS[1], ARGV[1], table.concat({ARGV[2], ARGV[3], ARGV[4], ARGV[5], now}, ' '))
+if type(told) == 'table' then
+  -- Out of memory, say: what was known last holds on, or an autoscaler would remove pods that work.
+  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  return redis.error_reply(told.err)
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 local length, idle_below = 0, 0
 local all = redis.call('HGETALL', KEYS[1])
