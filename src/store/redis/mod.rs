@@ -67,6 +67,8 @@ pub struct Redis {
     takes_any: AtomicBool,
     /// Pods of lower ordinals that stand idle: they go first.
     idle_below: AtomicU64,
+    /// More waited at the last look than the idle ones need.
+    has_plenty: AtomicBool,
     /// Jobs that this pod saw waiting and left to them, and since when.
     left_to_others: Mutex<HashMap<String, Instant>>,
     locks: lock::Held,
@@ -117,6 +119,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         workers: config.max_parallel_jobs,
         takes_any: AtomicBool::new(false),
         idle_below: AtomicU64::new(0),
+        has_plenty: AtomicBool::new(false),
         left_to_others: Mutex::default(),
         locks: lock::Held::default(),
         may_claim: AtomicBool::new(true),

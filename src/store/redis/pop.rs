@@ -64,6 +64,14 @@ impl Redis {
 
     /// With less work than pods the low ordinals work, so that the high ones can be removed.
     fn pop_courteously(&self, wait: Duration) -> Result<Option<String>, Error> {
+        // There was more than the others need a moment ago: nobody looks before each job of a long queue.
+        if self.has_plenty.load(Ordering::SeqCst) {
+            let taken = self.take_oldest()?;
+            self.has_plenty.store(taken.is_some(), Ordering::SeqCst);
+            if taken.is_some() {
+                return Ok(taken);
+            }
+        }
         let until = Instant::now() + wait;
         loop {
             let idle_below = self.idle_below.load(Ordering::SeqCst);
@@ -75,10 +83,8 @@ impl Redis {
             let waiting = waiting.map_err(Error::Unavailable)?;
             let is_enough_for_all = waiting.len() as u64 > idle_below.min(MOST_LEFT);
             if is_enough_for_all || waiting.last().is_some_and(|oldest| self.was_left(oldest)) {
-                let taken = self.pops.with(|connection| {
-                    ::redis::cmd("RPOPLPUSH").arg(self.keys.queue()).arg(self.keys.running()).query(connection)
-                });
-                return taken.map_err(Error::Unavailable);
+                self.has_plenty.store(is_enough_for_all, Ordering::SeqCst);
+                return self.take_oldest();
             }
             self.leave(waiting);
             let left = until.saturating_duration_since(Instant::now());
@@ -87,6 +93,13 @@ impl Redis {
             }
             std::thread::sleep(COURTESY.min(left));
         }
+    }
+
+    fn take_oldest(&self) -> Result<Option<String>, Error> {
+        let taken = self.pops.with(|connection| {
+            ::redis::cmd("RPOPLPUSH").arg(self.keys.queue()).arg(self.keys.running()).query(connection)
+        });
+        taken.map_err(Error::Unavailable)
     }
 
     /// It was seen a while ago, and nobody took it.
