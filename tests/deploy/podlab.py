@@ -240,10 +240,23 @@ class Pod:
 
     def kill(self):
         for child in self.children.values():
+            # Below it is the first process of the pod's own PID namespace: with that one all of the pod ends. It does not
+            # end with its parent, because it changed its user since.
+            for pid in below(child.pid):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
             if child.poll() is None:
                 child.kill()
             child.wait()
         subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True)
+
+
+def below(pid):
+    """All processes below one."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    return [one for child in found for one in (int(child), *below(child))]
 
 
 def prepare_as_a_kubelet(path, group):
