@@ -56,14 +56,24 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// On a machine that has a program named `claude`.
-    fn config(pairs: &[(&str, &str)]) -> Config {
-        let dir = tempfile::tempdir().unwrap().keep();
-        let claude = dir.join("claude");
+    /// Settings on a machine that has a program named `claude`, for as long as they are used.
+    struct Here(Config, #[allow(dead_code)] tempfile::TempDir);
+
+    impl std::ops::Deref for Here {
+        type Target = Config;
+        fn deref(&self) -> &Config {
+            &self.0
+        }
+    }
+
+    fn config(pairs: &[(&str, &str)]) -> Here {
+        let dir = tempfile::tempdir().unwrap();
+        let claude = dir.path().join("claude");
         std::fs::write(&claude, "").unwrap();
         let pairs =
             [&[("HOME", "/nonexistent"), ("AGENTICORE_CLAUDE_BINARY", claude.to_str().unwrap())], pairs].concat();
-        Config::from(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()).unwrap()
+        let variables = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Here(Config::from(variables).unwrap(), dir)
     }
 
     #[test]
