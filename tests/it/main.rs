@@ -23,3 +23,4 @@ mod jobs;
 mod publish;
 mod secrets;
 mod soak;
+mod wire;
