@@ -1,16 +1,17 @@
-//! What happened to a job, in order: one numbered event after another.
+//! What happened to a job, in order: one event after another, each with its cursor.
 //!
 //! Pure. Decides how large an event may be and how many a job may have; never stores one.
 
 use crate::job::{Time, cut};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The most bytes one event takes as JSON; longer ones are cut and say so.
 pub const EVENT_LIMIT: usize = 16 * 1024;
 /// The most events a job has.
-pub const EVENTS_LIMIT: u64 = 5_000;
+pub const EVENTS_LIMIT: u32 = 5_000;
 /// Events beyond this number are kept for what the runner itself reports.
-const CHATTER_LIMIT: u64 = EVENTS_LIMIT - 200;
+const CHATTER_LIMIT: u32 = EVENTS_LIMIT - 200;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,10 +43,70 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        use Kind::*;
+        match self {
+            Queued => "queued",
+            Claimed => "claimed",
+            Cloning => "cloning",
+            WorktreeReady => "worktree_ready",
+            AgentStarted => "agent_started",
+            AgentText => "agent_text",
+            AgentTool => "agent_tool",
+            AgentToolResult => "agent_tool_result",
+            AgentNotice => "agent_notice",
+            AgentEnded => "agent_ended",
+            Committed => "committed",
+            Pushed => "pushed",
+            PrOpened => "pr_opened",
+            PublishNotice => "publish_notice",
+            HandedBack => "handed_back",
+            WorkerLost => "worker_lost",
+            EventsCut => "events_cut",
+            Ended => "ended",
+        }
+    }
+
     /// Chatter is the agent's own; it is not synced and is the first to be dropped.
     pub fn is_chatter(self) -> bool {
         use Kind::*;
         matches!(self, AgentText | AgentTool | AgentToolResult | AgentNotice)
+    }
+}
+
+/// Where an event stands among those of its job. As a text it is opaque to users: the same whoever gives it out,
+/// and it rises, also when texts are compared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Cursor {
+    pub attempt: u32,
+    /// Starts at 1 in each attempt and rises by one, but for the two below.
+    pub number: u32,
+}
+
+impl Cursor {
+    /// Before the first event.
+    pub const START: Cursor = Cursor { attempt: 0, number: 0 };
+    /// The number of what others did to an attempt: they took the job from it.
+    pub const HANDOVER: u32 = 999_998;
+    /// The number of the job's end.
+    pub const END: u32 = 999_999;
+
+    /// `other` is what comes directly after this one, as far as that can be told without asking the record.
+    pub fn is_followed_by(self, other: Cursor) -> bool {
+        other.attempt == self.attempt && other.number == self.number + 1
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let (attempt, number) = text.split_once('-')?;
+        let read = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        Some(Self { attempt: read(attempt)?, number: read(number)? })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:05}-{:06}", self.attempt, self.number)
     }
 }
 
@@ -65,8 +126,8 @@ impl Draft {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
-    /// Starts at 1 and rises by one.
-    pub number: u64,
+    /// Within its attempt, see [`Cursor`].
+    pub number: u32,
     pub time: Time,
     pub attempt: u32,
     pub kind: Kind,
@@ -80,6 +141,10 @@ pub struct Event {
 }
 
 impl Event {
+    pub fn cursor(&self) -> Cursor {
+        Cursor { attempt: self.attempt, number: self.number }
+    }
+
     /// The event as one line of JSON of at most [`EVENT_LIMIT`] bytes.
     pub fn to_line(&self) -> String {
         let mut event = self.clone();
@@ -112,9 +177,8 @@ pub enum Admission {
     Drop,
 }
 
-pub fn admit(kind: Kind, so_far: u64) -> Admission {
+pub fn admit(kind: Kind, so_far: u32) -> Admission {
     match kind {
-        Kind::Ended => Admission::Keep,
         kind if kind.is_chatter() && so_far == CHATTER_LIMIT => Admission::SayCut,
         kind if kind.is_chatter() && so_far > CHATTER_LIMIT => Admission::Drop,
         _ if so_far + 1 >= EVENTS_LIMIT => Admission::Drop,
@@ -149,6 +213,19 @@ mod tests {
         assert_eq!(admit(Kind::AgentText, CHATTER_LIMIT + 1), Admission::Drop);
         assert_eq!(admit(Kind::Pushed, CHATTER_LIMIT + 1), Admission::Keep);
         assert_eq!(admit(Kind::Claimed, EVENTS_LIMIT - 1), Admission::Drop);
-        assert_eq!(admit(Kind::Ended, EVENTS_LIMIT - 1), Admission::Keep);
+    }
+
+    #[test]
+    fn cursors_rise_as_texts_too_and_are_read_strictly() {
+        let at = |attempt, number| Cursor { attempt, number };
+        let rising =
+            [Cursor::START, at(0, 1), at(1, 9), at(1, 10), at(1, Cursor::HANDOVER), at(2, 1), at(10, Cursor::END)];
+        let texts = rising.map(|cursor| cursor.to_string());
+        assert!(rising.is_sorted() && texts.is_sorted(), "{texts:?}");
+        assert!(texts.iter().zip(rising).all(|(text, cursor)| Cursor::parse(text) == Some(cursor)));
+        for wrong in ["", "1", "-", "1-", "a-1", "1-+1", "1-2-3", "99999999999-1"] {
+            assert_eq!(Cursor::parse(wrong), None, "{wrong}");
+        }
+        assert!(at(1, 9).is_followed_by(at(1, 10)) && !at(1, 9).is_followed_by(at(2, 1)));
     }
 }

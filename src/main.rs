@@ -15,8 +15,10 @@ mod process;
 mod profile;
 mod redact;
 mod server;
+mod service;
 mod store;
 mod volume;
+mod words;
 mod workspace;
 
 use agent::self_test;

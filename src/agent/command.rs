@@ -36,16 +36,16 @@ const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 const OTHER_CREDENTIALS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
 
 /// The directories of one attempt.
-pub struct Places<'a> {
+pub struct Directories<'a> {
     pub config_dir: &'a Path,
     pub mcp_file: &'a Path,
     pub home: &'a Path,
     pub temporary: &'a Path,
 }
 
-pub struct Wish<'a> {
+pub struct Invocation<'a> {
     pub profile: &'a Profile,
-    pub places: Places<'a>,
+    pub directories: Directories<'a>,
     /// The session to go on with.
     pub resume: Option<&'a str>,
     /// A file whose text is added to the system prompt: the CLAUDE.md of a repository that is not trusted.
@@ -58,31 +58,35 @@ pub struct Wish<'a> {
     pub is_root: bool,
 }
 
-pub fn arguments(wish: &Wish) -> Vec<String> {
-    let mut flags = wish.profile.flags.clone();
+pub fn arguments(invocation: &Invocation) -> Vec<String> {
+    let mut flags = invocation.profile.flags.clone();
     let more_mcp = flags.take("mcp-config");
     // Its text is in `system_prompt_file` already: Claude takes one such file.
     flags.take("append-system-prompt-file");
     let mut arguments: Vec<String> = ["-p", "--output-format", "stream-json", "--verbose"].map(str::to_owned).to_vec();
-    if !wish.profile.trust_repo {
+    if !invocation.profile.trust_repo {
         // "user" is the job's own configuration directory. Without this Claude runs the hooks and
         // servers of whatever it was pointed at, unasked.
         arguments.extend(["--setting-sources", "user", "--strict-mcp-config"].map(str::to_owned));
     }
-    if let Some(file) = wish.system_prompt_file {
+    if let Some(file) = invocation.system_prompt_file {
         arguments.extend(["--append-system-prompt-file".to_owned(), file.display().to_string()]);
     }
-    if let Some(session) = wish.resume {
+    if let Some(session) = invocation.resume {
         arguments.extend(["--resume".to_owned(), session.to_owned()]);
     }
     arguments.extend(flags.arguments());
     // Last but for its own values: it takes every word up to the next flag.
-    arguments.extend(["--mcp-config".to_owned(), wish.places.mcp_file.display().to_string()]);
+    arguments.extend(["--mcp-config".to_owned(), invocation.directories.mcp_file.display().to_string()]);
     arguments.extend(more_mcp);
     arguments
 }
 
-pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub fn environment(
+    invocation: &Invocation,
+    claude: &Claude,
+    variables: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let mut environment: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: &str, value: &str| drop(environment.insert(name.to_owned(), value.to_owned()));
     set("PATH", "/usr/local/bin:/usr/bin:/bin");
@@ -94,12 +98,13 @@ pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, St
             set(name, value);
         }
     }
-    let places = &wish.places;
-    for (name, path) in [("HOME", places.home), ("TMPDIR", places.temporary), ("CLAUDE_CONFIG_DIR", places.config_dir)]
+    let directories = &invocation.directories;
+    for (name, path) in
+        [("HOME", directories.home), ("TMPDIR", directories.temporary), ("CLAUDE_CONFIG_DIR", directories.config_dir)]
     {
         set(name, &path.to_string_lossy());
     }
-    let (name, address) = wish.author;
+    let (name, address) = invocation.author;
     for role in ["AUTHOR", "COMMITTER"] {
         set(&format!("GIT_{role}_NAME"), name);
         set(&format!("GIT_{role}_EMAIL"), address);
@@ -108,7 +113,7 @@ pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, St
     // Neither must the agent's git collect garbage in a cache that others share.
     // The log tells which commits it made, wherever it left them.
     let mut of_git = vec![("gc.auto", "0"), ("maintenance.auto", "false"), ("core.logAllRefUpdates", "true")];
-    of_git.extend(wish.safe_directories.iter().map(|path| ("safe.directory", path.as_str())));
+    of_git.extend(invocation.safe_directories.iter().map(|path| ("safe.directory", path.as_str())));
     for (number, (name, value)) in of_git.iter().enumerate() {
         set(&format!("GIT_CONFIG_KEY_{number}"), name);
         set(&format!("GIT_CONFIG_VALUE_{number}"), value);
@@ -123,11 +128,11 @@ pub fn environment(wish: &Wish, claude: &Claude, variables: &BTreeMap<String, St
     set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
     set("DISABLE_AUTOUPDATER", "1");
     set("CLAUDE_CODE_MAX_RETRIES", &claude.max_retries.to_string());
-    if wish.is_root && wants_bypass(wish.profile) {
+    if invocation.is_root && wants_bypass(invocation.profile) {
         // The last resort: Claude refuses to bypass permissions as root, and the profile insists.
         set("IS_SANDBOX", "1");
     }
-    if let Some(token) = wish.github_token {
+    if let Some(token) = invocation.github_token {
         set("GITHUB_TOKEN", token);
         set("GH_TOKEN", token);
     }
@@ -181,9 +186,9 @@ mod tests {
         let mut config = variables.clone();
         config.insert("HOME".into(), "/h".into());
         let claude = crate::config::Config::from(config).unwrap().claude;
-        let wish = Wish {
+        let invocation = Invocation {
             profile: &profile,
-            places: Places {
+            directories: Directories {
                 config_dir: Path::new("/j/.claude"),
                 mcp_file: Path::new("/j/.mcp.json"),
                 home: Path::new("/t/home"),
@@ -196,7 +201,7 @@ mod tests {
             safe_directories: &["/w".to_owned()],
             is_root: true,
         };
-        test(arguments(&wish), environment(&wish, &claude, &variables).into_iter().collect())
+        test(arguments(&invocation), environment(&invocation, &claude, &variables).into_iter().collect())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! when nothing of it is left.
 
 use super::outcome::{EndedBy, Evidence};
-use super::stream::{self, Lines, Said};
+use super::stream::{self, Lines, Output};
 use crate::job::cut;
 use crate::process::stop::{Reason, Stop};
 use crate::process::supervised::{self, Ender, Message, Supervised};
@@ -32,10 +32,10 @@ pub struct Limits {
 /// What the caller hears of the run, as it happens.
 pub enum Heard<'a> {
     Started(u32),
-    Said(&'a Said),
+    Output(&'a Output),
 }
 
-pub enum Ended {
+pub enum RunEnd {
     ByItself(Box<Evidence>),
     Stopped(Reason),
 }
@@ -46,7 +46,7 @@ pub fn run(
     limits: Limits,
     stop: &Stop,
     hear: &mut dyn FnMut(Heard) -> bool,
-) -> io::Result<Ended> {
+) -> io::Result<RunEnd> {
     let (send_message, messages) = mpsc::channel();
     let (supervised, outputs) = supervised::start(spec, move |message| drop(send_message.send(message)))?;
     let (send_line, lines) = mpsc::sync_channel(BACKLOG);
@@ -59,7 +59,7 @@ pub fn run(
     let mut watch = Watch::new(&supervised, limits)?;
     watch.pass_on_lease(stop);
     watch.follow(&lines, &messages, stop, hear);
-    drop(lines); // A reader that still has lines to hand over is let go.
+    drop(lines); // A reader that still has lines to hand over ends.
     if supervised.finish() {
         watch.evidence.complaint.push_str("the supervisor was lost or had to be ended\n");
     }
@@ -84,7 +84,7 @@ fn collect(reader: Reader) -> String {
 
 type Reader = JoinHandle<String>;
 
-fn reader(name: &str, mut from: impl Read + Send + 'static, to: SyncSender<Vec<Said>>) -> io::Result<Reader> {
+fn reader(name: &str, mut from: impl Read + Send + 'static, to: SyncSender<Vec<Output>>) -> io::Result<Reader> {
     std::thread::Builder::new().name(name.into()).spawn(move || {
         let (mut lines, mut buffer) = (Lines::default(), vec![0; 64 * 1024]);
         let mut is_heard = true;
@@ -157,7 +157,7 @@ impl Watch {
 
     fn follow(
         &mut self,
-        lines: &Receiver<Vec<Said>>,
+        lines: &Receiver<Vec<Output>>,
         messages: &Receiver<Message>,
         stop: &Stop,
         hear: &mut dyn FnMut(Heard) -> bool,
@@ -195,19 +195,19 @@ impl Watch {
         }
     }
 
-    fn listen(&mut self, all: &[Said], hear: &mut dyn FnMut(Heard) -> bool) {
+    fn listen(&mut self, all: &[Output], hear: &mut dyn FnMut(Heard) -> bool) {
         self.last_word = Instant::now();
         for said in all {
             match said {
-                Said::Text(text) => self.evidence.last_text = Some(cut(text.clone(), crate::job::OUTPUT_LIMIT)),
-                Said::Result(report) => self.evidence.report = Some((**report).clone()),
-                Said::Garbage(text) if self.evidence.complaint.len() < COMPLAINT_LIMIT => {
+                Output::Text(text) => self.evidence.last_text = Some(cut(text.clone(), crate::job::OUTPUT_LIMIT)),
+                Output::Result(report) => self.evidence.report = Some((**report).clone()),
+                Output::Garbage(text) if self.evidence.complaint.len() < COMPLAINT_LIMIT => {
                     self.evidence.complaint.push_str(&cut(text.clone(), 2000));
                     self.evidence.complaint.push('\n');
                 }
                 _ => {}
             }
-            self.tell(Heard::Said(said), hear);
+            self.tell(Heard::Output(said), hear);
         }
     }
 
@@ -273,10 +273,10 @@ impl Watch {
         self.give_up_at = Some(Instant::now() + self.limits.kill_grace + KILL_LIMIT);
     }
 
-    fn ended(self) -> Ended {
+    fn ended(self) -> RunEnd {
         match self.stopped {
-            Some(reason) => Ended::Stopped(reason),
-            None => Ended::ByItself(Box::new(self.evidence)),
+            Some(reason) => RunEnd::Stopped(reason),
+            None => RunEnd::ByItself(Box::new(self.evidence)),
         }
     }
 }

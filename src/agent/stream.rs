@@ -66,7 +66,7 @@ impl Lines {
 
 /// What one line told.
 #[derive(Debug, PartialEq)]
-pub enum Said {
+pub enum Output {
     Session(String),
     Text(String),
     Tool {
@@ -97,22 +97,22 @@ pub struct Report {
     pub denied_tools: Vec<String>,
 }
 
-pub fn read(line: &Line) -> Vec<Said> {
+pub fn read(line: &Line) -> Vec<Output> {
     let bytes = match line {
         Line::Whole(bytes) => bytes,
         Line::TooLong(length) => {
-            return vec![Said::Notice(format!("a line of {length} bytes was too long to be read"))];
+            return vec![Output::Notice(format!("a line of {length} bytes was too long to be read"))];
         }
     };
     if has_too_many_values(bytes) {
-        return vec![Said::Notice(format!("a line of {} bytes holds too many values to be read", bytes.len()))];
+        return vec![Output::Notice(format!("a line of {} bytes holds too many values to be read", bytes.len()))];
     }
     let parsed = serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(&String::from_utf8_lossy(bytes)));
     match parsed {
         Ok(Value::Object(event)) if event.contains_key("type") => of_event(&Value::Object(event)),
         _ => {
             let text = cut(String::from_utf8_lossy(bytes).trim().to_owned(), TEXT_LIMIT);
-            if text.is_empty() { Vec::new() } else { vec![Said::Garbage(text)] }
+            if text.is_empty() { Vec::new() } else { vec![Output::Garbage(text)] }
         }
     }
 }
@@ -132,24 +132,24 @@ fn has_too_many_values(bytes: &[u8]) -> bool {
     count > VALUES_LIMIT
 }
 
-fn of_event(event: &Value) -> Vec<Said> {
+fn of_event(event: &Value) -> Vec<Output> {
     let mut said = match (text(event, "type").as_str(), text(event, "subtype").as_str()) {
         ("system", "init") => Vec::new(),
         ("system", "api_retry") => {
             let (attempt, most) = (&event["attempt"], &event["max_retries"]);
             let status = event["error_status"].as_i64().map(|status| format!(" ({status})")).unwrap_or_default();
-            vec![Said::Notice(format!("the API failed{status}: retry {attempt} of {most}"))]
+            vec![Output::Notice(format!("the API failed{status}: retry {attempt} of {most}"))]
         }
-        ("system", "permission_denied") => vec![Said::Notice(format!("denied: {}", text(event, "message")))],
-        ("system", "model_fallback" | "informational") => vec![Said::Notice(text(event, "content"))],
+        ("system", "permission_denied") => vec![Output::Notice(format!("denied: {}", text(event, "message")))],
+        ("system", "model_fallback" | "informational") => vec![Output::Notice(text(event, "content"))],
         ("assistant", _) => blocks(event).iter().filter_map(of_assistant).collect(),
         ("user", _) => blocks(event).iter().filter_map(of_user).collect(),
-        ("result", _) => vec![Said::Result(Box::new(report(event)))],
+        ("result", _) => vec![Output::Result(Box::new(report(event)))],
         _ => Vec::new(),
     };
     // Every event carries the session; the first one that does tells it.
     if let Some(session) = event["session_id"].as_str().filter(|session| uuid::Uuid::try_parse(session).is_ok()) {
-        said.insert(0, Said::Session(session.to_owned()));
+        said.insert(0, Output::Session(session.to_owned()));
     }
     said
 }
@@ -158,21 +158,21 @@ fn blocks(event: &Value) -> Vec<Value> {
     event["message"]["content"].as_array().cloned().unwrap_or_default()
 }
 
-fn of_assistant(block: &Value) -> Option<Said> {
+fn of_assistant(block: &Value) -> Option<Output> {
     match block["type"].as_str()? {
-        "text" => Some(Said::Text(text(block, "text"))).filter(|said| *said != Said::Text(String::new())),
-        "tool_use" => Some(Said::Tool { name: text(block, "name"), input: summary(&block["input"]) }),
+        "text" => Some(Output::Text(text(block, "text"))).filter(|said| *said != Output::Text(String::new())),
+        "tool_use" => Some(Output::Tool { name: text(block, "name"), input: summary(&block["input"]) }),
         _ => None,
     }
 }
 
-fn of_user(block: &Value) -> Option<Said> {
+fn of_user(block: &Value) -> Option<Output> {
     (block["type"] == "tool_result").then(|| {
         let content = &block["content"];
         let parts =
             content.as_array().map(|parts| parts.iter().map(|part| text(part, "text")).collect::<Vec<_>>().join("\n"));
         let text = cut(parts.unwrap_or_else(|| content.as_str().unwrap_or_default().to_owned()), TEXT_LIMIT);
-        Said::ToolResult { text, is_error: block["is_error"] == true }
+        Output::ToolResult { text, is_error: block["is_error"] == true }
     })
 }
 
@@ -215,7 +215,7 @@ fn text(value: &Value, key: &str) -> String {
 mod tests {
     use super::*;
 
-    fn all(stream: &[u8], piece: usize) -> Vec<Said> {
+    fn all(stream: &[u8], piece: usize) -> Vec<Output> {
         let (mut lines, mut said) = (Lines::default(), Vec::new());
         for bytes in stream.chunks(piece) {
             lines.feed(bytes, |line| said.extend(read(&line)));
@@ -244,13 +244,13 @@ mod tests {
         assert_eq!(
             whole[..4],
             [
-                Said::Session("613d26fb-a63f-460b-9dee-1de47cf66177".into()),
-                Said::Text("I will".into()),
-                Said::Tool { name: "Bash".into(), input: "ls".into() },
-                Said::ToolResult { text: "a\nb".into(), is_error: true },
+                Output::Session("613d26fb-a63f-460b-9dee-1de47cf66177".into()),
+                Output::Text("I will".into()),
+                Output::Tool { name: "Bash".into(), input: "ls".into() },
+                Output::ToolResult { text: "a\nb".into(), is_error: true },
             ]
         );
-        let Said::Result(report) = &whole[4] else { panic!("{whole:?}") };
+        let Output::Result(report) = &whole[4] else { panic!("{whole:?}") };
         assert_eq!(
             (report.text.as_deref(), report.turns, report.session_cost_usd),
             (Some("done"), Some(3), Some(0.25))
@@ -264,17 +264,17 @@ mod tests {
 
     #[test]
     fn hostile_lines_are_no_event_and_no_panic() {
-        assert_eq!(all(b"hello\nworld", 3), [Said::Garbage("hello".into()), Said::Garbage("world".into())]);
+        assert_eq!(all(b"hello\nworld", 3), [Output::Garbage("hello".into()), Output::Garbage("world".into())]);
         assert_eq!(all(b"[1]\n{}\n\"x\"\nnull\n  \n", 9).len(), 4);
         let half = all(br#"{"type":"result","is_err"#, 5);
-        assert!(matches!(&half[..], [Said::Garbage(_)]));
+        assert!(matches!(&half[..], [Output::Garbage(_)]));
         let invalid = all(
             b"{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"\xff\xfe\"}]}}\n",
             4096,
         );
-        assert_eq!(invalid, [Said::Text("\u{fffd}\u{fffd}".into())]);
+        assert_eq!(invalid, [Output::Text("\u{fffd}\u{fffd}".into())]);
         let deep = format!("{}{}\n", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(&all(deep.as_bytes(), 4096)[..], [Said::Garbage(_)]));
+        assert!(matches!(&all(deep.as_bytes(), 4096)[..], [Output::Garbage(_)]));
         for odd in [
             r#"{"type":"assistant","message":{"content":"text"}}"#,
             r#"{"type":"assistant","message":null}"#,
@@ -290,17 +290,17 @@ mod tests {
     fn a_line_of_fifty_megabytes_is_read_and_a_longer_one_is_passed_over() {
         let long = format!(r#"{{"type":"result","result":"{}"}}"#, "x".repeat(50 << 20));
         let said = all(format!("{long}\n").as_bytes(), 1 << 16);
-        assert!(matches!(&said[..], [Said::Result(report)] if report.text.as_ref().unwrap().len() == TEXT_LIMIT));
+        assert!(matches!(&said[..], [Output::Result(report)] if report.text.as_ref().unwrap().len() == TEXT_LIMIT));
         let intricate = format!("{{\"type\":\"assistant\",\"x\":[{}0]}}\n", "0,".repeat(VALUES_LIMIT));
         assert!(
-            matches!(&all(intricate.as_bytes(), 1 << 16)[..], [Said::Notice(text)] if text.contains("too many values"))
+            matches!(&all(intricate.as_bytes(), 1 << 16)[..], [Output::Notice(text)] if text.contains("too many values"))
         );
         let longer = vec![b'x'; LINE_LIMIT + 10];
         let mut stream = longer.clone();
         stream.extend_from_slice(b"\nafter\n");
         let said = all(&stream, 1 << 16);
         assert!(
-            matches!(&said[..], [Said::Notice(text), Said::Garbage(_)] if text.contains(&longer.len().to_string()))
+            matches!(&said[..], [Output::Notice(text), Output::Garbage(_)] if text.contains(&longer.len().to_string()))
         );
     }
 }

@@ -1,27 +1,60 @@
 //! The command line, parsed. Does nothing else.
 
-use super::help::About;
+use super::table::{self, COMMANDS, Flag, Row};
 use crate::api;
 use crate::job::Status;
+use crate::words;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::time::Duration;
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    Help(About),
+    /// About this command, or about everything.
+    Help(Option<&'static str>),
     Version,
-    Serve { host: Option<String>, port: Option<u16> },
+    Serve {
+        host: Option<String>,
+        port: Option<u16>,
+    },
     Run(Box<Run>),
-    Jobs { limit: usize, status: Option<Status>, json: bool },
-    Job { id: String, json: bool },
-    Cancel { id: String, json: bool },
-    Profiles { json: bool },
-    Doctor { fix: bool, json: bool },
-    Drain { limit: Duration, cancel: bool, json: bool },
-    Status { alive: bool, wait: Option<Duration>, json: bool },
-    InitSharedFs { root: Option<String>, json: bool },
-    Config { json: bool },
+    Jobs {
+        limit: usize,
+        status: Option<Status>,
+        json: bool,
+    },
+    Job {
+        id: String,
+        json: bool,
+    },
+    Cancel {
+        id: String,
+        json: bool,
+    },
+    Profiles {
+        json: bool,
+    },
+    Doctor {
+        fix: bool,
+        json: bool,
+    },
+    Drain {
+        limit: Duration,
+        cancel: bool,
+        json: bool,
+    },
+    Status {
+        alive: bool,
+        wait: Option<Duration>,
+        json: bool,
+    },
+    InitSharedFs {
+        root: Option<String>,
+        json: bool,
+    },
+    Config {
+        json: bool,
+    },
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -40,23 +73,7 @@ pub struct Run {
     pub json: bool,
 }
 
-/// The commands and what each needs after its name.
-const COMMANDS: [&str; 12] = [
-    "serve",
-    "run",
-    "jobs",
-    "job",
-    "cancel",
-    "drain",
-    "doctor",
-    "profiles",
-    "status",
-    "init-shared-fs",
-    "config",
-    "version",
-];
-
-/// What flags a command has besides `--help`, with their values; collected, not yet understood.
+/// What was given after a command's name; collected, not yet understood.
 #[derive(Default)]
 struct Raw {
     words: Vec<String>,
@@ -67,74 +84,58 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     // An image whose entry point is this binary is also called by the name of the command.
     let is_named = arguments.first().is_some_and(|word| word == "agenticore");
     let mut parser = lexopt::Parser::from_args(arguments.into_iter().skip(usize::from(is_named)));
-    let mut name: Option<&'static str> = None;
+    let mut row: Option<&'static Row> = None;
     let mut raw = Raw::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Short('h') | Long("help") => return Ok(Command::Help(About::parse(name))),
+            Short('h') | Long("help") => return Ok(Command::Help(row.map(|row| row.name))),
             Short('V') | Long("version") => return Ok(Command::Version),
-            Value(word) if name.is_none() => {
+            Value(word) if row.is_none() => {
                 let word = text(word)?;
                 if word == "help" {
-                    let about = parser.value().ok().and_then(|word| word.into_string().ok());
-                    return Ok(Command::Help(About::parse(about.as_deref())));
+                    let about = parser.value().ok().map(text).transpose()?;
+                    return Ok(Command::Help(about.map(|word| known(&word)).transpose()?.map(|row| row.name)));
                 }
-                let known = COMMANDS.iter().find(|known| **known == word);
-                name =
-                    Some(known.ok_or_else(|| format!("unknown command `{word}`: known are {}", COMMANDS.join(", ")))?);
+                row = Some(known(&word)?);
             }
             Value(word) => raw.words.push(text(word)?),
             other => {
-                let flag = flag_of(name.unwrap_or("serve"), &other)?;
-                let value =
-                    if flag.1 { text(parser.value().map_err(|error| error.to_string())?)? } else { String::new() };
-                raw.flags.push((flag.0, value));
+                let flag = flag_of(row.unwrap_or(&COMMANDS[0]), &other)?;
+                let value = match flag.value {
+                    Some(_) => text(parser.value().map_err(|error| error.to_string())?)?,
+                    None => String::new(),
+                };
+                raw.flags.push((flag.name, value));
             }
         }
     }
-    command(name.unwrap_or("serve"), raw)
+    command(row.unwrap_or(&COMMANDS[0]).name, raw)
 }
 
-/// The flag's long name, and whether a value follows.
-fn flag_of(command: &str, argument: &lexopt::Arg) -> Result<(&'static str, bool), String> {
-    let flags: &[(Option<char>, &'static str, bool)] = match command {
-        "serve" => &[(None, "host", true), (None, "port", true)],
-        "run" => &[
-            (Some('r'), "repo", true),
-            (Some('p'), "profile", true),
-            (None, "base-ref", true),
-            (None, "session-id", true),
-            (None, "file-path", true),
-            (None, "create-repo", false),
-            (None, "private", false),
-            (None, "public", false),
-            (Some('w'), "wait", false),
-            (None, "local", false),
-            (None, "idempotency-key", true),
-            (None, "json", false),
-        ],
-        "doctor" => &[(None, "fix", false), (None, "json", false)],
-        "drain" => &[(None, "timeout", true), (None, "cancel", false), (None, "json", false)],
-        "jobs" => &[(Some('n'), "limit", true), (Some('s'), "status", true), (None, "json", false)],
-        "status" => &[(None, "alive", false), (None, "wait", true), (None, "json", false)],
-        "init-shared-fs" => &[(None, "shared-root", true), (None, "json", false)],
-        "version" => &[],
-        _ => &[(None, "json", false)],
-    };
-    let found = flags.iter().find(|(short, long, _)| match argument {
-        Short(letter) => *short == Some(*letter),
-        Long(name) => long == name,
+fn known(word: &str) -> Result<&'static Row, String> {
+    table::find(word).ok_or_else(|| {
+        let names = || COMMANDS.iter().map(|row| row.name);
+        let meant = words::did_you_mean(word, names());
+        format!("unknown command `{word}`: known are {}{meant}", names().collect::<Vec<_>>().join(", "))
+    })
+}
+
+fn flag_of(row: &'static Row, argument: &lexopt::Arg) -> Result<&'static Flag, String> {
+    let found = row.flags.iter().find(|flag| match argument {
+        Short(letter) => flag.short == Some(*letter),
+        Long(name) => flag.name == *name,
         Value(_) => false,
     });
-    found.map(|(_, long, takes_value)| (*long, *takes_value)).ok_or_else(|| {
-        let shown = match argument {
-            Short(letter) => format!("-{letter}"),
-            Long(name) => format!("--{name}"),
-            Value(word) => word.display().to_string(),
+    found.ok_or_else(|| {
+        let (shown, meant) = match argument {
+            Short(letter) => (format!("-{letter}"), None),
+            Long(name) => (format!("--{name}"), words::nearest(name, row.flags.iter().map(|flag| flag.name))),
+            Value(word) => (word.display().to_string(), None),
         };
+        let meant = meant.map(|name| format!("; did you mean `--{name}`?")).unwrap_or_default();
         let known: Vec<String> =
-            flags.iter().map(|(_, long, _)| format!("--{long}")).chain(["--help".into()]).collect();
-        format!("`agenticore {command}` has no flag {shown}: it has {}", known.join(", "))
+            row.flags.iter().map(|flag| format!("--{}", flag.name)).chain(["--help".into()]).collect();
+        format!("`agenticore {}` has no flag {shown}: it has {}{meant}", row.name, known.join(", "))
     })
 }
 
@@ -261,7 +262,8 @@ mod tests {
         );
         let Ok(Command::Run(run)) = of(&["run", "-r", "u", "-w", "--", "-x"]) else { panic!() };
         assert_eq!((run.task.as_str(), run.repo.as_deref(), run.wait), ("-x", Some("u"), true));
-        assert!(matches!(of(&["run", "--help"]), Ok(Command::Help(About::Run))));
+        assert_eq!(of(&["run", "--help"]), Ok(Command::Help(Some("run"))));
+        assert_eq!(of(&["help", "jobs"]), Ok(Command::Help(Some("jobs"))));
         assert_eq!(of(&["version"]), of(&["--version"]));
         assert_eq!(of(&["agenticore", "version"]), Ok(Command::Version));
         assert_eq!(of(&["agenticore"]), of(&["serve"]));
@@ -282,6 +284,9 @@ mod tests {
             (&["jobs", "x"], "takes no argument"),
             (&["serve", "--port", "http"], "--port must be"),
             (&["job"], "needs ID"),
+            (&["jbos"], "did you mean `jobs`?"),
+            (&["help", "profles"], "did you mean `profiles`?"),
+            (&["run", "a", "--profle=x"], "did you mean `--profile`?"),
         ] {
             let error = of(line).unwrap_err();
             assert!(error.contains(why), "{line:?}: {error}");

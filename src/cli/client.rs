@@ -1,7 +1,9 @@
 //! The client's side of the REST interface.
 
 use super::{Exit, Refusal};
+use crate::api::Problem;
 use crate::config::Config;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -33,30 +35,35 @@ impl Client {
         &self.url
     }
 
-    pub fn get(&self, path: &str) -> Result<Value, Refusal> {
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         self.send("GET", path, None, None)
     }
 
-    pub fn delete(&self, path: &str) -> Result<Value, Refusal> {
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         self.send("DELETE", path, None, None)
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Refusal> {
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Refusal> {
         self.send("POST", path, Some(body), None)
     }
 
     /// With an Idempotency-Key: sent twice, it is done once.
-    pub fn post_with_key(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Value, Refusal> {
+    pub fn post_with_key<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<T, Refusal> {
         self.send("POST", path, Some(body), key)
     }
 
-    fn send(
+    fn send<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
         body: Option<&Value>,
         idempotency_key: Option<&str>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<T, Refusal> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
             request = request.header("x-api-key", key);
@@ -88,23 +95,25 @@ impl Client {
             .lossy_utf8(true)
             .read_to_string()
             .map_err(unreachable)?;
-        let answer: Value = serde_json::from_str(&text).map_err(|_| {
-            Refusal::new(Exit::Failed, format!("what answers at {} is no agenticore server ({status})", self.url))
-        })?;
-        match status {
-            200..=299 => Ok(answer),
-            _ => {
-                if status == 401 {
-                    let why =
-                        format!("{} wants another API key: set AGENTICORE_API_KEYS to one of the server's", self.url);
-                    return Err(Refusal::new(Exit::BadUsage, why));
-                }
-                let exit = if status < 500 { Exit::BadUsage } else { Exit::Failed };
-                let waits = || answer["waiting_for"].as_str().map(|why| format!("it waits for {why}"));
-                let drains = || (answer["draining"] == true).then(|| "it is draining".to_owned());
-                let why = answer["error"].as_str().map(str::to_owned).or_else(waits).or_else(drains);
-                Err(Refusal::new(exit, why.unwrap_or_else(|| "the server gave no reason".into())))
-            }
+        let stranger =
+            || Refusal::new(Exit::Failed, format!("what answers at {} is no agenticore server ({status})", self.url));
+        if (200..=299).contains(&status) {
+            return serde_json::from_str(&text).map_err(|_| stranger());
         }
+        let answer: Value = serde_json::from_str(&text).map_err(|_| stranger())?;
+        if status == 401 {
+            let why = format!("{} wants another API key: set AGENTICORE_API_KEYS to one of the server's", self.url);
+            return Err(Refusal::new(Exit::BadUsage, why));
+        }
+        let exit = if status < 500 { Exit::BadUsage } else { Exit::Failed };
+        Err(Refusal::new(exit, reason(answer)))
     }
+}
+
+/// Why the server says no: a problem, or that it is not ready.
+fn reason(answer: Value) -> String {
+    let waits = answer["waiting_for"].as_str().map(|why| format!("it waits for {why}"));
+    let drains = (answer["draining"] == true).then(|| "it is draining".to_owned());
+    let problem = serde_json::from_value::<Problem>(answer).ok().map(|problem| problem.error);
+    problem.or(waits).or(drains).unwrap_or_else(|| "the server gave no reason".into())
 }

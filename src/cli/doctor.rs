@@ -18,7 +18,7 @@ pub fn run(config: Config, fix: bool, json: bool) -> Result<Exit, Refusal> {
     let doctor = Doctor::new(config, fix).map_err(|why| Refusal::new(Exit::BadUsage, why))?;
     findings.extend(doctor.examine(show));
     if json {
-        print(&pretty(&serde_json::to_value(&findings).unwrap_or_default()))?;
+        print(&pretty(&findings))?;
     }
     let unknown = findings.iter().filter(|finding| finding.unknown && !finding.ok).count();
     let wrong = findings.iter().filter(|finding| !finding.ok).count() - unknown;
@@ -36,7 +36,7 @@ pub fn run(config: Config, fix: bool, json: bool) -> Result<Exit, Refusal> {
 /// What is being looked at: this command's settings decide, not the server's.
 fn subject(config: &Config) -> Finding {
     let client = Client::new(config);
-    let answers = if client.get("/health").is_ok() { "answers" } else { "does not answer" };
+    let answers = if client.get::<crate::api::Status>("/health").is_ok() { "answers" } else { "does not answer" };
     let store = config
         .redis
         .as_ref()

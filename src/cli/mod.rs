@@ -9,13 +9,17 @@ mod help;
 mod init_shared_fs;
 mod local;
 mod show;
+mod table;
 
-use crate::api::{self, JobRequest};
+use crate::api::{
+    self, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, Status as Health,
+};
 use crate::config::Config;
+use crate::job::Status;
 use crate::server;
 use args::{Command, Run};
 use client::Client;
-use serde_json::Value;
+use serde::Serialize;
 use std::fmt;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -91,31 +95,39 @@ fn run(command: Command) -> Result<Exit, Refusal> {
         Command::Run(run) => submit(&Client::new(&config), &run),
         Command::Jobs { limit, status, json } => {
             let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
-            let mut answer = Client::new(&config).get(&format!("/jobs?limit={limit}{status}"))?;
-            say_if_stale(&mut answer);
-            print(&if json { pretty(&answer["jobs"]) } else { show::jobs(&answer["jobs"]) })
+            let (client, path) = (Client::new(&config), format!("/jobs?limit={limit}{status}"));
+            if json {
+                let mut answer: JobsAnswer<Job> = client.get(&path)?;
+                say_if_stale(answer.stale);
+                answer.jobs.iter_mut().for_each(|job| job.stale = answer.stale);
+                return print(&pretty(&answer.jobs));
+            }
+            let answer: JobsAnswer<JobSummary> = client.get(&format!("{path}&view=summary"))?;
+            say_if_stale(answer.stale);
+            print(&show::jobs(&answer.jobs))
         }
         Command::Job { id, json } => {
-            let mut answer = Client::new(&config).get(&format!("/jobs/{}", path_part(&id)?))?;
-            say_if_stale(&mut answer);
-            print(&if json { pretty(&answer["job"]) } else { show::job(&answer["job"]) })
+            let mut answer: JobAnswer = Client::new(&config).get(&format!("/jobs/{}", path_part(&id)?))?;
+            say_if_stale(answer.stale);
+            answer.job.stale = answer.stale;
+            print(&if json { pretty(&answer.job) } else { show::job(&answer.job) })
         }
         Command::Cancel { id, json } => {
-            let answer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
-            print(&if json { pretty(&answer["job"]) } else { format!("{}\n", show::outcome(&answer["job"])) })
+            let answer: JobAnswer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
+            print(&if json { pretty(&answer.job) } else { format!("{}\n", show::outcome(&answer.job)) })
         }
         Command::Profiles { json } => {
-            let answer = Client::new(&config).get("/profiles")?;
-            for error in answer["errors"].as_array().into_iter().flatten() {
-                let _ = writeln!(std::io::stderr(), "agenticore: {}", show::word(error));
+            let answer: ProfilesAnswer = Client::new(&config).get("/profiles")?;
+            for error in &answer.errors {
+                let _ = writeln!(std::io::stderr(), "agenticore: {}", show::plain(error));
             }
-            print(&if json { pretty(&answer["profiles"]) } else { show::profiles(&answer["profiles"]) })
+            print(&if json { pretty(&answer.profiles) } else { show::profiles(&answer.profiles) })
         }
         Command::Doctor { fix, json } => doctor::run(config, fix, json),
         Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
         Command::InitSharedFs { root, json } => init_shared_fs::run(&config, root, json),
         Command::Status { alive: true, .. } => {
-            Client::new(&config).get("/health")?;
+            Client::new(&config).get::<Health>("/health")?;
             Ok(Exit::Done)
         }
         Command::Status { json, wait, .. } => {
@@ -123,29 +135,22 @@ fn run(command: Command) -> Result<Exit, Refusal> {
             if let Some(limit) = wait {
                 wait_until_ready(&client, limit)?;
             }
-            let answer = client.get("/health")?;
+            let answer: Health = client.get("/health")?;
             print(&if json {
                 pretty(&answer)
             } else {
-                let waits = answer["waiting_for"].as_str().map(|why| format!(", waiting for {}", show::plain(why)));
-                let drains = if answer["draining"] == true { ", draining" } else { "" };
-                format!("{} at {}{drains}{}\n", show::word(&answer["status"]), client.url(), waits.unwrap_or_default())
+                let waits = answer.waiting_for.as_deref().map(|why| format!(", waiting for {}", show::plain(why)));
+                let drains = if answer.draining { ", draining" } else { "" };
+                format!("{} at {}{drains}{}\n", show::plain(&answer.status), client.url(), waits.unwrap_or_default())
             })
         }
     }
 }
 
 /// An answer from the second copy says so: to people, and in each job to machines.
-fn say_if_stale(answer: &mut Value) {
-    if answer["stale"] != true {
-        return;
-    }
-    let _ = writeln!(std::io::stderr(), "agenticore: Redis is away: this is what the job files say");
-    for job in answer["jobs"].as_array_mut().into_iter().flatten() {
-        job["stale"] = Value::Bool(true);
-    }
-    if answer["job"].is_object() {
-        answer["job"]["stale"] = Value::Bool(true);
+fn say_if_stale(is_stale: bool) {
+    if is_stale {
+        let _ = writeln!(std::io::stderr(), "agenticore: Redis is away: this is what the job files say");
     }
 }
 
@@ -153,9 +158,10 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     let request = request_of(run)?;
     let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
     // Waiting is done here, by asking: that also survives a restart of the server.
-    let mut job = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?["job"].take();
+    let answer: JobAnswer = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?;
+    let mut job = answer.job;
     if run.wait {
-        let (id, status) = (show::word(&job["id"]), show::word(&job["status"]));
+        let (id, status) = (&job.id, job.status.as_str());
         let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
         job = wait(client, job, run.json)?;
     }
@@ -164,29 +170,30 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     } else if run.wait {
         print(&show::job(&job))?;
     } else {
-        let id = show::word(&job["id"]);
-        let status = show::word(&job["status"]);
-        print(&format!("{status} {id}\nfollow it with: agenticore job {}\n", &id[..id.len().min(8)]))?;
+        let (id, status) = (&job.id, job.status.as_str());
+        print(&format!("{status} {id}\nfollow it with: agenticore job {}\n", id.short()))?;
     }
     Ok(if run.wait { exit_of(&job) } else { Exit::Done })
 }
 
-fn wait(client: &Client, mut job: Value, json: bool) -> Result<Value, Refusal> {
-    let path = format!("/jobs/{}", show::word(&job["id"]));
+fn wait(client: &Client, mut job: Job, json: bool) -> Result<Job, Refusal> {
+    let path = format!("/jobs/{}", job.id);
     let progress = show::Progress::new(json);
     let mut pause = FIRST_POLL;
     let (mut away_since, mut told) = (None, None);
-    while !has_ended(&job) {
-        if job["waiting_for"] != Value::Null && told.as_ref() != Some(&job["waiting_for"]) {
-            told = Some(job["waiting_for"].clone());
-            let _ = writeln!(std::io::stderr(), "the job waits for {}", show::word(&job["waiting_for"]));
+    while !job.status.has_ended() {
+        if let Some(why) = &job.waiting_for
+            && told.as_ref() != Some(why)
+        {
+            told = Some(why.clone());
+            let _ = writeln!(std::io::stderr(), "the job waits for {}", show::plain(why));
         }
         progress.show(&job);
         std::thread::sleep(pause);
         pause = (pause * 3 / 2).min(LAST_POLL);
-        match client.get(&path) {
-            Ok(mut answer) => {
-                job = answer["job"].take();
+        match client.get::<JobAnswer>(&path) {
+            Ok(answer) => {
+                job = answer.job;
                 away_since = None;
             }
             Err(refusal) if refusal.exit == Exit::Unreachable => {
@@ -206,7 +213,7 @@ fn wait(client: &Client, mut job: Value, json: bool) -> Result<Value, Refusal> {
 fn wait_until_ready(client: &Client, limit: Duration) -> Result<(), Refusal> {
     let until = std::time::Instant::now() + limit;
     loop {
-        let refusal = match client.get("/ready") {
+        let refusal = match client.get::<Readiness>("/ready") {
             Ok(_) => return Ok(()),
             Err(refusal) => refusal,
         };
@@ -218,15 +225,11 @@ fn wait_until_ready(client: &Client, limit: Duration) -> Result<(), Refusal> {
     }
 }
 
-fn has_ended(job: &Value) -> bool {
-    crate::job::Status::parse(&show::word(&job["status"])).is_none_or(|status| status.has_ended())
-}
-
-pub fn exit_of(job: &Value) -> Exit {
-    match job["status"].as_str() {
-        Some("succeeded") if job["error"].is_string() => Exit::NotPublished,
-        Some("succeeded") => Exit::Done,
-        Some("cancelled" | "expired") => Exit::CancelledOrExpired,
+pub fn exit_of(job: &Job) -> Exit {
+    match job.status {
+        Status::Succeeded if job.error.is_some() => Exit::NotPublished,
+        Status::Succeeded => Exit::Done,
+        Status::Cancelled | Status::Expired => Exit::CancelledOrExpired,
         _ => Exit::Failed,
     }
 }
@@ -280,8 +283,9 @@ fn path_part(id: &str) -> Result<&str, Refusal> {
     ))
 }
 
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
+fn pretty(value: &impl Serialize) -> String {
+    // Text, numbers and names: there is nothing in an answer that JSON cannot hold.
+    format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
 /// A reader that has seen enough (`| head`) is no error.

@@ -1,5 +1,8 @@
 //! How answers look to people: colour on a terminal only, and never with NO_COLOR.
 
+use crate::api::{Event, Job, JobSummary, Profile};
+use crate::event::Kind;
+use crate::job::{Status, Time};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -33,24 +36,15 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-pub fn word(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => plain(text),
-        other => other.to_string(),
-    }
-}
-
-fn status(job: &Value) -> String {
-    let name = word(&job["status"]);
-    let colour = match name.as_str() {
-        "succeeded" if job["error"].is_string() => Colour::Yellow,
-        "succeeded" => Colour::Green,
-        "failed" => Colour::Red,
-        "running" => Colour::Blue,
+fn status(status: Status, has_error: bool) -> String {
+    let colour = match status {
+        Status::Succeeded if has_error => Colour::Yellow,
+        Status::Succeeded => Colour::Green,
+        Status::Failed => Colour::Red,
+        Status::Running => Colour::Blue,
         _ => Colour::Dim,
     };
-    paint(&format!("{name:9}"), colour)
+    paint(&format!("{:9}", status.as_str()), colour)
 }
 
 fn first_line(text: &str, width: usize) -> String {
@@ -58,107 +52,143 @@ fn first_line(text: &str, width: usize) -> String {
     if line.chars().count() <= width { line.to_owned() } else { line.chars().take(width - 1).chain(['…']).collect() }
 }
 
-fn rows(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
+/// A time for a table: to the second, without the zone.
+fn when(time: Time) -> String {
+    time.to_string().get(..19).unwrap_or_default().replace('T', " ")
 }
 
-pub fn jobs(list: &Value) -> String {
-    if rows(list).is_empty() {
+pub fn jobs(list: &[JobSummary]) -> String {
+    if list.is_empty() {
         return "no jobs\n".into();
     }
-    let pod = |job: &Value| job["pod_name"].as_str().map_or("-".to_owned(), plain);
-    let width = rows(list).iter().map(|job| pod(job).chars().count()).max().unwrap_or(0).clamp(3, 24);
+    let pod = |job: &JobSummary| job.pod_name.as_deref().map_or("-".to_owned(), plain);
+    let width = list.iter().map(|job| pod(job).chars().count()).max().unwrap_or(0).clamp(3, 24);
     let head = format!("ID        STATUS     CREATED              PROFILE     {:width$}  TASK\n", "POD");
     let mut text = paint(&head, Colour::Bold);
-    for job in rows(list) {
-        let (id, created) = (word(&job["id"]), word(&job["created_at"]));
-        let created = created.get(..19).unwrap_or(&created).replace('T', " ");
-        let id = id.get(..8).unwrap_or(&id);
-        let task = first_line(&word(&job["task"]), 60);
-        let (profile, pod) = (word(&job["profile"]), first_line(&pod(job), 24));
-        text.push_str(&format!("{id}  {}  {created}  {profile:10}  {pod:width$}  {task}\n", status(job)));
+    for job in list {
+        let (id, created, state) = (job.id.short(), when(job.created_at), status(job.status, job.error.is_some()));
+        let task = first_line(&plain(&job.task), 60);
+        let (profile, pod) = (plain(&job.profile), first_line(&pod(job), 24));
+        text.push_str(&format!("{id}  {state}  {created}  {profile:10}  {pod:width$}  {task}\n"));
     }
     text
 }
 
 /// One job with everything that has a value.
-pub fn job(job: &Value) -> String {
+pub fn job(job: &Job) -> String {
     let mut text = String::new();
     let mut line =
         |name: &str, value: String| text.push_str(&format!("{} {value}\n", paint(&format!("{name:14}"), Colour::Dim)));
-    line("job", word(&job["id"]));
-    line("status", status(job).trim_end().to_owned());
-    line("task", first_line(&word(&job["task"]), 100));
+    line("job", job.id.to_string());
+    line("status", status(job.status, job.error.is_some()).trim_end().to_owned());
+    line("task", first_line(&plain(&job.task), 100));
     let told = [
-        "waiting_for",
-        "profile",
-        "repo_url",
-        "base_ref",
-        "branch",
-        "pr_url",
-        "commit",
-        "note",
-        "kept_because",
-        "session_id",
-        "job_config_dir",
-        "worktree_path",
-        "pod_name",
+        ("waiting_for", &job.waiting_for),
+        ("profile", &Some(job.profile.clone())),
+        ("repo_url", &job.repo_url),
+        ("base_ref", &job.base_ref),
+        ("branch", &job.branch),
+        ("pr_url", &job.pr_url),
+        ("commit", &job.commit),
+        ("note", &job.note),
+        ("kept_because", &job.kept_because),
+        ("session_id", &job.session_id),
+        ("job_config_dir", &job.job_config_dir),
+        ("worktree_path", &job.worktree_path),
+        ("pod_name", &job.pod_name),
     ];
-    for name in told {
-        if job[name].is_string() {
-            line(name, word(&job[name]));
+    for (name, value) in told {
+        if let Some(value) = value {
+            line(name, plain(value));
         }
     }
     line(
         "attempt",
-        match job["deaths"].as_u64() {
-            Some(0) | None => word(&job["attempt"]),
-            Some(1) => format!("{} (one worker lost)", word(&job["attempt"])),
-            Some(count) => format!("{} ({count} workers lost)", word(&job["attempt"])),
+        match job.deaths {
+            0 => job.attempt.to_string(),
+            1 => format!("{} (one worker lost)", job.attempt),
+            count => format!("{} ({count} workers lost)", job.attempt),
         },
     );
-    for name in ["created_at", "started_at", "ended_at"] {
-        if job[name].is_string() {
-            line(name, word(&job[name]));
+    let times = [("created_at", Some(job.created_at)), ("started_at", job.started_at), ("ended_at", job.ended_at)];
+    for (name, time) in times {
+        if let Some(time) = time {
+            line(name, time.to_string());
         }
     }
-    if let Some(cost) = job["cost_usd"].as_f64() {
-        line("cost", format!("${cost:.4} in {} turns", word(&job["turns"])));
+    if let Some(cost) = job.cost_usd {
+        let turns = job.turns.map_or("-".to_owned(), |turns| turns.to_string());
+        line("cost", format!("${cost:.4} in {turns} turns"));
     }
-    let denied: Vec<String> = rows(&job["denied_tools"]).iter().map(word).collect();
-    if !denied.is_empty() {
-        line("denied tools", denied.join(", "));
+    if !job.denied_tools.is_empty() {
+        line("denied tools", job.denied_tools.iter().map(|tool| plain(tool)).collect::<Vec<_>>().join(", "));
     }
-    if job["error"].is_string() {
-        line("error", word(&job["error"]));
+    if let Some(error) = &job.error {
+        line("error", plain(error));
     }
-    if let Some(output) = job["output"].as_str() {
+    if let Some(output) = &job.output {
         text.push_str(&format!("\n{}\n", plain(output).trim_end()));
     }
     text
 }
 
 /// How a job ended, in a line.
-pub fn outcome(job: &Value) -> String {
-    let why = job["error"].as_str().map(|error| format!(": {}", first_line(&plain(error), 200))).unwrap_or_default();
-    format!("job {} {}{why}", word(&job["id"]), status(job).trim_end())
+pub fn outcome(job: &Job) -> String {
+    let why = job.error.as_deref().map(|error| format!(": {}", first_line(&plain(error), 200))).unwrap_or_default();
+    format!("job {} {}{why}", job.id, status(job.status, job.error.is_some()).trim_end())
 }
 
-pub fn profiles(list: &Value) -> String {
+pub fn profiles(list: &[Profile]) -> String {
+    let word = |value: &Option<Value>| match value {
+        None => "-".to_owned(),
+        Some(Value::String(text)) => plain(text),
+        Some(other) => other.to_string(),
+    };
     let mut text = String::new();
-    for profile in rows(list) {
-        let name = paint(&format!("{:14}", word(&profile["name"])), Colour::Bold);
-        text.push_str(&format!("{name} {}\n", word(&profile["description"])));
+    for profile in list {
+        let name = paint(&format!("{:14}", plain(&profile.name)), Colour::Bold);
+        text.push_str(&format!("{name} {}\n", plain(&profile.description)));
         let details = format!(
             "model {}, max turns {}, permissions {}, pull request {}",
-            word(&profile["model"]),
-            word(&profile["max_turns"]),
-            word(&profile["permission_mode"]),
-            if profile["auto_pr"] == true { "yes" } else { "no" }
+            word(&profile.model),
+            word(&profile.max_turns),
+            word(&profile.permission_mode),
+            if profile.auto_pr { "yes" } else { "no" }
         );
         text.push_str(&format!("{:14} {}\n", "", paint(&details, Colour::Dim)));
     }
     text
+}
+
+/// What happened, in a line.
+pub fn event(event: &Event) -> String {
+    let time = event.time.to_string();
+    let time = paint(time.get(11..19).unwrap_or_default(), Colour::Dim);
+    let text = plain(&event.text);
+    let (mark, colour) = match event.kind {
+        Kind::AgentText => ("says", Colour::Bold),
+        Kind::AgentTool => ("does", Colour::Blue),
+        Kind::AgentToolResult => ("sees", Colour::Dim),
+        Kind::AgentNotice | Kind::PublishNotice | Kind::EventsCut | Kind::WorkerLost => ("note", Colour::Yellow),
+        Kind::PrOpened | Kind::Pushed | Kind::Committed => ("work", Colour::Green),
+        _ => ("job", Colour::Dim),
+    };
+    let name = event.kind.as_str().replace('_', " ");
+    let text = match (event.kind, &event.tool) {
+        (Kind::AgentTool, Some(tool)) => format!("{}: {}", plain(tool), shorten(&text)),
+        (Kind::AgentText, _) => text,
+        (Kind::AgentToolResult | Kind::AgentNotice, _) => shorten(&text),
+        (_, _) if text.is_empty() => name,
+        (_, _) => format!("{name}: {}", shorten(&text)),
+    };
+    format!("{time} {} {text}", paint(&format!("{mark:4}"), colour))
+}
+
+/// On a terminal a line or two of it; elsewhere, where somebody searches, all on one line.
+fn shorten(text: &str) -> String {
+    let width = if std::io::stdout().is_terminal() { 160 } else { 1000 };
+    let line = text.split('\n').map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ⏎ ");
+    if line.chars().count() <= width { line } else { line.chars().take(width - 1).chain(['…']).collect() }
 }
 
 /// One line on a terminal's standard error that is written over again while something is waited for.
@@ -173,8 +203,8 @@ impl Progress {
         Self { began: Instant::now(), shows: !json && std::io::stderr().is_terminal(), last: RefCell::default() }
     }
 
-    pub fn show(&self, job: &Value) {
-        let text = format!("{} for {} s", word(&job["status"]), self.began.elapsed().as_secs());
+    pub fn show(&self, job: &Job) {
+        let text = format!("{} for {} s", job.status.as_str(), self.began.elapsed().as_secs());
         if self.shows && *self.last.borrow() != text {
             let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
             *self.last.borrow_mut() = text;
@@ -191,19 +221,22 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::job::Record;
+    use crate::job::tests::queued;
 
     #[test]
     fn lists_and_records_are_readable_and_harmless() {
-        let record = json!({"id": "0123456789ab", "status": "failed", "task": "\nfix \u{1b}[2J it\nmore", "profile": "coding",
-            "created_at": "2026-01-02T03:04:05.678Z", "error": "because", "attempt": 2, "deaths": 1, "cost_usd": 0.5, "turns": 3});
-        let list = jobs(&json!([record]));
+        let record: Record = queued().claim("pod", Time(1_767_323_045_678)).fail("because".into(), Time(0)).into();
+        let mut one = Job::new(&record, None);
+        one.task = "\nfix \u{1b}[2J it\nmore".into();
+        (one.created_at, one.deaths, one.cost_usd, one.turns) = (Time(1_767_323_045_678), 1, Some(0.5), Some(3));
+        let list = jobs(&[JobSummary::from(&one)]);
         assert!(
-            list.contains("01234567  failed") && list.contains("2026-01-02 03:04:05") && !list.contains('\u{1b}'),
+            list.contains("  failed") && list.contains("2026-01-02 03:04:05") && !list.contains('\u{1b}'),
             "{list}"
         );
-        let one = job(&record);
+        let one = job(&one);
         assert!(one.contains("because") && one.contains("$0.5000 in 3 turns") && !one.contains('\u{1b}'), "{one}");
-        assert_eq!(jobs(&json!([])), "no jobs\n");
+        assert_eq!(jobs(&[]), "no jobs\n");
     }
 }

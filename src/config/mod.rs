@@ -5,6 +5,7 @@
 mod login;
 mod redis;
 mod table;
+mod unknown;
 
 pub use redis::Redis;
 pub use table::parse_duration;
@@ -49,8 +50,8 @@ pub struct Config {
     pub own_dir: PathBuf,
     pub variables: BTreeMap<String, String>,
     effective: Vec<Effective>,
-    /// Keys of `config.yml` that mean nothing here.
-    pub unknown_keys: Vec<String>,
+    /// What was given and means nothing here, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -183,6 +184,7 @@ impl Config {
             Some(home) => read_file(&home.join(".agenticore/config.yml"))?,
             None => BTreeMap::new(),
         };
+        let warnings = unknown::warnings(&variables, &file);
         let effective =
             TABLE.iter().map(|row| resolve(row, &variables, &file, home.as_deref())).collect::<Result<Vec<_>, _>>()?;
         let values = Values(&effective);
@@ -222,7 +224,7 @@ impl Config {
             profile_dirs,
             job_dirs_root,
             own_dir,
-            unknown_keys: file.keys().filter(|key| !TABLE.iter().any(|row| row.key == **key)).cloned().collect(),
+            warnings,
             effective,
             variables,
         })

@@ -10,7 +10,7 @@ mod remote;
 
 use crate::config::Config;
 use crate::forge::GitHub;
-use crate::store::redis::bystander::Bystander;
+use crate::store::redis::admin::Admin;
 use crate::workspace::cache::Workspaces;
 use crate::workspace::lock::Locks;
 use crate::workspace::remove;
@@ -53,7 +53,7 @@ impl Finding {
 pub struct Doctor {
     config: Config,
     /// None: the embedded store.
-    redis: Option<Bystander>,
+    redis: Option<Admin>,
     /// For asking remotes.
     spaces: Workspaces,
     github: GitHub,
@@ -73,7 +73,7 @@ impl Doctor {
         let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
         let spaces = Workspaces::new(&config, Locks::default(), None);
         Ok(Self {
-            redis: config.redis.as_ref().map(|redis| Bystander::new(redis, &config.pod_name)).transpose()?,
+            redis: config.redis.as_ref().map(|redis| Admin::new(redis, &config.pod_name)).transpose()?,
             spaces: spaces.map_err(|error| format!("cannot find this program's own file: {error}"))?,
             github: GitHub::new(&config.github, ca_file.map(String::as_str))?,
             config,

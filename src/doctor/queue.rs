@@ -4,7 +4,7 @@ use super::disk::ids_in_files;
 use super::{Doctor, Finding, Problem, texts};
 use crate::job::{JobId, Status};
 use crate::store::job_files::JobFiles;
-use crate::store::redis::bystander::{Bystander, Place};
+use crate::store::redis::admin::{Admin, Whereabouts};
 use std::collections::HashMap;
 
 impl Doctor {
@@ -40,7 +40,7 @@ impl Doctor {
         }
     }
 
-    fn places(&self, redis: &Bystander) -> Finding {
+    fn places(&self, redis: &Admin) -> Finding {
         const CHECK: &str = "every unfinished job in one place";
         let look = || -> Result<(String, Vec<Problem>), String> {
             let queue = redis.list(redis.keys().queue())?;
@@ -60,8 +60,8 @@ impl Doctor {
                     problems.push(Problem::new(id, "is no job id"));
                     continue;
                 };
-                let place = redis.place(&known)?;
-                problems.extend(misplaced(place.as_ref(), waits, runs).map(|what| Problem::new(id, what)));
+                let there = redis.whereabouts(&known)?;
+                problems.extend(misplaced(there.as_ref(), waits, runs).map(|what| Problem::new(id, what)));
             }
             let evidence = format!("{} wait, {} run, {} open files", queue.len(), running.len(), open.len());
             Ok((evidence, problems))
@@ -72,19 +72,19 @@ impl Doctor {
         };
         let put = |problem: &Problem| match JobId::parse(&problem.id) {
             Some(id) => redis.put_in_place(&id, &self.config.jobs_dir).ok().map(|()| format!("{id}: put in its place")),
-            None => redis.drop_garbage(&problem.id).ok().map(|()| format!("{}: taken out", problem.id)),
+            None => redis.take_out(&problem.id).ok().map(|()| format!("{}: taken out", problem.id)),
         };
         let repaired = if self.fix { problems.iter().filter_map(put).collect() } else { Vec::new() };
         Finding::new(CHECK, evidence, texts(&problems)).repaired(repaired)
     }
 
-    fn leases(&self, redis: &Bystander) -> Finding {
+    fn leases(&self, redis: &Admin) -> Finding {
         const CHECK: &str = "leases with living owners";
         let look = || -> Result<(String, Vec<Problem>), String> {
             let (mut problems, mut held) = (Vec::new(), 0);
             for id in redis.list(redis.keys().running())?.iter().filter_map(|id| JobId::parse(id)) {
-                let Some(place) = redis.place(&id)?.filter(|place| place.status == "running") else { continue };
-                let [pod, incarnation, _] = place.holder.split('/').collect::<Vec<_>>()[..] else {
+                let Some(there) = redis.whereabouts(&id)?.filter(|there| there.status == "running") else { continue };
+                let [pod, incarnation, _] = there.holder.split('/').collect::<Vec<_>>()[..] else {
                     problems.push(Problem::new(id.as_str(), "runs, but names nobody"));
                     continue;
                 };
@@ -96,7 +96,7 @@ impl Doctor {
                 if !lives {
                     problems.push(Problem::new(id.as_str(), format!("its holder {pod} does not say that it runs it")));
                 }
-                match place.lease_ms {
+                match there.lease_ms {
                     None => problems.push(Problem::new(id.as_str(), "runs without a lease, and nobody takes it over")),
                     Some(left) if left < 0 => problems.push(Problem::new(id.as_str(), "its lease never runs out")),
                     Some(_) => {}
@@ -110,7 +110,7 @@ impl Doctor {
         }
     }
 
-    fn clone_locks(&self, redis: &Bystander) -> Finding {
+    fn clone_locks(&self, redis: &Admin) -> Finding {
         const CHECK: &str = "clone locks";
         let look = || -> Result<(String, Vec<Problem>), String> {
             let locks = redis.clone_locks()?;
@@ -139,16 +139,16 @@ impl Doctor {
 }
 
 /// What is wrong about where a job is.
-fn misplaced(place: Option<&Place>, waits: usize, runs: usize) -> Option<String> {
-    let Some(place) = place else { return Some("is in a list or a file, but Redis has no record of it".into()) };
-    let lives = place.status == "sealed" || Status::parse(&place.status).is_some_and(|status| !status.has_ended());
-    let wrong = match place.status.as_str() {
+fn misplaced(there: Option<&Whereabouts>, waits: usize, runs: usize) -> Option<String> {
+    let Some(there) = there else { return Some("is in a list or a file, but Redis has no record of it".into()) };
+    let lives = there.status == "sealed" || Status::parse(&there.status).is_some_and(|status| !status.has_ended());
+    let wrong = match there.status.as_str() {
         // Popped and not claimed yet, it is in `running` for a moment.
         "queued" => waits + runs != 1,
         _ if lives => (waits, runs) != (0, 1),
         _ => waits + runs != 0,
     };
-    wrong.then(|| format!("is {}, but {waits} times in the queue and {runs} times among the running", place.status))
+    wrong.then(|| format!("is {}, but {waits} times in the queue and {runs} times among the running", there.status))
 }
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn one_place_for_each() {
-        let place = |status: &str| Place { status: status.into(), holder: String::new(), lease_ms: None };
+        let place = |status: &str| Whereabouts { status: status.into(), holder: String::new(), lease_ms: None };
         for (status, waits, runs, fine) in [
             ("queued", 1, 0, true),
             ("queued", 0, 1, true),

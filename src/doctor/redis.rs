@@ -3,7 +3,7 @@
 use super::disk::SKEW_LIMIT;
 use super::{Doctor, Finding};
 use crate::job::Time;
-use crate::store::redis::bystander::Bystander;
+use crate::store::redis::admin::Admin;
 
 impl Doctor {
     pub(super) fn look_at_redis(&self) -> Vec<Finding> {
@@ -44,7 +44,7 @@ impl Doctor {
         Finding::new("Redis keeps what it is told", evidence, problems)
     }
 
-    fn clocks(&self, redis: &Bystander) -> Finding {
+    fn clocks(&self, redis: &Admin) -> Finding {
         const CHECK: &str = "clocks";
         let limit = SKEW_LIMIT.as_millis() as i64;
         let before = Time::now().0;

@@ -1,5 +1,5 @@
-//! The fleet's side of one server: what is accepted, who works, how it goes away.
+//! The workers of one server: who works, what runs, how it drains and goes away.
 
 pub mod drain;
 pub mod pool;
-pub mod submit;
+mod running;

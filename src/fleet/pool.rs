@@ -1,16 +1,16 @@
-//! The workers: named threads that claim jobs and run them, and the keeper that lets old ones go.
+//! The workers: named threads that claim jobs and run them; and the keeper, which takes over at start and forgets
+//! jobs whose time is over.
 
-use super::drain::{Drain, Drainer};
+use super::drain::Drain;
+use super::running::Running;
 use crate::job::JobId;
 use crate::log;
 use crate::pipeline::Runner;
 use crate::process::children;
-use crate::process::stop::{Reason, Stop};
-use crate::store::{Cancelled, Claim, End, Error, Lease};
-use std::collections::HashMap;
+use crate::process::stop::Reason;
+use crate::store::{Cancelled, Claim, End, Error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,45 +25,35 @@ const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How long one try waits for the agents of a server that died: their supervisors give them 2 s.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
-/// A job and its attempt: an earlier attempt that hangs may not have ended here yet when a later one begins.
-type Attempt = (JobId, u32);
-
 pub struct Pool {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-pub(super) struct Shared {
-    pub(super) runner: Arc<Runner>,
-    running: Mutex<HashMap<Attempt, Stop>>,
-    /// Told when a job leaves `running`, and when the pool goes away.
-    left: Condvar,
-    goes_away: AtomicBool,
-    pub(super) drain: Mutex<Drain>,
+struct Shared {
+    runner: Arc<Runner>,
+    running: Arc<Running>,
+    drain: Arc<Drain>,
 }
 
 impl Pool {
     /// Starts `workers` threads. They begin once what an earlier server left is taken over.
     pub fn start(runner: Arc<Runner>, workers: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            runner,
-            running: Mutex::default(),
-            left: Condvar::new(),
-            goes_away: AtomicBool::new(false),
-            drain: Mutex::default(),
-        });
+        let running = Arc::<Running>::default();
+        let drain = Arc::new(Drain::new(runner.store.clone(), running.clone()));
+        let shared = Arc::new(Shared { runner, running, drain });
         let mut threads = Vec::new();
         let keeper = shared.clone();
         // Takes over at start and starts the workers' work, then expires and forgets jobs.
         let ready = Arc::new((Mutex::new(false), Condvar::new()));
         let tell = ready.clone();
         threads.push(std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.keep(&tell))?);
-        let drain = shared.clone();
-        // Watches a drain's limit, and for the wish to drain; ends when the pool goes away.
-        threads.push(std::thread::Builder::new().name("drain".into()).spawn(move || drain.watch_drain())?);
+        let drain = shared.drain.clone();
+        // Watches a drain's limit, and for the wish to drain; ends when the server goes.
+        threads.push(std::thread::Builder::new().name("drain".into()).spawn(move || drain.watch())?);
         for number in 1..=workers {
             let (worker, ready) = (shared.clone(), ready.clone());
-            // Runs one job at a time; ends when the pool goes away.
+            // Runs one job at a time; ends when the server goes.
             let work = move || {
                 let is_ready = ready.0.lock().unwrap_or_else(PoisonError::into_inner);
                 drop(ready.1.wait_while(is_ready, |is_ready| !*is_ready).unwrap_or_else(PoisonError::into_inner));
@@ -71,96 +61,68 @@ impl Pool {
             };
             threads.push(std::thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
         }
-        Ok(Self { shared, threads })
+        Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
-    pub fn canceller(&self) -> Canceller {
-        Canceller(self.shared.clone())
+    pub fn drain(&self) -> &Drain {
+        &self.shared.drain
     }
 
-    pub fn drainer(&self) -> Drainer {
-        Drainer(self.shared.clone())
+    /// Cancels a job: in the store, and where it runs.
+    pub fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
+        let cancelled = self.shared.runner.store.cancel(id)?;
+        if let Cancelled::Done { was_running: true, .. } = &cancelled {
+            self.shared.running.stop(id, Reason::Cancelled);
+        }
+        Ok(cancelled)
     }
 
     /// Drains for `grace`, in which `ending` is what ending an agent takes, or less once `hurry` says so.
-    /// Returns when nothing runs.
-    pub fn shut_down(self, grace: Duration, ending: Duration, hurry: impl Fn() -> bool) {
-        let drainer = self.drainer();
-        drainer.begin(grace.saturating_sub(ending));
-        let count = self.shared.running().len();
+    /// Returns when nothing runs, and its threads have ended.
+    pub fn shut_down(&self, grace: Duration, ending: Duration, hurry: impl Fn() -> bool) {
+        let Shared { running, drain, .. } = &*self.shared;
+        drain.close(grace.saturating_sub(ending));
+        let count = running.ids().len();
         if count > 0 {
             log::info(&format!("waiting up to {} s for {count} running jobs", grace.as_secs()));
         }
-        while !self.shared.running().is_empty() {
+        while !running.is_empty() {
             if hurry() {
-                drainer.begin(Duration::ZERO);
+                drain.close(Duration::ZERO);
             }
-            drop(self.shared.left.wait_timeout(self.shared.running(), Duration::from_millis(50)));
+            running.wait(Duration::from_millis(50));
         }
-        self.shared.goes_away.store(true, Ordering::SeqCst);
-        self.shared.left.notify_all();
-        for thread in self.threads {
+        running.go_away();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
             let _ = thread.join();
         }
     }
 }
 
-/// Cancels jobs: in the store, and where they run.
-#[derive(Clone)]
-pub struct Canceller(Arc<Shared>);
-
-impl Canceller {
-    pub fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
-        let cancelled = self.0.runner.store.cancel(id)?;
-        if let Cancelled::Done { was_running: true, .. } = &cancelled {
-            let running = self.0.running();
-            running.iter().filter(|((of, _), _)| of == id).for_each(|(_, stop)| stop.request(Reason::Cancelled));
-        }
-        Ok(cancelled)
-    }
-}
-
 impl Shared {
-    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<Attempt, Stop>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn runs(&self, id: &JobId) -> bool {
-        self.running().keys().any(|(of, _)| of == id)
-    }
-
-    pub(super) fn goes_away(&self) -> bool {
-        self.goes_away.load(Ordering::SeqCst)
-    }
-
-    /// Waits, but no longer than until the pool goes away.
-    pub(super) fn pause(&self, limit: Duration) {
-        drop(self.left.wait_timeout_while(self.running(), limit, |_| !self.goes_away()));
-    }
-
     fn work(&self) {
-        while !self.goes_away() {
-            match self.runner.store.claim(CLAIM_WAIT, self.runner.runs_only()) {
+        let (store, running) = (&self.runner.store, &self.running);
+        while !running.goes_away() {
+            match store.claim(CLAIM_WAIT, self.runner.runs_only()) {
                 Ok(Some(claim)) => self.run(claim),
                 Ok(None) => {}
                 // A store that is away says so itself.
-                Err(_) if self.runner.store.waits_for().is_some() => self.pause(AWAY_PAUSE),
+                Err(_) if store.waits_for().is_some() => running.pause(AWAY_PAUSE),
                 Err(error) => {
                     log::warn(&format!("no job can be claimed: {error}"));
-                    self.pause(REFUSAL_PAUSE);
+                    running.pause(REFUSAL_PAUSE);
                 }
             }
         }
     }
 
     fn run(&self, claim: Claim) {
-        let Claim { record, stop } = claim;
-        let (id, lease) = (record.id.clone(), Lease::of(&record));
-        let attempt = (id.clone(), record.attempt);
+        let (id, attempt, stop) = (claim.record.id.clone(), claim.attempt.clone(), claim.stop.clone());
+        let attempt_id = (id.clone(), claim.record.attempt);
         // One that was claimed just before a drain's limit is among those that the limit ends …
-        self.running().insert(attempt.clone(), stop.clone());
+        self.running.insert(attempt_id.clone(), stop.clone());
         // … unless nobody looks at that any more.
-        if self.goes_away() {
+        if self.running.goes_away() {
             stop.request(Reason::HandBack);
         }
         // A cancel that came between the claim and the line above found nobody to tell.
@@ -168,21 +130,20 @@ impl Shared {
             stop.request(Reason::Cancelled);
         }
         // A fault in one job's path ends that job and nothing else.
-        if catch_unwind(AssertUnwindSafe(|| self.runner.attempt(record, &stop))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.runner.execute(claim))).is_err() {
             let why = "the runner failed on this job; that is a fault of agenticore: its log says more".to_owned();
-            if let Err(error) = self.runner.store.finish(&lease, End::Failed(why)) {
+            if let Err(error) = attempt.finish(End::Failed(why)) {
                 log::warn(&format!("job {id}: {error}"));
                 // Nobody runs it: it is found so, and goes on elsewhere.
-                let _ = self.runner.store.release(&lease);
+                let _ = attempt.release();
             }
         }
-        self.running().remove(&attempt);
-        self.note_left(&id, stop.reason());
-        self.left.notify_all();
+        self.drain.note_left(&id, stop.reason());
+        self.running.remove(&attempt_id);
     }
 
     fn keep(&self, ready: &(Mutex<bool>, Condvar)) {
-        let store = &self.runner.store;
+        let (store, running) = (&self.runner.store, &self.running);
         loop {
             let error = match store.recover(RECOVERY_LIMIT) {
                 Ok(0) => break,
@@ -190,8 +151,8 @@ impl Shared {
                 Err(error) => error,
             };
             log::warn(&format!("jobs of an earlier server cannot be taken over yet: {error}"));
-            self.pause(REFUSAL_PAUSE);
-            if self.goes_away() {
+            running.pause(REFUSAL_PAUSE);
+            if running.goes_away() {
                 break;
             }
         }
@@ -199,34 +160,34 @@ impl Shared {
         *ready.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         ready.1.notify_all();
         let mut next = Instant::now();
-        while !self.goes_away() {
+        while !running.goes_away() {
             if Instant::now() >= next {
                 children::reap_strays();
                 self.tidy_leftovers();
-                self.let_old_ones_go();
-                self.runner.sweep_worktrees(|id| self.runs(id));
+                self.forget_expired();
+                self.runner.sweep_worktrees(|id| running.runs(id));
                 next = Instant::now() + KEEPER_PERIOD;
             }
-            // Also told when a job ends, and when the pool goes away.
-            drop(self.left.wait_timeout(self.running(), KEEPER_PERIOD));
+            // Also told when a job ends, and when the server goes.
+            running.wait(KEEPER_PERIOD);
         }
         // A job that ended since the last round is not left for the next server.
         self.tidy_leftovers();
-        self.runner.sweep_worktrees(|id| self.runs(id));
+        self.runner.sweep_worktrees(|id| running.runs(id));
     }
 
     fn tidy_leftovers(&self) {
         self.runner.store.leftovers().iter().for_each(|record| self.runner.clean_up(record));
     }
 
-    fn let_old_ones_go(&self) {
+    fn forget_expired(&self) {
         if self.runner.store.waits_for().is_some() {
             return;
         }
         match self.runner.store.tend() {
             Ok(mut over) => {
                 // A cancelled job whose attempt is still being tidied away waits for that.
-                over.retain(|record| !self.runs(&record.id));
+                over.retain(|record| !self.running.runs(&record.id));
                 over.iter().for_each(|record| self.runner.forget(record));
             }
             // A store that is away says so itself.

@@ -108,6 +108,20 @@ pub struct Spent {
     pub denied_tools: Vec<String>,
 }
 
+/// How another than its holder took an attempt's job from it. Kept in the record, so that the event that tells of
+/// it cannot get lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handover {
+    pub attempt: u32,
+    pub time: Time,
+    /// Its worker was lost with it; otherwise it went in order.
+    pub lost: bool,
+    pub why: String,
+}
+
+/// The most handovers that a record remembers, the latest ones.
+const HANDOVERS_LIMIT: usize = 100;
+
 /// The job record: the interface's fields, then ours. Read through [`Queued`], [`Running`] and
 /// [`Ended`], which alone can change it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -170,6 +184,12 @@ pub struct Record {
     pub note: Option<String>,
     /// Set when the agent's run was judged; from then on it is never run again.
     pub verdict: Option<Verdict>,
+    /// What others did to its attempts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<Handover>,
+    /// How many events its attempts have written, at the last mark.
+    #[serde(default)]
+    pub events: u32,
     #[serde(flatten)]
     pub spent: Spent,
 }
@@ -182,6 +202,19 @@ impl Record {
     /// Written by the Python program of the same name: it is shown, and left alone.
     pub fn is_foreign(&self) -> bool {
         self.format == 0
+    }
+
+    /// Says no to a record that a later version of this program wrote in a way that this one does not know.
+    pub fn check_format(&self) -> Result<(), String> {
+        if self.format <= FORMAT {
+            return Ok(());
+        }
+        let (found, known) = (self.format, FORMAT);
+        Err(format!(
+            "job {} was written by a newer agenticore (record format {found}, this version knows up to {known}): it is \
+             left to servers of that version",
+            self.id
+        ))
     }
 }
 
@@ -332,6 +365,8 @@ impl Queued {
             kept_because: None,
             note: None,
             verdict: None,
+            handovers: Vec::new(),
+            events: 0,
             spent: Spent::default(),
         })
     }
@@ -453,6 +488,25 @@ impl Running {
         end(self.0, Status::Cancelled, Some(error), now)
     }
 
+    /// Notes how many events the job has so far.
+    pub fn count_events(&mut self, events: u32) {
+        self.0.events = events;
+    }
+
+    /// Taken from its holder by somebody else, because that one went away in order: no death.
+    pub fn take_back(mut self, why: impl Into<String>, now: Time) -> Queued {
+        self.note_handover(false, why.into(), now);
+        self.hand_back()
+    }
+
+    fn note_handover(&mut self, lost: bool, why: String, now: Time) {
+        let attempt = self.attempt;
+        let handovers = &mut self.0.handovers;
+        handovers.push(Handover { attempt, time: now, lost, why });
+        let surplus = handovers.len().saturating_sub(HANDOVERS_LIMIT);
+        handovers.drain(..surplus);
+    }
+
     /// Back to the queue, on purpose: no death.
     pub fn hand_back(mut self) -> Queued {
         self.0.status = Status::Queued;
@@ -461,7 +515,8 @@ impl Running {
     }
 
     /// Its worker is gone. The third such loss ends the job as poison.
-    pub fn lose_worker(mut self, now: Time) -> Job {
+    pub fn lose_worker(mut self, why: impl Into<String>, now: Time) -> Job {
+        self.note_handover(true, why.into(), now);
         self.0.deaths += 1;
         if self.deaths < DEATHS_LIMIT {
             return Job::Queued(self.hand_back());
@@ -498,11 +553,11 @@ fn end(mut record: Record, status: Status, error: Option<String>, now: Time) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn queued() -> Queued {
-        let spec = Spec {
+    pub fn spec() -> Spec {
+        Spec {
             task: "t".into(),
             profile: "coding".into(),
             repo_url: None,
@@ -514,8 +569,11 @@ mod tests {
             mode: Mode::FireAndForget,
             ttl_seconds: 10,
             key: None,
-        };
-        Queued::new(JobId::random(), spec, Time(1_000))
+        }
+    }
+
+    pub fn queued() -> Queued {
+        Queued::new(JobId::random(), spec(), Time(1_000))
     }
 
     #[test]
@@ -524,11 +582,11 @@ mod tests {
         for death in 1..DEATHS_LIMIT {
             let running = job.claim("pod", Time(2_000));
             assert_eq!(running.attempt, death);
-            let Job::Queued(again) = running.lose_worker(Time(3_000)) else { panic!() };
+            let Job::Queued(again) = running.lose_worker("gone", Time(3_000)) else { panic!() };
             job = again;
             assert_eq!(job.deaths, death);
         }
-        let ended = job.claim("pod-7", Time(2_000)).lose_worker(Time(3_000));
+        let ended = job.claim("pod-7", Time(2_000)).lose_worker("gone", Time(3_000));
         assert_eq!(ended.status(), Status::Failed);
         let error = ended.error.clone().unwrap();
         assert!(error.contains("poison") && error.contains("pod-7"), "{error}");

@@ -1,28 +1,28 @@
 //! The agent's run: from the prepared places to a verdict in the record.
 
 use super::prepare::Ready;
-use super::{Attempt, Halt};
-use crate::agent::command::{self, Places, Wish};
+use super::{Execution, Halt};
+use crate::agent::command::{self, Directories, Invocation};
 use crate::agent::home::Login;
 use crate::agent::outcome;
-use crate::agent::run::{self, Ended, Heard, Limits};
+use crate::agent::run::{self, Heard, Limits, RunEnd};
 use crate::agent::self_test;
-use crate::agent::stream::Said;
+use crate::agent::stream::Output;
 use crate::event::{Draft, Kind};
 use crate::job::{Mark, Verdict};
 use crate::process::supervised;
 use std::path::Path;
 
-impl Attempt<'_> {
+impl Execution<'_> {
     pub fn run_agent(&mut self, ready: Ready) -> Result<(), Halt> {
         let runner = self.runner;
         let settings = &runner.config.claude;
         let cannot = |what: &str, error: std::io::Error| Halt::Failed(format!("cannot {what}: {error}"));
         let (home, temporary) = (ready.home.home(), ready.home.temporary());
         let safe_directories = self.safe_directories(&ready.directory);
-        let wish = Wish {
+        let invocation = Invocation {
             profile: &ready.profile,
-            places: Places {
+            directories: Directories {
                 config_dir: &ready.written.config_dir,
                 mcp_file: &ready.written.mcp_file,
                 home: &home,
@@ -37,9 +37,9 @@ impl Attempt<'_> {
         };
         let (program, arguments) = match ready.profile.is_self_test {
             true => ("/proc/self/exe", vec![self_test::ROLE.to_owned()]),
-            false => (settings.binary.as_str(), command::arguments(&wish)),
+            false => (settings.binary.as_str(), command::arguments(&invocation)),
         };
-        let environment = command::environment(&wish, settings, &runner.config.variables);
+        let environment = command::environment(&invocation, settings, &runner.config.variables);
         let prompt = ready.home.write_prompt(&command::prompt(&self.record.task));
         let prompt = prompt.map_err(|error| cannot("write the prompt", error))?;
         let login = Login::lend(settings.login_dir.as_deref(), &ready.written.config_dir)
@@ -68,9 +68,9 @@ impl Attempt<'_> {
         });
         drop(login);
         let evidence = match ended.map_err(|error| cannot("start the agent's supervisor", error))? {
-            Ended::Stopped(_) if lost => return Err(stop.reason().map_or(Halt::Lost, Halt::Stopped)),
-            Ended::Stopped(reason) => return Err(Halt::Stopped(reason)),
-            Ended::ByItself(mut evidence) => {
+            RunEnd::Stopped(_) if lost => return Err(stop.reason().map_or(Halt::Lost, Halt::Stopped)),
+            RunEnd::Stopped(reason) => return Err(Halt::Stopped(reason)),
+            RunEnd::ByItself(mut evidence) => {
                 evidence.cost_before = ready.cost_before;
                 evidence
             }
@@ -96,32 +96,32 @@ impl Attempt<'_> {
     }
 
     fn report(&mut self, heard: Heard, cost_before: f64) -> Result<(), Halt> {
-        let said = match heard {
+        let output = match heard {
             Heard::Started(pid) => {
                 let started = Draft::new(Kind::AgentStarted, format!("process {pid}"));
                 return self.mark(Mark::AgentStarted { pid }, Some(started));
             }
-            Heard::Said(said) => said,
+            Heard::Output(output) => output,
         };
-        match said {
-            Said::Session(session) if self.record.session_id.as_ref() != Some(session) => {
+        match output {
+            Output::Session(session) if self.record.session_id.as_ref() != Some(session) => {
                 self.mark(Mark::Session(session.clone()), None)
             }
-            Said::Session(_) => Ok(()),
-            Said::Result(report) => {
+            Output::Session(_) => Ok(()),
+            Output::Result(report) => {
                 let output = report.text.as_ref().map(|text| self.redactor.clean(text.as_str()));
                 self.mark(Mark::Reported { output, spent: outcome::spent(report, cost_before) }, None)
             }
-            Said::Text(text) => self.say(Kind::AgentText, text.as_str()),
-            Said::Tool { name, input } => {
+            Output::Text(text) => self.say(Kind::AgentText, text.as_str()),
+            Output::Tool { name, input } => {
                 let text = self.redactor.clean(input.as_str());
                 self.say_draft(Draft { kind: Kind::AgentTool, text, tool: Some(name.clone()) })
             }
-            Said::ToolResult { text, is_error } => {
+            Output::ToolResult { text, is_error } => {
                 let mark = if *is_error { "error: " } else { "" };
                 self.say(Kind::AgentToolResult, format!("{mark}{text}"))
             }
-            Said::Notice(text) | Said::Garbage(text) => self.say(Kind::AgentNotice, text.as_str()),
+            Output::Notice(text) | Output::Garbage(text) => self.say(Kind::AgentNotice, text.as_str()),
         }
     }
 }

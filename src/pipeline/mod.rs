@@ -1,13 +1,14 @@
 //! One job from claim to end: prepare, run the agent, publish, tidy.
 //!
-//! What a step achieved is in the record before the next begins; an attempt that takes over goes on
-//! behind the last such mark. Whatever happens, an attempt leaves its job ended, handed back, or
+//! `steps` says where an attempt goes on, the other files carry a step out. What a step achieved is in the record
+//! before the next begins; an attempt that takes over goes on behind the last such mark. Whatever happens, an attempt leaves its job ended, handed back, or
 //! to whoever took it.
 
 mod agent_step;
 mod prepare;
 mod publish;
 mod retry;
+mod steps;
 mod tidy;
 
 use crate::config::Config;
@@ -19,7 +20,7 @@ use crate::process::sys;
 use crate::profile::{Profiles, SELF_TEST};
 use crate::redact::Redactor;
 use crate::store::redis::Redis;
-use crate::store::{self, End, Lease, Store};
+use crate::store::{self, Attempt, Claim, End, Store};
 use crate::workspace::cache::{self, Workspaces};
 use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl};
@@ -27,6 +28,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use steps::{Looked, Step};
 
 /// Everything that jobs are run with. Made once, shared by all workers.
 pub struct Runner {
@@ -59,19 +61,20 @@ impl From<cache::Error> for Halt {
     fn from(error: cache::Error) -> Self {
         match error {
             cache::Error::Stopped(reason) => Halt::Stopped(reason),
-            cache::Error::Passing(why) | cache::Error::Final(why) => Halt::Failed(why),
+            cache::Error::Passing(why) | cache::Error::MadeAnew(why) | cache::Error::Final(why) => Halt::Failed(why),
         }
     }
 }
 
-/// One attempt at one job: what it may write with, and what it has written so far.
-struct Attempt<'a> {
+/// One attempt at one job, being carried out: what it may write with, and what it has written so far.
+struct Execution<'a> {
     runner: &'a Runner,
-    lease: Lease,
+    attempt: &'a dyn Attempt,
     stop: &'a Stop,
     /// As the store has it.
     record: Record,
     redactor: Redactor,
+    looked: Looked,
     /// Looked into since the agent ended: there is nothing in the worktree that could get lost.
     worktree_is_clean: bool,
 }
@@ -86,7 +89,7 @@ impl Runner {
     pub fn in_fleet(config: Config, store: Arc<Redis>) -> Result<Self, String> {
         let (agents, pod) = (store.agents_lock(), config.pod_name.clone());
         // Without a shared volume the caches are this machine's, and so are their locks.
-        let locks = if config.shared_root.is_some() { Locks::of_fleet(store.clone()) } else { Locks::default() };
+        let locks = if config.shared_root.is_some() { Locks::of_fleet(store.clone_locks()) } else { Locks::default() };
         Self::with_locks(config, store, agents, locks, Some(pod))
     }
 
@@ -140,49 +143,70 @@ impl Runner {
         })
     }
 
-    /// Runs the attempt that `record` was claimed for. Returns when nothing of it is left to do here.
-    pub fn attempt(&self, record: Record, stop: &Stop) {
-        let lease = Lease::of(&record);
-        let mut attempt =
-            Attempt { runner: self, lease, stop, record, redactor: self.redactor.clone(), worktree_is_clean: false };
-        let ended = match attempt.steps() {
-            Ok(()) => attempt.end(End::Verdict),
-            Err(Halt::Failed(why)) => attempt.end(End::Failed(attempt.redactor.clean(why))),
+    /// Carries out the attempt that was claimed. Returns when nothing of it is left to do here.
+    pub fn execute(&self, claim: Claim) {
+        let Claim { record, attempt, stop } = claim;
+        let profile = self.profiles.find(&record.profile);
+        let looked = Looked {
+            // A profile that is gone since the agent ran cannot take its work away.
+            publishes: profile.as_ref().map_or(true, |profile| profile.auto_pr),
+            may_be_behind: self.pod.is_some()
+                && record.attempt > 1
+                && profile.is_ok_and(|profile| profile.auto_pr && profile.worktree),
+            ..Looked::default()
+        };
+        let (attempt, redactor) = (&*attempt, self.redactor.clone());
+        let mut execution =
+            Execution { runner: self, attempt, stop: &stop, record, redactor, looked, worktree_is_clean: false };
+        let ended = match execution.take_steps() {
+            Ok(()) => execution.end(End::Verdict),
+            Err(Halt::Failed(why)) => execution.end(End::Failed(execution.redactor.clean(why))),
             Err(other) => Err(other),
         };
         match ended {
             Ok(()) => {}
-            Err(Halt::Stopped(Reason::HandBack)) => attempt.hand_back("the server goes away; another attempt goes on"),
-            Err(Halt::Stopped(Reason::Lost)) => {
-                attempt.hand_back("its lease could not be proved any more; another attempt goes on");
+            Err(Halt::Stopped(Reason::HandBack)) => {
+                execution.hand_back("the server goes away; another attempt goes on")
             }
-            Err(Halt::Stopped(Reason::Cancelled) | Halt::Lost | Halt::Failed(_)) => attempt.let_go(),
+            Err(Halt::Stopped(Reason::Lost)) => {
+                execution.hand_back("its lease could not be proved any more; another attempt goes on");
+            }
+            Err(Halt::Stopped(Reason::Cancelled) | Halt::Lost | Halt::Failed(_)) => execution.clean_up_lost(),
         }
     }
 }
 
-impl Attempt<'_> {
-    fn steps(&mut self) -> Result<(), Halt> {
-        self.check_work_is_here()?;
-        if self.record.verdict.is_none() && !self.adopt()? {
-            let ready = self.prepare()?;
-            self.run_agent(ready)?;
+impl Execution<'_> {
+    fn take_steps(&mut self) -> Result<(), Halt> {
+        loop {
+            match steps::next_step(&self.record, &self.looked) {
+                Step::FindWork => self.find_work()?,
+                Step::FindBranch => self.find_branch()?,
+                Step::RunAgent => {
+                    let ready = self.prepare()?;
+                    self.run_agent(ready)?;
+                    // It was done here, by this very attempt.
+                    self.looked.for_work = true;
+                }
+                Step::Commit => self.commit()?,
+                Step::Push => self.push()?,
+                Step::OpenPullRequest => self.open_pull_request()?,
+                Step::Tidy => self.tidy_worktree()?,
+                Step::Finish => return Ok(()),
+            }
         }
-        self.publish()?;
-        self.tidy_worktree()
     }
 
     /// Writes a mark, and tries until it is written: what was achieved must not get lost because a
     /// disk is full just now.
     fn mark(&mut self, mark: Mark, event: Option<Draft>) -> Result<(), Halt> {
-        let runner = self.runner;
-        self.record = self.persistently(|attempt| runner.store.mark(&attempt.lease, mark.clone(), event.clone()))?;
+        self.record = self.persistently(|this| this.attempt.mark(mark.clone(), event.clone()))?;
         Ok(())
     }
 
     /// Nobody else has the job: asked before anything begins that others see.
     fn prove(&self) -> Result<(), Halt> {
-        self.persistently(|attempt| attempt.runner.store.prove(&attempt.lease))?;
+        self.persistently(|this| this.attempt.prove())?;
         self.stop.reason().map_or(Ok(()), |reason| Err(Halt::Stopped(reason)))
     }
 
@@ -192,7 +216,7 @@ impl Attempt<'_> {
     }
 
     fn say_draft(&self, draft: Draft) -> Result<(), Halt> {
-        match self.runner.store.say(&self.lease, draft) {
+        match self.attempt.say(draft) {
             Err(store::Error::Lost) => Err(Halt::Lost),
             _ => Ok(()),
         }
@@ -202,8 +226,7 @@ impl Attempt<'_> {
         if matches!(end, End::Failed(_)) {
             self.tidy_worktree()?;
         }
-        let runner = self.runner;
-        self.persistently(|attempt| runner.store.finish(&attempt.lease, end.clone())).map(drop)
+        self.persistently(|this| this.attempt.finish(end.clone())).map(drop)
     }
 
     fn persistently<T>(&self, action: impl Fn(&Self) -> Result<T, store::Error>) -> Result<T, Halt> {
@@ -216,7 +239,7 @@ impl Attempt<'_> {
                     return Err(self.stop.reason().map_or(Halt::Lost, Halt::Stopped));
                 }
                 Err(why) => {
-                    crate::log::warn(&format!("job {} waits: {why}", self.lease.id));
+                    crate::log::warn(&format!("job {} waits: {why}", self.record.id));
                     if let Some(reason) = self.stop.pause(pause) {
                         return Err(Halt::Stopped(reason));
                     }

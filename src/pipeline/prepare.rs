@@ -1,13 +1,13 @@
 //! Before the agent: repository, worktree, profile, places.
 
 use super::retry::Failure;
-use super::{Attempt, Halt};
+use super::{Execution, Halt};
 use crate::agent::home::{self, Home};
 use crate::event::{Draft, Kind};
 use crate::job::Mark;
 use crate::profile::Profile;
 use crate::profile::materialize::{self, Materialized};
-use crate::workspace::fetch::{Base, Wish};
+use crate::workspace::fetch::{Base, FetchRequest};
 use crate::workspace::regular;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
@@ -26,7 +26,7 @@ pub struct Ready {
     pub github_token: Option<String>,
 }
 
-impl Attempt<'_> {
+impl Execution<'_> {
     pub fn prepare(&mut self) -> Result<Ready, Halt> {
         let runner = self.runner;
         let profile = runner.profiles.find(&self.record.profile).map_err(|error| Halt::Failed(error.to_string()))?;
@@ -68,14 +68,14 @@ impl Attempt<'_> {
         let worktree = Worktree { spaces: &runner.spaces, url, id: &id, branch: branch.clone() };
         let base = match self.try_worktree(&worktree) {
             // Once: a cache that was damaged is another one now.
-            Err(Failure::Passing { why, .. }) if why.contains("made anew") => {
+            Err(Failure::MadeAnew(why)) => {
                 self.say(Kind::Cloning, why)?;
                 self.try_worktree(&worktree)
             }
             other => other,
         };
         let base = base.map_err(|failure| match failure {
-            Failure::Passing { why, .. } | Failure::Final(why) => Halt::Failed(why),
+            Failure::Passing { why, .. } | Failure::MadeAnew(why) | Failure::Final(why) => Halt::Failed(why),
             Failure::Halt(halt) => halt,
         })?;
         let path = worktree.path();
@@ -95,12 +95,13 @@ impl Attempt<'_> {
     fn try_worktree(&self, worktree: &Worktree) -> Result<Base, Failure> {
         let runner = self.runner;
         let login = runner.github.login(worktree.url)?;
-        let wish = Wish { base_ref: self.record.base_ref.as_deref(), not_before: self.record.created_at, login };
+        let request =
+            FetchRequest { base_ref: self.record.base_ref.as_deref(), not_before: self.record.created_at, login };
         let progress = |text: &str| {
             let _ = self.say(Kind::Cloning, text);
         };
         let mut locked = runner.spaces.lock(worktree.url, self.stop)?;
-        let base = locked.base(&wish, &progress)?;
+        let base = locked.base(&request, &progress)?;
         worktree.make(locked, &base, self.stop)?;
         Ok(base)
     }

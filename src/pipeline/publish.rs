@@ -2,7 +2,7 @@
 //! each done twice is done once.
 
 use super::retry::Failure;
-use super::{Attempt, Halt};
+use super::{Execution, Halt};
 use crate::event::{Draft, Kind};
 use crate::forge::PullRequest;
 use crate::job::{Mark, Record, cut};
@@ -16,31 +16,12 @@ const TITLE_LIMIT: usize = 120;
 /// GitHub takes 65 536 characters in a body; the task and the summary share it.
 const BODY_PART_LIMIT: usize = 20_000;
 
-impl Attempt<'_> {
-    pub fn publish(&mut self) -> Result<(), Halt> {
-        if !self.wants_publishing() || is_settled(&self.record) {
-            return Ok(());
-        }
-        let (Some(url), Some(branch)) = (self.url()?, self.record.branch.clone()) else { return Ok(()) };
-        let id = self.record.id.clone();
-        let spaces = &self.runner.spaces;
-        let worktree = Worktree { spaces, url: &url, id: &id, branch: Some(branch.clone()) };
-        if self.record.commit.is_none() && !self.commit(&worktree)? {
-            return Ok(());
-        }
-        if !self.record.pushed && !self.push(&worktree, &branch)? {
-            return Ok(());
-        }
-        self.open_pull_request(&url, &branch)
-    }
-
+impl Execution<'_> {
     /// What an attempt on a pod that is gone left on that pod's disk is lost: the agent begins again. What
     /// it committed lies in the cache, and is published by whoever has the job.
-    pub fn check_work_is_here(&mut self) -> Result<(), Halt> {
-        if self.record.pushed || is_settled(&self.record) || !self.wants_publishing() {
-            return Ok(());
-        }
-        let (Some(url), Some(_)) = (self.url()?, &self.record.branch) else { return Ok(()) };
+    pub fn find_work(&mut self) -> Result<(), Halt> {
+        self.looked.for_work = true;
+        let Some(url) = self.url()? else { return Ok(()) };
         let id = self.record.id.clone();
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
         let is_here = match &self.record.commit {
@@ -55,35 +36,32 @@ impl Attempt<'_> {
         self.mark(Mark::WorkLost, Some(Draft::new(Kind::PublishNotice, told)))
     }
 
-    /// An earlier attempt may have pushed and opened a pull request without Redis knowing it any more.
-    /// True: it had, and the agent need not run again.
-    pub fn adopt(&mut self) -> Result<bool, Halt> {
-        let is_published = self.runner.profiles.find(&self.record.profile).is_ok_and(|p| p.auto_pr && p.worktree);
-        if self.runner.pod.is_none() || self.record.attempt < 2 || !is_published {
-            return Ok(false);
-        }
-        let Some(url) = self.url()? else { return Ok(false) };
+    /// An earlier attempt may have pushed and opened a pull request without Redis knowing it any more: then that
+    /// is adopted, and the agent need not run again.
+    pub fn find_branch(&mut self) -> Result<(), Halt> {
+        self.looked.for_branch = true;
+        let Some(url) = self.url()? else { return Ok(()) };
         let id = self.record.id.clone();
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
         // A remote that cannot be asked is met again, and explained, when the repository is fetched.
-        let Ok(login) = self.runner.github.login(&url) else { return Ok(false) };
-        let Ok(Some(there)) = worktree.on_remote(&id.branch(), login.clone(), self.stop) else { return Ok(false) };
+        let Ok(login) = self.runner.github.login(&url) else { return Ok(()) };
+        let Ok(Some(there)) = worktree.on_remote(&id.branch(), login.clone(), self.stop) else { return Ok(()) };
         let pr_base = worktree.pull_request_base(self.record.base_ref.as_deref(), login, self.stop)?;
         let told = format!("{} was on the remote already, at {there}, by an earlier attempt", id.branch());
-        self.mark(Mark::Adopted { commit: there, pr_base }, Some(Draft::new(Kind::Pushed, told)))?;
-        Ok(true)
+        self.mark(Mark::Adopted { commit: there, pr_base }, Some(Draft::new(Kind::Pushed, told)))
     }
 
-    /// The agent succeeded, and its profile wants a pull request. A profile that is gone since the
-    /// agent ran cannot take its work away.
-    pub fn wants_publishing(&self) -> bool {
-        let succeeded = self.record.verdict.as_ref().is_some_and(|verdict| verdict.succeeded);
-        let wanted = self.runner.profiles.find(&self.record.profile).map_or(true, |profile| profile.auto_pr);
-        succeeded && wanted
+    /// What publishing works on: the next step is one of it only for a job with both.
+    fn published(&self) -> Result<(RepoUrl, String), Halt> {
+        let missing = || Halt::Failed("the job's record names no repository or no branch to publish to".into());
+        Ok((self.url()?.ok_or_else(missing)?, self.record.branch.clone().ok_or_else(missing)?))
     }
 
-    /// False: there is nothing to publish, or it cannot be committed; the record says so.
-    fn commit(&mut self, worktree: &Worktree) -> Result<bool, Halt> {
+    /// Commits what the agent did. Where there is nothing to commit, or it cannot be, the record says so.
+    pub fn commit(&mut self) -> Result<(), Halt> {
+        let (url, branch) = self.published()?;
+        let id = self.record.id.clone();
+        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(branch) };
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
         let (made, hidden) = match worktree.inspect(&base) {
@@ -99,54 +77,50 @@ impl Attempt<'_> {
                     Err(error) => self.keep(format!("it could not be looked into again: {error}"))?,
                 }
                 let event = Draft::new(Kind::Committed, commit.as_str());
-                self.mark(Mark::Committed(commit), Some(event))?;
-                Ok(true)
+                self.mark(Mark::Committed(commit), Some(event))
             }
             Ok(None) => {
                 if let Some(why) = hidden {
                     self.keep(why)?;
                 }
                 self.worktree_is_clean = true;
-                self.note("the agent changed nothing: no branch, no pull request")?;
-                Ok(false)
+                self.note("the agent changed nothing: no branch, no pull request")
             }
             Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
-            Err(error) => self.unpublished(format!("the work could not be committed: {error}")).map(|()| false),
+            Err(error) => self.unpublished(format!("the work could not be committed: {error}")),
         }
     }
 
-    fn push(&mut self, worktree: &Worktree, branch: &str) -> Result<bool, Halt> {
-        let commit = self.record.commit.clone().unwrap_or_default();
+    pub fn push(&mut self) -> Result<(), Halt> {
+        let (url, branch) = self.published()?;
+        let (id, commit) = (self.record.id.clone(), self.record.commit.clone().unwrap_or_default());
+        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(branch.clone()) };
         let pushed = self.try_again("pushing", || {
             self.prove()?;
-            let login = self.runner.github.login(worktree.url)?;
-            worktree.push(&commit, branch, login, self.stop).map_err(Failure::from)
+            let login = self.runner.github.login(&url)?;
+            worktree.push(&commit, &branch, login, self.stop).map_err(Failure::from)
         })?;
         match pushed {
             // Pushed now, or by an earlier attempt of this job: what it pushes was in the record before.
-            Ok(Push::Done) => {}
+            Ok(Push::Done) => self.mark(Mark::Pushed, Some(Draft::new(Kind::Pushed, branch))),
             // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
             Ok(Push::Exists(there)) if self.runner.pod.is_some() && self.record.attempt > 1 => {
                 let told = format!("the branch {branch} was on the remote already, at {there}, by an earlier attempt");
                 let adopted = Mark::Adopted { commit: there, pr_base: None };
-                self.mark(adopted, Some(Draft::new(Kind::Pushed, told)))?;
-                return Ok(true);
+                self.mark(adopted, Some(Draft::new(Kind::Pushed, told)))
             }
-            Ok(Push::Exists(there)) => {
-                return Err(Halt::Failed(format!(
-                    "the branch {branch} is on the remote already, at {there}, and that is none of this job's work: it is left \
-                     alone, and the work stays in the worktree"
-                )));
-            }
-            Err(why) => return self.unpublished(format!("the push failed: {why}")).map(|()| false),
+            Ok(Push::Exists(there)) => Err(Halt::Failed(format!(
+                "the branch {branch} is on the remote already, at {there}, and that is none of this job's work: it is \
+                 left alone, and the work stays in the worktree"
+            ))),
+            Err(why) => self.unpublished(format!("the push failed: {why}")),
         }
-        self.mark(Mark::Pushed, Some(Draft::new(Kind::Pushed, branch)))?;
-        Ok(true)
     }
 
-    fn open_pull_request(&mut self, url: &RepoUrl, branch: &str) -> Result<(), Halt> {
+    pub fn open_pull_request(&mut self) -> Result<(), Halt> {
+        let (url, branch) = self.published()?;
         let github = &self.runner.github;
-        let Some(slug) = github.slug(url) else {
+        let Some(slug) = github.slug(&url) else {
             return self.note(&format!(
                 "the branch {branch} is pushed; there is no pull request because {url} is not on the GitHub that this server \
                  knows (GITHUB_SERVER_URL)"
@@ -155,7 +129,7 @@ impl Attempt<'_> {
         let title = title(&self.record.task);
         let body = self.redactor.clean(body(&self.record));
         let base = self.record.pr_base.clone().unwrap_or_else(|| "main".into());
-        let wanted = PullRequest { slug: &slug, head: branch, base: &base, title: &title, body: &body };
+        let wanted = PullRequest { slug: &slug, head: &branch, base: &base, title: &title, body: &body };
         let opened = self.try_again("opening the pull request", || {
             if github.token()?.is_none() {
                 return Ok(None);
@@ -193,11 +167,6 @@ impl Attempt<'_> {
         let why = self.redactor.clean(why);
         self.mark(Mark::Unpublished(why.clone()), Some(Draft::new(Kind::PublishNotice, why)))
     }
-}
-
-/// Publishing was decided by an earlier attempt, one way or the other.
-fn is_settled(record: &Record) -> bool {
-    record.pr_url.is_some() || record.note.is_some() || record.error.is_some()
 }
 
 /// The task's first line that says something.

@@ -1,6 +1,6 @@
 //! Trying again, with back-off, what may work later.
 
-use super::{Attempt, Halt};
+use super::{Execution, Halt};
 use crate::event::Kind;
 use crate::forge;
 use crate::workspace::cache;
@@ -11,7 +11,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How one try went wrong.
 pub enum Failure {
-    Passing { why: String, after: Option<Duration> },
+    Passing {
+        why: String,
+        after: Option<Duration>,
+    },
+    /// The clone cache is another one now: worth another try at once.
+    MadeAnew(String),
     Final(String),
     Halt(Halt),
 }
@@ -35,13 +40,14 @@ impl From<cache::Error> for Failure {
     fn from(error: cache::Error) -> Self {
         match error {
             cache::Error::Passing(why) => Failure::Passing { why, after: None },
+            cache::Error::MadeAnew(why) => Failure::MadeAnew(why),
             cache::Error::Final(why) => Failure::Final(why),
             cache::Error::Stopped(reason) => Failure::Halt(Halt::Stopped(reason)),
         }
     }
 }
 
-impl Attempt<'_> {
+impl Execution<'_> {
     /// Tries `action` as often as the settings say. `Ok(Err(why))`: it did not work, and why.
     pub fn try_again<T>(
         &self,
@@ -55,7 +61,7 @@ impl Attempt<'_> {
             let (why, after) = match action() {
                 Ok(done) => return Ok(Ok(done)),
                 Err(Failure::Halt(halt)) => return Err(halt),
-                Err(Failure::Final(why)) => return Ok(Err(why)),
+                Err(Failure::Final(why) | Failure::MadeAnew(why)) => return Ok(Err(why)),
                 Err(Failure::Passing { why, after }) => (why, after),
             };
             if tried >= settings.publish_tries {

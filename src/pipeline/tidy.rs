@@ -1,10 +1,10 @@
 //! What is removed after an attempt, and what stays because removing it would lose work.
 
-use super::{Attempt, Halt, Runner};
+use super::{Execution, Halt, Runner};
 use crate::job::{JobId, Mark, Record};
 use crate::log;
 use crate::process::stop::Stop;
-use crate::store::{self, Lease, Seen};
+use crate::store::{self, Seen};
 use crate::workspace::cache;
 use crate::workspace::remove;
 use crate::workspace::url;
@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 /// How often it is looked into a worktree that was kept for the work in it.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
-impl Attempt<'_> {
+impl Execution<'_> {
     /// Removes the worktree when its work is pushed or there is none; else it stays, and the record
     /// says where.
     pub fn tidy_worktree(&mut self) -> Result<(), Halt> {
+        self.looked.tidied = true;
         let Some(path) = self.record.worktree_path.clone() else {
             // It may have been begun and not finished: no agent was ever in it.
             if self.record.verdict.is_none() {
@@ -29,7 +30,7 @@ impl Attempt<'_> {
         match self.runner.settle(&self.record, self.worktree_is_clean, Some(self.stop)) {
             Ok(true) => self.mark(Mark::WorktreeRemoved, None),
             Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
-            Ok(false) if self.record.note.is_none() && self.record.error.is_none() && !self.wants_publishing() => {
+            Ok(false) if self.record.note.is_none() && self.record.error.is_none() && !self.looked.publishes => {
                 self.mark(Mark::Note(format!("its profile publishes nothing: the work is in {path}")), None)
             }
             Ok(false) => Ok(()),
@@ -44,25 +45,27 @@ impl Attempt<'_> {
     pub fn hand_back(&mut self, why: &str) {
         // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
         // then nothing that is shared is touched, and the next round tidies this disk.
-        let is_ours = !self.stop.is_lost() && self.runner.store.prove(&self.lease).is_ok();
+        let is_ours = !self.stop.is_lost() && self.attempt.prove().is_ok();
         if self.record.verdict.is_none() && is_ours {
             self.runner.discard(&self.record, Some(self.stop));
         }
-        match self.runner.store.hand_back(&self.lease, why) {
-            Ok(()) | Err(store::Error::Lost) => {}
+        match self.attempt.hand_back(why) {
+            Ok(()) => {}
+            // It was cancelled, or taken over, meanwhile.
+            Err(store::Error::Lost) => self.clean_up_lost(),
             // The record names us for what we do not run: it is given back when the store can be asked.
-            Err(error) => log::warn(&format!("job {} could not be handed back yet: {error}", self.lease.id)),
+            Err(error) => log::warn(&format!("job {} could not be handed back yet: {error}", self.record.id)),
         }
     }
 
     /// The job is not ours any more: it has ended without this attempt, or is another pod's.
-    pub fn let_go(&mut self) {
-        let now = self.runner.store.get(&self.lease.id).ok().and_then(|seen| seen.it);
+    pub fn clean_up_lost(&mut self) {
+        let now = self.runner.store.get(&self.record.id).ok().and_then(|seen| seen.it);
         if let Some(record) = now.filter(|record| record.status().has_ended() && self.runner.is_on_our_disk(record)) {
             self.runner.clean_up(&record);
         }
-        if let Err(error) = self.runner.store.release(&self.lease) {
-            log::warn(&format!("job {}: {error}", self.lease.id));
+        if let Err(error) = self.attempt.release() {
+            log::warn(&format!("job {}: {error}", self.record.id));
         }
     }
 }
@@ -73,7 +76,7 @@ impl Runner {
         if let Err(error) = self.settle(record, false, None) {
             log::warn(&format!("job {}: {error}", record.id));
         }
-        if let Err(error) = self.store.release(&Lease::of(record)) {
+        if let Err(error) = self.store.release(record) {
             log::warn(&format!("job {}: {error}", record.id));
         }
     }

@@ -24,6 +24,7 @@ pub struct Registered {
 }
 
 pub fn spawn(command: &mut Command) -> io::Result<Registered> {
+    sys::with_limit_of_start(command);
     let mut ours = ours();
     let child = command.spawn()?;
     ours.insert(child.id() as i32);

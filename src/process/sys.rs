@@ -1,6 +1,6 @@
 //! The system calls that std does not have, each behind a safe function. The only `unsafe` there is.
 //!
-//! Never decides anything: no retries beyond EINTR, no policy, no state.
+//! Never decides anything: no retries beyond EINTR, no policy; no state but the limit that it was started with.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 #[cfg(debug_assertions)]
@@ -168,6 +169,79 @@ pub fn wait_readable(fds: &[BorrowedFd], limit: Duration) -> io::Result<Vec<bool
         Ok(_) => Ok(polled.iter().map(|p| p.revents != 0).collect()),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(vec![false; fds.len()]),
         Err(error) => Err(error),
+    }
+}
+
+/// What a descriptor is waited for. A peer that hangs up is always told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interest {
+    Read,
+    Write,
+    HangUp,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Ready {
+    pub hung_up: bool,
+}
+
+/// Waits until something is ready, or `limit` is over; tells of each who hung up.
+pub fn poll(fds: &[(BorrowedFd, Interest)], limit: Duration) -> io::Result<Vec<Ready>> {
+    let events = |interest: Interest| match interest {
+        Interest::Read => libc::POLLIN,
+        Interest::Write => libc::POLLOUT | libc::POLLRDHUP,
+        Interest::HangUp => libc::POLLRDHUP,
+    };
+    let polled = fds.iter().map(|(fd, what)| libc::pollfd { fd: fd.as_raw_fd(), events: events(*what), revents: 0 });
+    let mut polled: Vec<libc::pollfd> = polled.collect();
+    let milliseconds = limit.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+    // SAFETY: the array and its length belong together and outlive the call.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+    let gone = libc::POLLHUP | libc::POLLRDHUP | libc::POLLERR | libc::POLLNVAL;
+    match check(result) {
+        Ok(_) => Ok(polled.iter().map(|one| Ready { hung_up: one.revents & gone != 0 }).collect()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(vec![Ready::default(); fds.len()]),
+        Err(error) => Err(error),
+    }
+}
+
+fn nofile() -> io::Result<libc::rlimit> {
+    // SAFETY: all-zero bytes are a valid rlimit, which outlives the call.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+        Ok(limit)
+    }
+}
+
+/// How many descriptors this process may have open.
+pub fn descriptor_limit() -> u64 {
+    nofile().map_or(1024, |limit| limit.rlim_cur)
+}
+
+/// The limit on descriptors as it was before [`raise_descriptor_limit`].
+static LIMIT_BEFORE: OnceLock<u64> = OnceLock::new();
+
+/// Raises the limit on descriptors to the hard one. What this process starts gets the one there was.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let limit = nofile()?;
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: the struct outlives the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) })?;
+    let _ = LIMIT_BEFORE.set(limit.rlim_cur);
+    Ok(())
+}
+
+/// The command's process gets the limit on descriptors that this process was started with: programs that walk
+/// through all that they might have open take their time with a million.
+pub fn with_limit_of_start(command: &mut Command) {
+    let Some(before) = LIMIT_BEFORE.get().copied() else { return };
+    // SAFETY: between fork and exec only getrlimit and setrlimit are called, which are async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            let limit = libc::rlimit { rlim_cur: before, rlim_max: nofile()?.rlim_max };
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit)).map(drop)
+        });
     }
 }
 

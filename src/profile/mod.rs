@@ -10,7 +10,6 @@ mod parse;
 pub use flags::Flags;
 
 use crate::workspace::regular;
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -195,29 +194,7 @@ impl Sources {
     }
 }
 
-impl Profile {
-    /// What a listing shows.
-    pub fn to_json(&self) -> Value {
-        let mut shown = json!({
-            "name": self.name,
-            "description": self.description,
-            "model": self.flags.get("model"),
-            "max_turns": self.flags.get("max-turns"),
-            "worktree": self.worktree,
-            "auto_pr": self.auto_pr,
-            "permission_mode": self.flags.get("permission-mode"),
-            "trust_repo": self.trust_repo,
-            "timeout": self.timeout.as_secs(),
-        });
-        if let Some(extends) = &self.extends {
-            shown["extends"] = json!(extends);
-        }
-        if let Some(effort) = self.flags.get("effort") {
-            shown["effort"] = effort.clone();
-        }
-        shown
-    }
-}
+impl Profile {}
 
 fn read(name: &str, directory: Option<&Path>) -> Result<Layer, Error> {
     let (path, text) = match directory {

@@ -5,7 +5,7 @@
 //! `claimed:after-record`.
 
 #[cfg(debug_assertions)]
-pub fn point(kind: crate::event::Kind, place: &str) {
+pub fn point(kind: crate::event::Kind, moment: &str) {
     use crate::process::sys;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,7 @@ pub fn point(kind: crate::event::Kind, place: &str) {
     if CRASH.is_none() && STOP.is_none() {
         return;
     }
-    let kind = serde_json::to_string(&kind).unwrap_or_default();
-    let here = format!("{}:{place}", kind.trim_matches('"'));
+    let here = format!("{}:{moment}", kind.as_str());
     let me = std::process::id() as i32;
     if CRASH.as_ref() == Some(&here) {
         sys::kill(me, sys::SIGKILL);
@@ -30,4 +29,4 @@ pub fn point(kind: crate::event::Kind, place: &str) {
 }
 
 #[cfg(not(debug_assertions))]
-pub fn point(_kind: crate::event::Kind, _place: &str) {}
+pub fn point(_kind: crate::event::Kind, _moment: &str) {}

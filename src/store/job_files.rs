@@ -3,10 +3,11 @@
 //! ```text
 //! open/ID.json        a job that lives
 //! ID.json             a job that has ended; made by link(2), so the first end stays
-//! events/ID.jsonl     its events (embedded store)
+//! events/ID-N.jsonl   what its attempt N wrote of what happened: see `journal`
 //! keys/NAME           the job that an Idempotency-Key stands for, and the request's hash
 //! ```
 //!
+//! Each file says in which format it is (`format`); one in a later format than is known here is left alone.
 //! The directory may lie on NFS: it is opened before a file is looked for, so that what another
 //! machine just made is seen.
 
@@ -18,12 +19,15 @@ use std::path::{Path, PathBuf};
 
 pub struct JobFiles(PathBuf);
 
-/// `open/ID.json`.
+/// The format of `keys/NAME`.
+const KEY_FORMAT: u32 = 1;
+
+/// `open/ID.json`; its format is that of the record in it.
 #[derive(Clone, Deserialize)]
 pub struct Open {
-    /// Its number in the embedded store's line.
-    #[serde(default)]
-    pub place: i64,
+    /// Its number in the embedded store's line; the lowest is first.
+    #[serde(default, rename = "place")]
+    pub position: i64,
     /// The attempt that holds it, on Redis.
     #[serde(default)]
     pub holder: String,
@@ -33,7 +37,8 @@ pub struct Open {
 
 #[derive(Serialize)]
 struct OpenOf<'a> {
-    place: i64,
+    #[serde(rename = "place")]
+    position: i64,
     holder: &'a str,
     #[serde(flatten)]
     record: &'a Record,
@@ -42,8 +47,25 @@ struct OpenOf<'a> {
 /// `keys/NAME`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyNote {
+    #[serde(default)]
+    format: u32,
     pub id: JobId,
     pub request: String,
+}
+
+impl KeyNote {
+    pub fn new(id: JobId, request: &str) -> Self {
+        Self { format: KEY_FORMAT, id, request: request.to_owned() }
+    }
+
+    /// Reads one as it lies in a file or in Redis.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let note: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if note.format > KEY_FORMAT {
+            return Err("an Idempotency-Key was noted by a newer agenticore: ask a server of that version".into());
+        }
+        Ok(note)
+    }
 }
 
 impl JobFiles {
@@ -72,8 +94,20 @@ impl JobFiles {
         self.0.join(format!("{id}.json"))
     }
 
-    pub fn events(&self, id: &JobId) -> PathBuf {
+    /// What attempt `attempt` wrote of what happened.
+    pub fn journal(&self, id: &JobId, attempt: u32) -> PathBuf {
+        self.0.join("events").join(format!("{id}-{attempt}.jsonl"))
+    }
+
+    /// The events of a job as version 0.2 kept them.
+    fn old_events(&self, id: &JobId) -> PathBuf {
         self.0.join("events").join(format!("{id}.jsonl"))
+    }
+
+    /// Removes the journals of the attempts up to `last`.
+    pub fn remove_journals(&self, id: &JobId, last: u32) -> Result<(), String> {
+        files::remove(&self.old_events(id))?;
+        (1..=last).try_for_each(|attempt| files::remove(&self.journal(id, attempt)))
     }
 
     fn key(&self, name: &str) -> PathBuf {
@@ -83,25 +117,32 @@ impl JobFiles {
     /// The outcome, if there is one.
     pub fn read_ended(&self, id: &JobId) -> Result<Option<Record>, String> {
         refresh(&self.0);
-        let found: Option<Record> = read(&self.ended(id))?;
+        let path = self.ended(id);
+        let found: Option<Record> = read(&path)?;
+        found.iter().try_for_each(Record::check_format).map_err(|why| format!("{}: {why}", path.display()))?;
         // The Python program wrote its living jobs there too: to us they are no jobs. Nor is what names another.
         Ok(found.filter(|record| record.status().has_ended() && record.id == *id))
     }
 
     pub fn read_open(&self, id: &JobId) -> Result<Option<Open>, String> {
         refresh(&self.0.join("open"));
-        let found: Option<Open> = read(&self.open(id))?;
+        let path = self.open(id);
+        let found: Option<Open> = read(&path)?;
+        found
+            .iter()
+            .try_for_each(|open| open.record.check_format())
+            .map_err(|why| format!("{}: {why}", path.display()))?;
         Ok(found.filter(|open| open.record.id == *id))
     }
 
-    pub fn write_open(&self, place: i64, holder: &str, record: &Record) -> Result<(), String> {
-        let bytes = serde_json::to_vec(&OpenOf { place, holder, record }).map_err(|error| error.to_string())?;
+    pub fn write_open(&self, position: i64, holder: &str, record: &Record) -> Result<(), String> {
+        let bytes = serde_json::to_vec(&OpenOf { position, holder, record }).map_err(|error| error.to_string())?;
         files::replace(&self.open(&record.id), &bytes)
     }
 
     /// The same for a new job. False: there is one already, and it stays.
     pub fn write_open_once(&self, record: &Record) -> Result<bool, String> {
-        let open = OpenOf { place: 0, holder: "", record };
+        let open = OpenOf { position: 0, holder: "", record };
         let bytes = serde_json::to_vec(&open).map_err(|error| error.to_string())?;
         files::create_once(&self.open(&record.id), &bytes)
     }
@@ -122,7 +163,10 @@ impl JobFiles {
         if files::create_once(&path, &bytes)? {
             return Ok(note);
         }
-        Ok(read(&path)?.unwrap_or(note))
+        match files::read(&path)? {
+            Some(bytes) => KeyNote::parse(&bytes).map_err(|why| format!("{}: {why}", path.display())),
+            None => Ok(note),
+        }
     }
 
     pub fn remove_key(&self, name: &str) -> Result<(), String> {

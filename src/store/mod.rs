@@ -1,40 +1,38 @@
-//! Queue, records and events: one trait, whatever keeps them.
+//! Queue, records and events: the same traits, whatever keeps them.
 //!
-//! A store knows what a job's transitions are (`job/`) and makes each of them durable before it
-//! returns. It never starts a process, never touches a repository, and does not decide *when*
-//! a job moves. `../ARCHITECTURE.md` gives the order of writes and why.
+//! Cut by who uses them: [`Jobs`] for the service, [`Queue`] for the workers, [`Attempt`] for the one that runs a job,
+//! [`Presence`] for the drain. What all stores do alike is in `rules`, what all have to do in `conformance`.
+//!
+//! A store knows what a job's transitions are (`job/`) and makes each of them durable before it returns. It never
+//! starts a process, never touches a repository, and does not decide *when* a job moves. ARCHITECTURE.md gives the
+//! order of writes and why.
 
 mod agents;
+#[cfg(test)]
+mod conformance;
 mod crash;
 pub mod embedded;
-mod event_log;
 mod files;
 pub mod job_files;
+mod journal;
 pub mod redis;
+mod rules;
 pub mod unconfigured;
+pub mod watch;
 
-use crate::event::{Draft, Event};
+use crate::event::{Cursor, Draft, Event};
 use crate::job::{JobId, Mark, Record, Spec, Status};
 use crate::process::stop::Stop;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use watch::{Interest, Watcher};
 
-/// An attempt's right to write: names the job and the attempt it was given to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    pub id: JobId,
-    pub attempt: u32,
-}
-
-impl Lease {
-    pub fn of(record: &Record) -> Self {
-        Self { id: record.id.clone(), attempt: record.attempt }
-    }
-}
-
-/// A job that was taken: the record of the new attempt, and what stops it when its lease is lost.
+/// A job that was taken: the record of the new attempt, what it may write with, and what stops it.
 pub struct Claim {
     pub record: Record,
+    pub attempt: Arc<dyn Attempt>,
+    /// Says stop when the job is cancelled, when this pod goes away, and when the lease is lost.
     pub stop: Stop,
 }
 
@@ -104,43 +102,15 @@ impl fmt::Display for Error {
     }
 }
 
-pub trait Store: Send + Sync {
+/// What is asked about jobs, and done to them, from outside: for the service.
+pub trait Jobs: Send + Sync {
     /// Accepted when it returns: the job is on disk and will reach an end. The same `key` with the
     /// same request gives the same job for as long as that is kept.
     fn submit(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Error>;
 
-    /// The job that waits longest, now running as a new attempt. None after `wait` without one. `only`: of those
-    /// that have this profile.
-    fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error>;
-
-    /// Whether anything may be claimed here; claims that wait return when not.
-    fn open_claims(&self, open: bool);
-
-    /// Records what the attempt achieved, then the event. Durable when it returns. Returns the record.
-    fn mark(&self, lease: &Lease, mark: Mark, event: Option<Draft>) -> Result<Record, Error>;
-
-    /// The job is still this attempt's, as far as can be known: asked before anything begins that
-    /// others see.
-    fn prove(&self, lease: &Lease) -> Result<(), Error>;
-
-    /// Adds an event that changes nothing in the record. Chatter is not synced.
-    fn say(&self, lease: &Lease, event: Draft) -> Result<(), Error>;
-
-    /// Ends the job; the first end stays, whoever made it.
-    fn finish(&self, lease: &Lease, end: End) -> Result<Record, Error>;
-
-    /// Puts the job at the head of the line. Counts no death.
-    fn hand_back(&self, lease: &Lease, why: &str) -> Result<(), Error>;
-
-    /// Cancels a queued or running job; decided when it returns. A running attempt learns of it
-    /// by [`Error::Lost`]; its leftovers are listed until [`Store::release`].
+    /// Cancels a queued or running job; decided when it returns. A running attempt learns of it by its stop and by
+    /// [`Error::Lost`]; what it leaves is listed by [`Queue::leftovers`] until [`Queue::release`].
     fn cancel(&self, id: &JobId) -> Result<Cancelled, Error>;
-
-    /// Ended jobs whose attempt has not been tidied away yet, after a restart.
-    fn leftovers(&self) -> Vec<Record>;
-
-    /// The job has ended, or is another attempt's, and nothing of this attempt is left.
-    fn release(&self, lease: &Lease) -> Result<(), Error>;
 
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error>;
 
@@ -150,25 +120,67 @@ pub trait Store: Send + Sync {
     /// Newest first.
     fn list(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error>;
 
-    /// The events after number `after`, in order, at most `limit`.
-    fn events(&self, id: &JobId, after: u64, limit: usize) -> Result<Vec<Event>, Error>;
-
-    /// The newest job that reported this Claude session.
+    /// The newest ended job that reported this Claude session.
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error>;
 
-    /// The record once it has ended, or None after `wait`.
-    fn wait_for_end(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error>;
+    /// The events of `record`'s job after a cursor, in order and without a gap, at most `limit`. Read the record
+    /// first: once that has ended, what follows an empty answer is nothing.
+    fn events(&self, record: &Record, after: Cursor, limit: usize) -> Result<Vec<Event>, Error>;
+
+    /// Watches a job; begin with this, then read what there is.
+    fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher;
+}
+
+/// Where workers take jobs from, and what is looked after when they are over: for the pool and the runner.
+pub trait Queue: Send + Sync {
+    /// Takes over what a server that died here left running. To be called once, before the first
+    /// claim; waits until its agents are gone, at most `limit`. Returns how many jobs it found.
+    fn recover(&self, limit: Duration) -> Result<usize, Error>;
+
+    /// The job that waits longest, now running as a new attempt. None after `wait` without one. `only`: of those
+    /// that have this profile.
+    fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error>;
+
+    /// Whether anything may be claimed here; claims that wait return when not.
+    fn open_claims(&self, open: bool);
+
+    /// Ended jobs whose attempt has not been tidied away yet, after a restart.
+    fn leftovers(&self) -> Vec<Record>;
+
+    /// Nothing is left of the attempts at this job, which has ended or is another's.
+    fn release(&self, record: &Record) -> Result<(), Error>;
 
     /// Expires what nobody claimed in time; returns the ended jobs whose time to live is over.
     fn tend(&self) -> Result<Vec<Record>, Error>;
 
     /// Forgets an ended job: record and events.
     fn remove(&self, id: &JobId) -> Result<(), Error>;
+}
 
-    /// Takes over what a server that died here left running. To be called once, before the first
-    /// claim; waits until its agents are gone, at most `limit`. Returns how many jobs it found.
-    fn recover(&self, limit: Duration) -> Result<usize, Error>;
+/// One attempt's right to write. Each call fails with [`Error::Lost`] once the job is not this attempt's any more.
+pub trait Attempt: Send + Sync {
+    /// Records what the attempt achieved, then the event. Durable when it returns. Returns the record.
+    fn mark(&self, mark: Mark, event: Option<Draft>) -> Result<Record, Error>;
 
+    /// The job is still this attempt's, as far as can be known: asked before anything begins that
+    /// others see.
+    fn prove(&self) -> Result<(), Error>;
+
+    /// Adds an event that changes nothing in the record. Chatter is not synced.
+    fn say(&self, event: Draft) -> Result<(), Error>;
+
+    /// Ends the job; the first end stays, whoever made it.
+    fn finish(&self, end: End) -> Result<Record, Error>;
+
+    /// Puts the job at the head of the line. Counts no death.
+    fn hand_back(&self, why: &str) -> Result<(), Error>;
+
+    /// The attempt is over here, whatever became of the job.
+    fn release(&self) -> Result<(), Error>;
+}
+
+/// This server as others see it through the store: for the drain, for `/ready`, and for the end.
+pub trait Presence: Send + Sync {
     /// Says, to whoever asks the store, that this server drains, or no longer does. Until when: for
     /// how much longer its jobs may run.
     fn tell_draining(&self, _until: Option<Duration>) -> Result<(), Error> {
@@ -193,3 +205,8 @@ pub trait Store: Send + Sync {
     /// Nothing runs here any more, and nothing will.
     fn shut_down(&self) {}
 }
+
+/// All of it. `docs/store.md` says how a third one would be written; `conformance` is what it has to pass.
+pub trait Store: Jobs + Queue + Presence {}
+
+impl<T: Jobs + Queue + Presence> Store for T {}

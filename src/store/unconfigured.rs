@@ -2,63 +2,35 @@
 //!
 //! Writes nothing and knows nothing.
 
-use super::{Cancelled, Claim, End, Error, Key, Lease, Seen, Store};
-use crate::event::{Draft, Event};
-use crate::job::{JobId, Mark, Record, Spec, Status};
+use super::watch::{Hub, Interest, Watcher};
+use super::{Cancelled, Claim, Error, Jobs, Key, Presence, Queue, Seen};
+use crate::event::{Cursor, Event};
+use crate::job::{JobId, Record, Spec, Status};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub struct Unconfigured {
     /// What is missing, and what to do.
-    pub why: String,
+    why: String,
+    hub: Arc<Hub>,
 }
 
 impl Unconfigured {
+    pub fn new(why: String) -> Self {
+        Self { why, hub: Arc::default() }
+    }
+
     fn refuse<T>(&self) -> Result<T, Error> {
         Err(Error::Unconfigured(self.why.clone()))
     }
 }
 
-impl Store for Unconfigured {
+impl Jobs for Unconfigured {
     fn submit(&self, _: Spec, _: Option<&Key>) -> Result<Record, Error> {
         self.refuse()
     }
 
-    fn claim(&self, wait: Duration, _: Option<&str>) -> Result<Option<Claim>, Error> {
-        std::thread::sleep(wait);
-        Ok(None)
-    }
-
-    fn open_claims(&self, _: bool) {}
-
-    fn mark(&self, _: &Lease, _: Mark, _: Option<Draft>) -> Result<Record, Error> {
-        self.refuse()
-    }
-
-    fn prove(&self, _: &Lease) -> Result<(), Error> {
-        self.refuse()
-    }
-
-    fn say(&self, _: &Lease, _: Draft) -> Result<(), Error> {
-        self.refuse()
-    }
-
-    fn finish(&self, _: &Lease, _: End) -> Result<Record, Error> {
-        self.refuse()
-    }
-
-    fn hand_back(&self, _: &Lease, _: &str) -> Result<(), Error> {
-        self.refuse()
-    }
-
     fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
-        self.refuse()
-    }
-
-    fn leftovers(&self) -> Vec<Record> {
-        Vec::new()
-    }
-
-    fn release(&self, _: &Lease) -> Result<(), Error> {
         self.refuse()
     }
 
@@ -74,15 +46,36 @@ impl Store for Unconfigured {
         self.refuse()
     }
 
-    fn events(&self, _: &JobId, _: u64, _: usize) -> Result<Vec<Event>, Error> {
-        self.refuse()
-    }
-
     fn with_session(&self, _: &str) -> Result<Option<Record>, Error> {
         self.refuse()
     }
 
-    fn wait_for_end(&self, _: &JobId, _: Duration) -> Result<Option<Record>, Error> {
+    fn events(&self, _: &Record, _: Cursor, _: usize) -> Result<Vec<Event>, Error> {
+        self.refuse()
+    }
+
+    fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher {
+        self.hub.watch(id, interest, after)
+    }
+}
+
+impl Queue for Unconfigured {
+    fn recover(&self, _: Duration) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    fn claim(&self, wait: Duration, _: Option<&str>) -> Result<Option<Claim>, Error> {
+        std::thread::sleep(wait);
+        Ok(None)
+    }
+
+    fn open_claims(&self, _: bool) {}
+
+    fn leftovers(&self) -> Vec<Record> {
+        Vec::new()
+    }
+
+    fn release(&self, _: &Record) -> Result<(), Error> {
         self.refuse()
     }
 
@@ -93,11 +86,9 @@ impl Store for Unconfigured {
     fn remove(&self, _: &JobId) -> Result<(), Error> {
         self.refuse()
     }
+}
 
-    fn recover(&self, _: Duration) -> Result<usize, Error> {
-        Ok(0)
-    }
-
+impl Presence for Unconfigured {
     fn waits_for(&self) -> Option<String> {
         Some(self.why.clone())
     }

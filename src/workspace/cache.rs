@@ -40,6 +40,8 @@ pub enum Error {
     Stopped(Reason),
     /// Trying again later may help.
     Passing(String),
+    /// The clone cache was damaged, and is another one now: try again at once.
+    MadeAnew(String),
     Final(String),
 }
 
@@ -47,7 +49,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Error::Stopped(_) => f.write_str("stopped"),
-            Error::Passing(why) | Error::Final(why) => f.write_str(why),
+            Error::Passing(why) | Error::MadeAnew(why) | Error::Final(why) => f.write_str(why),
         }
     }
 }
@@ -67,7 +69,7 @@ pub struct Locked<'a> {
     pub(super) spaces: &'a Workspaces,
     pub(super) url: &'a RepoUrl,
     /// `{root}/{key}`
-    pub(super) place: PathBuf,
+    pub(super) directory: PathBuf,
     /// The git directory: `repo/`, or `repo/.git` of a clone with a work tree.
     pub(super) git_dir: PathBuf,
     /// Stops what is done under the lock, when the job stops or the lock is about to be lost.
@@ -90,13 +92,13 @@ impl Workspaces {
         })
     }
 
-    pub(super) fn place_of(&self, url: &RepoUrl) -> PathBuf {
+    pub(super) fn directory_of(&self, url: &RepoUrl) -> PathBuf {
         self.settings.root.join(url.key())
     }
 
     /// The cache's git directory, if the cache is one that git can use.
     pub fn git_dir_of(&self, url: &RepoUrl) -> Option<PathBuf> {
-        let repo = self.place_of(url).join("repo");
+        let repo = self.directory_of(url).join("repo");
         [repo.join(".git"), repo].into_iter().find(|path| is_whole(path))
     }
 
@@ -112,8 +114,8 @@ impl Workspaces {
     }
 
     fn lock_within<'a>(&'a self, url: &'a RepoUrl, limit: Duration, stop: &Stop) -> Result<Locked<'a>, Error> {
-        let place = self.place_of(url);
-        let guard = self.locks.take(&place, limit, stop).map_err(|error| match error {
+        let directory = self.directory_of(url);
+        let guard = self.locks.take(&directory, limit, stop).map_err(|error| match error {
             lock::Error::Stopped(reason) => Error::Stopped(reason),
             lock::Error::TimedOut(limit) => Error::Final(format!(
                 "the lock of {url}'s cache did not become free within {} s (AGENTICORE_LOCK_TIMEOUT)",
@@ -123,11 +125,12 @@ impl Workspaces {
                 "the lock of {url}'s cache could not be asked for within {} s (AGENTICORE_LOCK_TIMEOUT): {why}",
                 limit.as_secs()
             )),
-            lock::Error::Io(error) => Error::Final(format!("cannot lock {}: {error}", place.display())),
+            lock::Error::Io(error) => Error::Final(format!("cannot lock {}: {error}", directory.display())),
         })?;
         let found = self.git_dir_of(url);
         let stop = guard.stop(stop);
-        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), place, stop, lease: None, _guard: guard };
+        let mut locked =
+            Locked { spaces: self, url, git_dir: PathBuf::new(), directory, stop, lease: None, _guard: guard };
         match found {
             Some(git_dir) => locked.git_dir = git_dir,
             None => locked.make_anew()?,
@@ -170,10 +173,10 @@ impl Locked<'_> {
         done.map_err(|error| Error::Final(format!("cannot mend the clone cache {}: {error}", self.git_dir.display())))
     }
 
-    /// Puts a new, empty cache in place of whatever is there. Refused while any worktree is
+    /// Puts a new, empty cache in directory of whatever is there. Refused while any worktree is
     /// registered: it would lose its repository.
     pub(super) fn make_anew(&mut self) -> Result<(), Error> {
-        let repo = self.place.join("repo");
+        let repo = self.directory.join("repo");
         for git_dir in [repo.clone(), repo.join(".git")] {
             if registered_worktrees(&git_dir) > 0 {
                 return Err(Error::Final(format!(
@@ -183,8 +186,8 @@ impl Locked<'_> {
                 )));
             }
         }
-        let fresh = self.place.join("fresh");
-        let broken = self.place.join("broken");
+        let fresh = self.directory.join("fresh");
+        let broken = self.directory.join("broken");
         let failed =
             |error: io::Error| Error::Final(format!("cannot make the clone cache {}: {error}", repo.display()));
         for left in [&fresh, &broken] {
@@ -195,7 +198,7 @@ impl Locked<'_> {
             fs::rename(&repo, &broken).map_err(failed)?;
         }
         fs::rename(&fresh, &repo).map_err(failed)?;
-        let _ = fs::remove_file(self.place.join("fetched"));
+        let _ = fs::remove_file(self.directory.join("fetched"));
         let _ = super::remove::tree(&broken);
         self.git_dir = repo;
         Ok(())

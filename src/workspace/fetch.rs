@@ -38,7 +38,7 @@ struct Fetched {
     default_branch: Option<String>,
 }
 
-pub struct Wish<'a> {
+pub struct FetchRequest<'a> {
     pub base_ref: Option<&'a str>,
     /// A fetch that began after this will do.
     pub not_before: Time,
@@ -46,56 +46,56 @@ pub struct Wish<'a> {
 }
 
 impl Locked<'_> {
-    fn call_for(&self, wish: &Wish) -> Call<'_> {
-        Call { login: wish.login.clone(), stop: Some(&self.stop) }
+    fn call_for(&self, request: &FetchRequest) -> Call<'_> {
+        Call { login: request.login.clone(), stop: Some(&self.stop) }
     }
 
     /// The base of a job. Fetches unless a fetch is fresh enough; a damaged cache is made anew, once.
-    pub fn base(&mut self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Error> {
+    pub fn base(&mut self, request: &FetchRequest, progress: &dyn Fn(&str)) -> Result<Base, Error> {
         let is_damage = |failure: &Failure| matches!(failure, Failure::Git(error) if error.cause() == Cause::Damaged);
-        let mut tried = self.try_base(wish, progress);
+        let mut tried = self.try_base(request, progress);
         if tried.as_ref().is_err_and(is_damage) {
             progress("the clone cache is damaged: everything is fetched again");
             self.forget_remote_refs()?;
-            tried = self.try_base(wish, progress);
+            tried = self.try_base(request, progress);
         }
         if tried.as_ref().is_err_and(is_damage) {
             progress("the clone cache is damaged: it is made anew");
             self.make_anew()?;
-            tried = self.try_base(wish, progress);
+            tried = self.try_base(request, progress);
         }
-        tried.map_err(|failure| self.explain(failure, wish))
+        tried.map_err(|failure| self.explain(failure, request))
     }
 
-    fn try_base(&self, wish: &Wish, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
+    fn try_base(&self, request: &FetchRequest, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
         let lens = Lens::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
         let earlier = self.fetched();
         let doing = if earlier.is_some() { "fetching" } else { "cloning" };
-        if let Some(fetched) = earlier.filter(|f| is_fresh(f, wish.not_before))
-            && let Ok(base) = self.resolve(&lens, wish, fetched.default_branch)
+        if let Some(fetched) = earlier.filter(|f| is_fresh(f, request.not_before))
+            && let Ok(base) = self.resolve(&lens, request, fetched.default_branch)
         {
             return Ok(base);
         }
         progress(&format!("{doing} {}", self.url));
         let began = Time::now();
-        let default_branch = self.persistently(|| default_branch(&lens, self.url.as_str(), self.call_for(wish)))?;
+        let default_branch = self.persistently(|| default_branch(&lens, self.url.as_str(), self.call_for(request)))?;
         self.persistently(|| {
             let refspec = "+refs/heads/*:refs/remotes/origin/*";
             let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
             let arguments: Vec<&str> = fetch.into_iter().chain(["--", self.url.as_str(), refspec]).collect();
-            lens.run(&arguments, self.call_for(wish)).map(drop)
+            lens.run(&arguments, self.call_for(request)).map(drop)
         })?;
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
-        let _ = serde_json::to_vec(&fetched).map(|bytes| regular::write(&self.place.join("fetched"), &bytes));
-        self.resolve(&lens, wish, default_branch)
+        let _ = serde_json::to_vec(&fetched).map(|bytes| regular::write(&self.directory.join("fetched"), &bytes));
+        self.resolve(&lens, request, default_branch)
     }
 
     fn fetched(&self) -> Option<Fetched> {
-        serde_json::from_slice(&regular::read(&self.place.join("fetched"), 4096).ok()?).ok()
+        serde_json::from_slice(&regular::read(&self.directory.join("fetched"), 4096).ok()?).ok()
     }
 
-    fn resolve(&self, lens: &Lens, wish: &Wish, default_branch: Option<String>) -> Result<Base, Failure> {
+    fn resolve(&self, lens: &Lens, request: &FetchRequest, default_branch: Option<String>) -> Result<Base, Failure> {
         let branch = |name: &str| {
             let reference = format!("refs/remotes/origin/{name}");
             match refs::read(&self.git_dir, &reference) {
@@ -104,7 +104,7 @@ impl Locked<'_> {
             }
         };
         let pr_base = || default_branch.clone().unwrap_or_else(|| "main".into());
-        let Some(asked) = wish.base_ref else {
+        let Some(asked) = request.base_ref else {
             let name = default_branch.clone().ok_or_else(|| self.without_default(lens))?;
             let commit = branch(&name)?.ok_or(Failure::Empty)?;
             return Ok(Base { pr_base: name.clone(), name, commit });
@@ -119,7 +119,7 @@ impl Locked<'_> {
         }
         let wanted =
             if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
-        match lens.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(wish)) {
+        match lens.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(request)) {
             Ok(_) => {}
             Err(error) if error.cause() == Cause::NoSuchRef => return Err(self.no_such_base(lens)),
             Err(error) => return Err(Failure::Git(error)),
@@ -165,9 +165,9 @@ impl Locked<'_> {
         }
     }
 
-    fn explain(&self, failure: Failure, wish: &Wish) -> Error {
+    fn explain(&self, failure: Failure, request: &FetchRequest) -> Error {
         let url = self.url;
-        let asked = wish.base_ref.unwrap_or_default();
+        let asked = request.base_ref.unwrap_or_default();
         let error = match failure {
             Failure::Empty => return Error::Final(format!("{url} is empty: push a first commit to it")),
             Failure::NoDefault => {
@@ -181,7 +181,7 @@ impl Locked<'_> {
             Failure::Git(error) => error,
         };
         let text = match error.cause() {
-            Cause::Login if wish.login.is_some() => {
+            Cause::Login if request.login.is_some() => {
                 format!("{url} refused the server's credentials: check what its token or App may do ({error})")
             }
             Cause::Login => format!(

@@ -4,8 +4,7 @@
 //! Nobody goes on without the lock: a wait that is over its limit is an error.
 
 use crate::process::stop::{Reason, Stop};
-use crate::store::redis::Redis;
-use crate::store::redis::lock::CloneLock;
+use crate::store::redis::clone_locks::{CloneLock, CloneLocks};
 use fs2::FileExt;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -29,7 +28,7 @@ const FLEET_TICK: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub struct Locks {
     turns: Mutex<HashMap<String, Arc<Turn>>>,
-    fleet: Option<Arc<Redis>>,
+    fleet: Option<Arc<CloneLocks>>,
 }
 
 pub struct Guard {
@@ -48,8 +47,8 @@ pub enum Error {
 }
 
 impl Locks {
-    pub fn of_fleet(store: Arc<Redis>) -> Self {
-        Self { turns: Mutex::default(), fleet: Some(store) }
+    pub fn of_fleet(locks: Arc<CloneLocks>) -> Self {
+        Self { turns: Mutex::default(), fleet: Some(locks) }
     }
 
     /// Takes the lock of `directory`, which it makes if need be, within `limit`.
@@ -92,13 +91,13 @@ impl Locks {
 }
 
 fn take_in_fleet(
-    store: &Arc<Redis>,
+    locks: &Arc<CloneLocks>,
     directory: &Path,
     wait: impl Fn() -> Result<Duration, Error>,
 ) -> Result<CloneLock, Error> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     loop {
-        let away = match store.try_lock(&name) {
+        let away = match locks.try_lock(&name) {
             Ok(Some(lock)) => return Ok(lock),
             Ok(None) => None,
             Err(why) => Some(why),

@@ -54,7 +54,7 @@ impl Worktree<'_> {
 
     /// A copy of the index as it was when the worktree was made.
     pub(super) fn first_index(&self) -> PathBuf {
-        self.spaces.place_of(self.url).join(format!("index-{}", self.id))
+        self.spaces.directory_of(self.url).join(format!("index-{}", self.id))
     }
 
     /// Makes it at `base`. What an earlier attempt left is removed first.
@@ -63,7 +63,7 @@ impl Worktree<'_> {
         match self.register(&locked, base) {
             Err(git::Error::Failed { cause: Cause::Damaged, .. }) => {
                 locked.make_anew()?;
-                return Err(Error::Passing("the clone cache was damaged and has been made anew".into()));
+                return Err(Error::MadeAnew("the clone cache was damaged and has been made anew".into()));
             }
             other => other?,
         }
@@ -75,7 +75,7 @@ impl Worktree<'_> {
             let mut locked = self.spaces.lock(self.url, stop)?;
             self.clear(&locked)?;
             locked.make_anew()?;
-            return Err(Error::Passing(format!("the clone cache was damaged and has been made anew ({said})")));
+            return Err(Error::MadeAnew(format!("the clone cache was damaged and has been made anew ({said})")));
         }
         result.map_err(Error::from)
     }

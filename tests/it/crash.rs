@@ -1,6 +1,6 @@
 //! SIGKILL of the server at each event of a job: one outcome, one pull request, nothing left over.
 
-use crate::support::{GitHub, Lab, Server, events};
+use crate::support::{GitHub, Lab, Server, assert_in_order, events};
 use serde_json::{Value, json};
 
 /// Kills a server at `point` of a job, restarts it, and returns the job and how often its agent ran.
@@ -34,8 +34,7 @@ fn killed_at(point: &str) -> (Value, usize) {
     let all = events(&lab, job["id"].as_str().unwrap());
     let ended = all.iter().filter(|event| event["kind"] == "ended").count();
     assert_eq!((ended, all.last().unwrap()["kind"].as_str()), (1, Some("ended")), "{point}");
-    let numbers: Vec<u64> = all.iter().map(|event| event["number"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=all.len() as u64).collect::<Vec<_>>(), "{point}");
+    assert_in_order(&all);
     server.stop();
     github.assert_content();
     lab.assert_tidy();

@@ -1,6 +1,6 @@
 //! The main path: a task goes in, a pull request comes out.
 
-use crate::support::{GitHub, Lab, Server, events, eventually, kinds};
+use crate::support::{GitHub, Lab, Server, assert_in_order, events, eventually, kinds};
 use serde_json::json;
 
 #[test]
@@ -61,8 +61,7 @@ fn a_task_becomes_a_pull_request() {
         "ended",
     ];
     assert_eq!(kinds(&lab, id), expected);
-    let numbers: Vec<u64> = events(&lab, id).iter().map(|event| event["number"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=expected.len() as u64).collect::<Vec<_>>());
+    assert_in_order(&events(&lab, id));
     assert_eq!(server.stop(), Some(0));
     github.assert_content();
     lab.assert_tidy();

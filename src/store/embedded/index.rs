@@ -25,14 +25,16 @@ struct Entry {
 pub struct Index {
     entries: BTreeMap<JobId, Entry>,
     by_age: BTreeSet<(Time, JobId)>,
-    /// Place in line → job; the lowest is taken first.
+    /// Position in line → job; the lowest is taken first.
     line: BTreeMap<i64, JobId>,
-    /// The places given out so far lie between these two.
+    /// The positions given out so far lie between these two.
     front: i64,
     back: i64,
     pub live: HashMap<JobId, Cell>,
     /// Found running at start, to be taken over.
     pub left_running: Vec<JobId>,
+    /// Job, attempt and reason: nobody runs it, and its file could not be written.
+    pub not_handed_back: Vec<(JobId, u32, String)>,
     /// Ended, but their attempt has not been tidied away.
     pub leftovers: Vec<JobId>,
     pub ended_are_known: bool,
@@ -63,37 +65,37 @@ impl Index {
         }
     }
 
-    /// A place behind all others. Nobody is in it until [`queue`](Self::queue).
-    pub fn last_place(&mut self) -> i64 {
+    /// A position behind all others. Nobody is in it until [`queue`](Self::queue).
+    pub fn last_position(&mut self) -> i64 {
         self.back += 1;
         self.back
     }
 
-    /// A place before all others.
-    pub fn first_place(&mut self) -> i64 {
+    /// A position before all others.
+    pub fn first_position(&mut self) -> i64 {
         self.front -= 1;
         self.front
     }
 
-    pub fn queue(&mut self, place: i64, id: JobId) {
-        self.front = self.front.min(place);
-        self.back = self.back.max(place);
-        self.line.insert(place, id);
+    pub fn queue(&mut self, position: i64, id: JobId) {
+        self.front = self.front.min(position);
+        self.back = self.back.max(position);
+        self.line.insert(position, id);
     }
 
-    pub fn leave_line(&mut self, place: i64) {
-        self.line.remove(&place);
+    pub fn leave_line(&mut self, position: i64) {
+        self.line.remove(&position);
     }
 
     /// `only`: the first that has this profile.
     pub fn take_first(&mut self, only: Option<&str>) -> Option<(i64, Cell)> {
         let fits = |id: &JobId| only.is_none_or(|only| self.entries.get(id).is_some_and(|entry| entry.profile == only));
         while !self.is_closed
-            && let Some(place) = self.line.iter().find(|(_, id)| fits(id)).map(|(place, _)| *place)
-            && let Some(id) = self.line.remove(&place)
+            && let Some(position) = self.line.iter().find(|(_, id)| fits(id)).map(|(position, _)| *position)
+            && let Some(id) = self.line.remove(&position)
         {
             if let Some(cell) = self.live.get(&id) {
-                return Some((place, cell.clone()));
+                return Some((position, cell.clone()));
             }
         }
         None

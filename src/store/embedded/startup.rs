@@ -2,11 +2,10 @@
 //! dead server left is taken over.
 
 use super::index::{Cell, Index, lock};
-use super::{Embedded, JobFiles, Live, agents_lock, ended_event};
-use crate::event::{Draft, Kind};
+use super::{Core, Embedded, Hub, JobFiles, KeysInFlight, Live, agents_lock};
+use crate::event::Kind;
 use crate::job::{Job, Time};
-use crate::store::event_log::EventLog;
-use crate::store::{Error, agents, files, job_files};
+use crate::store::{Error, agents, crash, files, job_files};
 use fs2::FileExt;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -16,30 +15,31 @@ use std::time::Duration;
 /// Opens `directory`, which it makes if need be, for the pod of this name. Fails when another
 /// server has it, or when it cannot be written.
 pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
-    let paths = JobFiles::new(directory);
-    paths.prepare()?;
+    let job_files = JobFiles::new(directory);
+    job_files.prepare()?;
     let lock = take_lock(directory)?;
-    let agents = agents_lock(&paths);
+    let agents = agents_lock(&job_files);
     File::create(&agents).map_err(|error| files::explain("write", &agents, &error))?;
-    for place in [directory.to_owned(), directory.join("open"), directory.join("keys")] {
-        files::remove_unfinished(&place)?;
+    for below in [directory.to_owned(), directory.join("open"), directory.join("keys")] {
+        files::remove_unfinished(&below)?;
     }
-    let index = load_open(&paths)?;
-    let store = Arc::new(Embedded {
-        paths,
+    let index = load_open(&job_files)?;
+    let core = Arc::new(Core {
+        files: job_files,
         pod: pod.to_owned(),
         index: Mutex::new(index),
         changed: Condvar::new(),
-        keys_in_flight: Mutex::default(),
+        keys_in_flight: KeysInFlight::default(),
+        hub: Arc::new(Hub::default()),
         _lock: lock,
     });
-    let reader = store.clone();
+    let reader = core.clone();
     // Reads what ended earlier, so that a long history does not delay the start; ends when done.
     std::thread::Builder::new()
         .name("index".into())
         .spawn(move || load_ended(&reader))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    Ok(store)
+    Ok(Arc::new(Embedded(core)))
 }
 
 fn take_lock(directory: &Path) -> Result<File, String> {
@@ -66,83 +66,80 @@ fn take_lock(directory: &Path) -> Result<File, String> {
 }
 
 /// One file that is of no use keeps no other job from going on: it is said, and left alone.
-fn load_open(paths: &JobFiles) -> Result<Index, String> {
+fn load_open(job_files: &JobFiles) -> Result<Index, String> {
     let mut index = Index::default();
-    for path in files::list(&paths.directory().join("open"))? {
-        if let Err(why) = load_one(paths, &path, &mut index) {
+    for path in files::list(&job_files.directory().join("open"))? {
+        if let Err(why) = load_one(job_files, &path, &mut index) {
             crate::log::warn(&format!("{}: {why}; it is left alone", path.display()));
         }
     }
     Ok(index)
 }
 
-fn load_one(paths: &JobFiles, path: &Path, index: &mut Index) -> Result<(), String> {
+fn load_one(job_files: &JobFiles, path: &Path, index: &mut Index) -> Result<(), String> {
     let bytes = files::read(path)?.unwrap_or_default();
-    let job_files::Open { place, record, .. } =
-        serde_json::from_slice(&bytes).map_err(|error| format!("is no job record: {error}"))?;
+    let job_files::Open { position, record, .. } =
+        serde_json::from_slice(&bytes).map_err(|error| format!("this file should hold a job's record: {error}"))?;
+    record.check_format()?;
     let id = record.id.clone();
     if job_files::id_of(path).as_ref() != Some(&id) {
-        return Err(format!("is the record of another job, {id}"));
+        return Err(format!("this file holds the record of another job, {id}"));
     }
-    let mut log = EventLog::open(paths.events(&id))?;
-    if let Some(ended) = paths.read_ended(&id)? {
-        // A crash came between the ended file and its event: the event follows now.
-        if !log.has_end() {
-            log.append(ended_event(&ended), ended.attempt)?;
-        }
+    if job_files.read_ended(&id)?.is_some() {
         index.leftovers.push(id);
         return Ok(());
     }
     let job = Job::from(record);
     index.note(&job);
     match &job {
-        Job::Queued(_) => index.queue(place, id.clone()),
+        Job::Queued(_) => index.queue(position, id.clone()),
         _ => index.left_running.push(id.clone()),
     }
-    index.live.insert(id, Arc::new(Mutex::new(Live { job, place, log })));
+    index.live.insert(id, Arc::new(Mutex::new(Live { job, position, log: None })));
     Ok(())
 }
 
-fn load_ended(store: &Embedded) {
-    for id in store.paths.ended_ids().unwrap_or_default() {
-        if let Ok(Some(record)) = store.paths.read_ended(&id) {
-            store.index().note(&Job::from(record));
+fn load_ended(core: &Core) {
+    for id in core.files.ended_ids().unwrap_or_default() {
+        if let Ok(Some(record)) = core.files.read_ended(&id) {
+            core.index().note(&Job::from(record));
         }
     }
-    store.index().ended_are_known = true;
-    store.changed.notify_all();
+    core.index().ended_are_known = true;
+    core.changed.notify_all();
 }
 
 /// Takes over what was found running, once the agents of the server that ran it are gone.
-pub fn recover(store: &Embedded, limit: Duration) -> Result<usize, Error> {
-    agents::wait(&agents_lock(&store.paths), limit)?;
-    let ids = std::mem::take(&mut store.index().left_running);
-    let mut left: Vec<Cell> = ids.iter().filter_map(|id| store.cell(id)).collect();
+pub fn recover(core: &Core, limit: Duration) -> Result<usize, Error> {
+    agents::wait(&agents_lock(&core.files), limit)?;
+    let ids = std::mem::take(&mut core.index().left_running);
+    let mut left: Vec<Cell> = ids.iter().filter_map(|id| core.cell(id)).collect();
     // The one that was first in line goes back to the head last, and so is first again.
-    left.sort_by_key(|cell| std::cmp::Reverse(lock(cell).place));
+    left.sort_by_key(|cell| std::cmp::Reverse(lock(cell).position));
     for (at, cell) in left.iter().enumerate() {
-        if let Err(error) = take_over(store, cell) {
+        if let Err(error) = take_over(core, cell) {
             // Those that are left are taken over when this is tried again.
             let rest = left[at..].iter().map(|cell| lock(cell).job.id.clone());
-            store.index().left_running = rest.collect();
+            core.index().left_running = rest.collect();
             return Err(error);
         }
     }
     Ok(left.len())
 }
 
-fn take_over(store: &Embedded, cell: &Cell) -> Result<(), Error> {
+fn take_over(core: &Core, cell: &Cell) -> Result<(), Error> {
     let mut live = lock(cell);
     let Job::Running(job) = &live.job else { return Ok(()) };
-    let lost = format!("its server ended without giving it back, in attempt {}", job.attempt);
-    let event = Draft::new(Kind::WorkerLost, lost);
-    match job.clone().lose_worker(Time::now()) {
-        Job::Queued(job) => store.requeue(&mut live, job, event)?,
+    let why = format!("its server ended without giving it back, in attempt {}", job.attempt);
+    match job.clone().lose_worker(why, Time::now()) {
+        Job::Queued(job) => {
+            core.requeue(&mut live, job)?;
+            crash::point(Kind::WorkerLost, "after-record");
+        }
         Job::Ended(ended) => {
             let id = ended.id.clone();
-            store.append(&mut live, event);
-            store.close(&mut live, ended, false)?;
-            store.index().leftovers.push(id);
+            core.close(&mut live, ended, false)?;
+            core.index().leftovers.push(id);
         }
         Job::Running(_) => {}
     }

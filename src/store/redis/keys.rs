@@ -2,6 +2,9 @@
 
 use crate::job::JobId;
 
+/// The format of what lies below the prefix. A server that finds a later one there takes no job.
+pub const FORMAT: u32 = 1;
+
 #[derive(Clone)]
 pub struct Keys(String);
 
@@ -103,6 +106,21 @@ impl Keys {
         self.name(&format!("lock:clone:{repository}"))
     }
 
+    /// In which format all this is.
+    pub fn format(&self) -> String {
+        self.name("format")
+    }
+
+    /// The changes of all jobs: a stream of its last few thousand.
+    pub fn changes(&self) -> String {
+        self.name("events")
+    }
+
+    /// Wakes the one thread of a pod that follows streams.
+    pub fn wake(&self, pod: &str) -> String {
+        self.name(&format!("pod:{pod}:wake"))
+    }
+
     /// Whose turn it is to do what one pod's doing is enough for.
     pub fn turn(&self, what: &str) -> String {
         self.name(&format!("turn:{what}"))
@@ -114,7 +132,9 @@ impl Keys {
     }
 
     /// What every script of a job is given, in its order.
-    pub fn of_script(&self, id: &JobId) -> [String; 6] {
-        [self.job(id), self.queue(), self.running(), self.lease(id), self.events(id), self.jobs()]
+    pub fn of_script(&self, id: &JobId) -> [String; 7] {
+        let of_job = [self.job(id), self.queue(), self.running(), self.lease(id), self.events(id)];
+        let [job, queue, running, lease, events] = of_job;
+        [job, queue, running, lease, events, self.jobs(), self.changes()]
     }
 }

@@ -3,11 +3,14 @@
 //!
 //! An id that was taken lies in `running` until it is claimed; should this pod die between, a round finds it.
 
-use super::{Redis, guard, reads};
+use super::context::Access;
+use super::{reads, scripts};
 use crate::job::JobId;
 use crate::log;
 use crate::store::Error;
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a pod that lets others go first looks. One that it saw twice it takes: nobody waits for more than
@@ -21,13 +24,41 @@ const SEARCH: Duration = Duration::from_secs(1);
 const SEARCHED: isize = 20_000;
 const CHUNK: isize = 500;
 
-impl Redis {
+/// Who goes first where there is less work than pods: what this pod says of itself, and knows of others.
+#[derive(Default)]
+pub struct Precedence {
+    /// Any job may be taken here, not just some.
+    pub takes_any: AtomicBool,
+    /// Pods of lower ordinals that stand idle: they go first.
+    pub idle_below: AtomicU64,
+    /// More waited at the last look than the idle ones need.
+    has_plenty: AtomicBool,
+    /// Jobs that this pod saw waiting and left to them, and since when.
+    left_to_others: Mutex<HashMap<String, Instant>>,
+}
+
+pub struct Pops {
+    /// The pop blocks: it has connections of its own.
+    blocking: Access,
+    access: Arc<Access>,
+    precedence: Arc<Precedence>,
+}
+
+impl Pops {
+    pub fn new(blocking: Access, access: Arc<Access>, precedence: Arc<Precedence>) -> Self {
+        Self { blocking, access, precedence }
+    }
+
+    fn left_to_others(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.precedence.left_to_others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The next id, or none within `wait`. `only`: of this profile alone.
-    pub(super) fn pop(&self, wait: Duration, only: Option<&str>) -> Result<Option<JobId>, Error> {
-        self.takes_any.store(only.is_none(), Ordering::SeqCst);
+    pub fn pop(&self, wait: Duration, only: Option<&str>) -> Result<Option<JobId>, Error> {
+        self.precedence.takes_any.store(only.is_none(), Ordering::SeqCst);
         let popped = match only {
             Some(profile) => return self.pop_of(profile, wait),
-            None if self.idle_below.load(Ordering::SeqCst) > 0 => self.pop_courteously(wait)?,
+            None if self.precedence.idle_below.load(Ordering::SeqCst) > 0 => self.pop_courteously(wait)?,
             None => self.pop_next(wait)?,
         };
         let Some(text) = popped else { return Ok(None) };
@@ -39,13 +70,13 @@ impl Redis {
     }
 
     /// What was taken off the queue and is nothing that this program put there.
-    pub(super) fn put_aside(&self, text: &str) -> Result<(), Error> {
-        let foreign = self.keys.foreign();
+    pub fn put_aside(&self, text: &str) -> Result<(), Error> {
+        let foreign = self.access.ctx.keys.foreign();
         let shown = crate::job::cut(text.to_owned(), 80);
         log::warn(&format!("the queue held `{shown}`, which is no job of this program: it was put aside in {foreign}"));
-        let moved = self.link.with(|connection| {
+        let moved = self.access.link.with(|connection| {
             let mut pipe = ::redis::pipe();
-            pipe.cmd("LREM").arg(self.keys.running()).arg(0).arg(text);
+            pipe.cmd("LREM").arg(self.access.ctx.keys.running()).arg(0).arg(text);
             pipe.cmd("LREM").arg(&foreign).arg(0).arg(text);
             pipe.cmd("LPUSH").arg(&foreign).arg(text);
             pipe.query::<()>(connection)
@@ -54,9 +85,9 @@ impl Redis {
     }
 
     fn pop_next(&self, wait: Duration) -> Result<Option<String>, Error> {
-        let popped = self.pops.with(|connection| {
+        let popped = self.blocking.link.with(|connection| {
             let mut pop = ::redis::cmd("BRPOPLPUSH");
-            pop.arg(self.keys.queue()).arg(self.keys.running()).arg(wait.as_secs_f64().max(0.01));
+            pop.arg(self.access.ctx.keys.queue()).arg(self.access.ctx.keys.running()).arg(wait.as_secs_f64().max(0.01));
             pop.query::<Option<String>>(connection)
         });
         popped.map_err(Error::Unavailable)
@@ -65,25 +96,29 @@ impl Redis {
     /// With less work than pods the low ordinals work, so that the high ones can be removed.
     fn pop_courteously(&self, wait: Duration) -> Result<Option<String>, Error> {
         // There was more than the others need a moment ago: nobody looks before each job of a long queue.
-        if self.has_plenty.load(Ordering::SeqCst) {
+        if self.precedence.has_plenty.load(Ordering::SeqCst) {
             let taken = self.take_oldest()?;
-            self.has_plenty.store(taken.is_some(), Ordering::SeqCst);
+            self.precedence.has_plenty.store(taken.is_some(), Ordering::SeqCst);
             if taken.is_some() {
                 return Ok(taken);
             }
         }
         let until = Instant::now() + wait;
         loop {
-            let idle_below = self.idle_below.load(Ordering::SeqCst);
+            let idle_below = self.precedence.idle_below.load(Ordering::SeqCst);
             // The oldest last, and no more than could be left to others.
-            let waiting = self.pops.with(|connection| {
+            let waiting = self.blocking.link.with(|connection| {
                 let most = idle_below.min(MOST_LEFT) as isize + 1;
-                ::redis::cmd("LRANGE").arg(self.keys.queue()).arg(-most).arg(-1).query::<Vec<String>>(connection)
+                ::redis::cmd("LRANGE")
+                    .arg(self.access.ctx.keys.queue())
+                    .arg(-most)
+                    .arg(-1)
+                    .query::<Vec<String>>(connection)
             });
             let waiting = waiting.map_err(Error::Unavailable)?;
             let is_enough_for_all = waiting.len() as u64 > idle_below.min(MOST_LEFT);
             if is_enough_for_all || waiting.last().is_some_and(|oldest| self.was_left(oldest)) {
-                self.has_plenty.store(is_enough_for_all, Ordering::SeqCst);
+                self.precedence.has_plenty.store(is_enough_for_all, Ordering::SeqCst);
                 return self.take_oldest();
             }
             self.leave(waiting);
@@ -96,19 +131,22 @@ impl Redis {
     }
 
     fn take_oldest(&self) -> Result<Option<String>, Error> {
-        let taken = self.pops.with(|connection| {
-            ::redis::cmd("RPOPLPUSH").arg(self.keys.queue()).arg(self.keys.running()).query(connection)
+        let taken = self.blocking.link.with(|connection| {
+            ::redis::cmd("RPOPLPUSH")
+                .arg(self.access.ctx.keys.queue())
+                .arg(self.access.ctx.keys.running())
+                .query(connection)
         });
         taken.map_err(Error::Unavailable)
     }
 
     /// It was seen a while ago, and nobody took it.
     fn was_left(&self, id: &str) -> bool {
-        guard(&self.left_to_others).get(id).is_some_and(|since| since.elapsed() >= COURTESY)
+        self.left_to_others().get(id).is_some_and(|since| since.elapsed() >= COURTESY)
     }
 
     fn leave(&self, waiting: Vec<String>) {
-        let mut left = guard(&self.left_to_others);
+        let mut left = self.left_to_others();
         let now = Instant::now();
         *left = waiting
             .into_iter()
@@ -122,12 +160,15 @@ impl Redis {
         let found = self.search(profile)?;
         if found.is_none() {
             // Nobody else of this pod searches meanwhile; a long queue is searched less often.
-            self.pause(wait.min(SEARCH.max(began.elapsed() * 5)));
+            self.access.ctx.pause(wait.min(SEARCH.max(began.elapsed() * 5)));
         }
         let Some(id) = found else { return Ok(None) };
-        let taken = self.link.with(|connection| {
-            let mut call = super::scripts::PICK.prepare_invoke();
-            call.key(self.keys.queue()).key(self.keys.running()).arg(id.as_str()).invoke::<u64>(connection)
+        let taken = self.access.link.with(|connection| {
+            let mut call = scripts::PICK.prepare_invoke();
+            call.key(self.access.ctx.keys.queue())
+                .key(self.access.ctx.keys.running())
+                .arg(id.as_str())
+                .invoke::<u64>(connection)
         });
         Ok((taken.map_err(Error::Unavailable)? == 1).then_some(id))
     }
@@ -146,8 +187,9 @@ impl Redis {
     /// How many ids were looked at, and the first that fits.
     fn search_chunk(&self, profile: &str, chunk: isize) -> Result<(usize, Option<JobId>), Error> {
         let (from, to) = (-(chunk + 1) * CHUNK, -chunk * CHUNK - 1);
-        let found = self.link.with(|connection| {
-            let ids: Vec<String> = ::redis::cmd("LRANGE").arg(self.keys.queue()).arg(from).arg(to).query(connection)?;
+        let found = self.access.link.with(|connection| {
+            let ids: Vec<String> =
+                ::redis::cmd("LRANGE").arg(self.access.ctx.keys.queue()).arg(from).arg(to).query(connection)?;
             let searched = ids.len();
             let ids: Vec<JobId> = ids.iter().rev().filter_map(|text| JobId::parse(text)).collect();
             if ids.is_empty() {
@@ -155,7 +197,7 @@ impl Redis {
             }
             let mut pipe = ::redis::pipe();
             for id in &ids {
-                pipe.cmd("HGET").arg(self.keys.job(id)).arg("record");
+                pipe.cmd("HGET").arg(self.access.ctx.keys.job(id)).arg("record");
             }
             let records: Vec<Option<String>> = pipe.query(connection)?;
             let is_wanted = |text: &Option<String>| {

@@ -1,27 +1,28 @@
 //! What is asked of the store: from Redis, a page at a time; from the job files, and marked so, while
 //! Redis is away.
 
-use super::Redis;
-use super::link::Link;
-use super::scripts::has_ended;
-use crate::event::Event;
-use crate::job::{JobId, Record, Status};
-use crate::store::{Error, Seen};
+use super::context::Access;
+use super::scripts::stream_id;
+use crate::event::{Cursor, Event};
+use crate::job::{JobId, Record, Status, Time};
+use crate::store::{Error, Seen, journal, rules};
 use ::redis::{Connection, RedisResult};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
-/// How often an end that happens elsewhere is looked for.
-const END_TICK: Duration = Duration::from_millis(500);
+/// How young an event has to be for one before it to be on its way to the volume still, in milliseconds: what is
+/// held back there is written after a second.
+const ON_ITS_WAY: i64 = 5_000;
 /// The most of a list of old or waiting jobs that one round looks at.
 const ROUND: isize = 200;
 /// The most job files that a listing reads while Redis is away.
 const FILES_MOST: usize = 5_000;
 
-impl Redis {
-    pub(super) fn read_with_stamp(&self, link: &Link, id: &JobId) -> Result<Option<(Record, String)>, Error> {
-        let found = link.with(|connection| {
+impl Access {
+    pub fn read_with_stamp(&self, id: &JobId) -> Result<Option<(Record, String)>, Error> {
+        let found = self.link.with(|connection| {
             let mut get = ::redis::cmd("HMGET");
-            get.arg(self.keys.job(id)).arg("record").arg("stamp");
+            get.arg(self.ctx.keys.job(id)).arg("record").arg("stamp");
             get.query::<(Option<String>, Option<String>)>(connection)
         });
         match found.map_err(Error::Unavailable)? {
@@ -30,8 +31,8 @@ impl Redis {
         }
     }
 
-    pub(super) fn read(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
-        match self.read_with_stamp(&self.link, id) {
+    pub fn read(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
+        match self.read_with_stamp(id) {
             Ok(Some((record, _))) => Ok(Seen::fresh(Some(record))),
             // Accepted, and not queued yet; or ended, and Redis lost it.
             Ok(None) => self.read_file(id).map(Seen::fresh),
@@ -43,17 +44,17 @@ impl Redis {
     }
 
     fn read_file(&self, id: &JobId) -> Result<Option<Record>, Error> {
-        if let Some(ended) = self.files.read_ended(id).map_err(Error::Unavailable)? {
+        if let Some(ended) = self.ctx.files.read_ended(id).map_err(Error::Unavailable)? {
             return Ok(Some(ended));
         }
-        Ok(self.files.read_open(id).map_err(Error::Unavailable)?.map(|open| open.record))
+        Ok(self.ctx.files.read_open(id).map_err(Error::Unavailable)?.map(|open| open.record))
     }
 
-    pub(super) fn read_matching(&self, prefix: &str) -> Result<Vec<JobId>, Error> {
+    pub fn read_matching(&self, prefix: &str) -> Result<Vec<JobId>, Error> {
         let found = self.link.with(|connection| {
             let mut range = ::redis::cmd("ZRANGEBYLEX");
             range
-                .arg(self.keys.ids())
+                .arg(self.ctx.keys.ids())
                 .arg(format!("[{prefix}"))
                 .arg(format!("[{prefix}\u{7f}"))
                 .arg("LIMIT")
@@ -66,9 +67,9 @@ impl Redis {
             Ok(known) if !known.is_empty() => Ok(known),
             // Redis is away, or has not heard of it yet.
             known => {
-                let open = self.files.open_ids().map_err(Error::Unavailable)?;
+                let open = self.ctx.files.open_ids().map_err(Error::Unavailable)?;
                 let ended =
-                    if known.is_err() { self.files.ended_ids().map_err(Error::Unavailable)? } else { Vec::new() };
+                    if known.is_err() { self.ctx.files.ended_ids().map_err(Error::Unavailable)? } else { Vec::new() };
                 let mut ids: Vec<_> =
                     open.into_iter().chain(ended).filter(|id| id.as_str().starts_with(prefix)).collect();
                 ids.sort();
@@ -79,14 +80,14 @@ impl Redis {
         }
     }
 
-    pub(super) fn read_page(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
-        let set = status.map_or(self.keys.jobs(), |status| self.keys.jobs_with(status.as_str()));
+    pub fn read_page(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
+        let set = status.map_or(self.ctx.keys.jobs(), |status| self.ctx.keys.jobs_with(status.as_str()));
         match self.link.with(|connection| self.page(connection, &set, limit)) {
             // One that cannot be read keeps nobody from seeing the others.
             Ok(found) => {
                 Ok(Seen::fresh(found.iter().filter_map(|(id, text)| self.listed(id, text.as_deref())).collect()))
             }
-            Err(why) if !self.has_copy => Err(Error::Unavailable(why)),
+            Err(why) if !self.ctx.has_copy => Err(Error::Unavailable(why)),
             Err(_) => self.page_of_files(limit, status).map(|it| Seen { it, stale: true }),
         }
     }
@@ -95,7 +96,7 @@ impl Redis {
     fn listed(&self, id: &JobId, text: Option<&str>) -> Option<Record> {
         match text {
             Some(text) => parse(text).ok(),
-            None if self.has_copy => self.files.read_ended(id).ok().flatten(),
+            None if self.ctx.has_copy => self.ctx.files.read_ended(id).ok().flatten(),
             None => None,
         }
     }
@@ -113,19 +114,19 @@ impl Redis {
             let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::parse(id)).collect();
             let mut pipe = ::redis::pipe();
             for id in &ids {
-                pipe.cmd("HGET").arg(self.keys.job(id)).arg("record");
+                pipe.cmd("HGET").arg(self.ctx.keys.job(id)).arg("record");
             }
             let texts: Vec<Option<String>> = pipe.query(connection)?;
-            let is_shown = |(_, text): &(JobId, Option<String>)| text.is_some() || self.has_copy;
+            let is_shown = |(_, text): &(JobId, Option<String>)| text.is_some() || self.ctx.has_copy;
             found.extend(ids.into_iter().zip(texts).filter(is_shown));
         }
         Ok(found)
     }
 
     fn page_of_files(&self, limit: usize, status: Option<Status>) -> Result<Vec<Record>, Error> {
-        let (open, ended) = (self.files.open_ids(), self.files.ended_ids());
-        let open = open.map_err(Error::Unavailable)?.into_iter().map(|id| (self.files.open(&id), id));
-        let ended = ended.map_err(Error::Unavailable)?.into_iter().map(|id| (self.files.ended(&id), id));
+        let (open, ended) = (self.ctx.files.open_ids(), self.ctx.files.ended_ids());
+        let open = open.map_err(Error::Unavailable)?.into_iter().map(|id| (self.ctx.files.open(&id), id));
+        let ended = ended.map_err(Error::Unavailable)?.into_iter().map(|id| (self.ctx.files.ended(&id), id));
         let mut all: Vec<(SystemTime, JobId)> = open
             .chain(ended)
             .filter_map(|(path, id)| Some((path.metadata().and_then(|meta| meta.modified()).ok()?, id)))
@@ -149,19 +150,52 @@ impl Redis {
         Ok(records)
     }
 
-    pub(super) fn read_events(&self, id: &JobId, after: u64, limit: usize) -> Result<Vec<Event>, Error> {
-        let found = self.link.with(|connection| {
-            let mut range = ::redis::cmd("XRANGE");
-            range.arg(self.keys.events(id)).arg(format!("({}-{}", after >> 32, after & 0xffff_ffff)).arg("+");
-            range.arg("COUNT").arg(limit);
-            range.query::<Vec<(String, Vec<String>)>>(connection)
-        });
-        let found = found.map_err(Error::Unavailable)?;
-        Ok(found.into_iter().filter_map(|(at, fields)| read_event(&at, fields.get(1)?)).collect())
+    pub fn read_events(&self, record: &Record, after: Cursor, limit: usize) -> Result<Vec<Event>, Error> {
+        rules::events(record, after, limit, |attempt, number, limit| {
+            let lives = attempt == record.attempt && record.status() == Status::Running;
+            self.own_events(&record.id, Cursor { attempt, number }, limit, lives)
+        })
     }
 
-    pub(super) fn read_with_session(&self, session: &str) -> Result<Option<Record>, Error> {
-        let key = self.keys.session(session);
+    /// What an attempt wrote itself: what Redis has of it, and what the volume has.
+    fn own_events(&self, id: &JobId, after: Cursor, limit: usize, lives: bool) -> Result<Vec<Event>, Error> {
+        let in_stream = self.stream_of(id, after, limit);
+        let mut found = BTreeMap::new();
+        if self.ctx.has_copy {
+            let path = self.ctx.files.journal(id, after.attempt);
+            let written = journal::read(&path, after.number, limit).map_err(Error::Unavailable)?;
+            found.extend(written.into_iter().map(|event| (event.number, event)));
+            // Without Redis the volume alone has to do.
+            found.extend(in_stream.unwrap_or_default().into_iter().map(|event| (event.number, event)));
+        } else {
+            found.extend(in_stream.map_err(Error::Unavailable)?.into_iter().map(|event| (event.number, event)));
+        }
+        let (mut events, mut next) = (Vec::new(), after.number + 1);
+        for event in found.into_values().take(limit) {
+            let is_on_its_way = lives && self.ctx.has_copy && Time::now().since(event.time) < ON_ITS_WAY;
+            if event.number != next && is_on_its_way {
+                // What lies between is written within a second: it must not be passed over.
+                break;
+            }
+            next = event.number + 1;
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn stream_of(&self, id: &JobId, after: Cursor, limit: usize) -> Result<Vec<Event>, String> {
+        let last = Cursor { number: Cursor::HANDOVER - 1, ..after };
+        let found = self.link.with(|connection| {
+            let mut range = ::redis::cmd("XRANGE");
+            range.arg(self.ctx.keys.events(id)).arg(format!("({}", stream_id(after))).arg(stream_id(last));
+            range.arg("COUNT").arg(limit);
+            range.query::<Vec<(String, Vec<String>)>>(connection)
+        })?;
+        Ok(found.iter().filter_map(|(at, fields)| read_event(at, fields.get(1)?)).collect())
+    }
+
+    pub fn read_with_session(&self, session: &str) -> Result<Option<Record>, Error> {
+        let key = self.ctx.keys.session(session);
         let found = self.link.with(|connection| ::redis::cmd("GET").arg(&key).query::<Option<String>>(connection));
         match found.map_err(Error::Unavailable)?.and_then(|text| JobId::parse(&text)) {
             Some(id) => Ok(self.read(&id)?.it),
@@ -169,29 +203,8 @@ impl Redis {
         }
     }
 
-    pub(super) fn read_when_ended(&self, id: &JobId, wait: Duration) -> Result<Option<Record>, Error> {
-        let until = Instant::now() + wait;
-        loop {
-            let status = self.link.with(|connection| {
-                ::redis::cmd("HGET").arg(self.keys.job(id)).arg("status").query::<Option<String>>(connection)
-            });
-            let may_have_ended = !matches!(&status, Ok(Some(status)) if !has_ended(status));
-            if may_have_ended
-                && let Ok(Seen { it: Some(record), .. }) = self.read(id)
-                && record.status().has_ended()
-            {
-                return Ok(Some(record));
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            self.wait_for_change(left.min(END_TICK));
-        }
-    }
-
     /// The first ids of a set that is ordered by time, up to the time `until`.
-    pub(super) fn oldest(&self, set: &str, until: i64) -> Result<Vec<JobId>, Error> {
+    pub fn oldest(&self, set: &str, until: i64) -> Result<Vec<JobId>, Error> {
         let found = self.link.with(|connection| {
             let mut range = ::redis::cmd("ZRANGEBYSCORE");
             range.arg(set).arg("-inf").arg(until).arg("LIMIT").arg(0).arg(ROUND);
@@ -199,31 +212,19 @@ impl Redis {
         });
         Ok(found.map_err(Error::Unavailable)?.iter().filter_map(|text| JobId::parse(text)).collect())
     }
-
-    /// Takes the turn of this pod at something that one pod does for all, once every `period`.
-    pub(super) fn is_our_turn(&self, what: &str, period: Duration) -> Result<bool, Error> {
-        let taken = self.link.with(|connection| {
-            let mut set = ::redis::cmd("SET");
-            set.arg(self.keys.turn(what))
-                .arg(&self.incarnation)
-                .arg("NX")
-                .arg("PX")
-                .arg(period.as_millis().max(1) as u64);
-            set.query::<Option<String>>(connection)
-        });
-        Ok(taken.map_err(Error::Unavailable)?.is_some())
-    }
 }
 
 pub fn parse(text: &str) -> Result<Record, Error> {
-    serde_json::from_str(text)
-        .map_err(|error| Error::Unavailable(format!("Redis holds a record that is none: {error}")))
+    let record: Record = serde_json::from_str(text).map_err(|error| {
+        Error::Unavailable(format!("Redis holds something else where a job's record should be: {error}"))
+    })?;
+    record.check_format().map_err(Error::Unavailable)?;
+    Ok(record)
 }
 
-/// The stream's `ATTEMPT-SEQUENCE` is the event's number: it rises, and goes on after a gap.
-fn read_event(at: &str, line: &str) -> Option<Event> {
-    let (attempt, sequence) = at.split_once('-')?;
-    let number = (attempt.parse::<u64>().ok()? << 32) | (sequence.parse::<u64>().ok()? & 0xffff_ffff);
+/// The stream's `ATTEMPT-NUMBER` is the event's cursor.
+pub fn read_event(at: &str, line: &str) -> Option<Event> {
+    let (attempt, number) = at.split_once('-')?;
     let event: Event = serde_json::from_str(line).ok()?;
-    Some(Event { number, ..event })
+    Some(Event { attempt: attempt.parse().ok()?, number: number.parse().ok()?, ..event })
 }

@@ -3,19 +3,20 @@
 //! An id in `running` without a lease is acted on when it was seen so in every round for a whole grace,
 //! with the same attempt and status. Any trouble with Redis begins the grace anew.
 
-use super::Redis;
+use super::attempts::Attempts;
+use super::context::Access;
 use super::reads;
-use super::scripts::{Said, Write, new_stamp};
-use crate::event::{Draft, Kind};
-use crate::job::{Job, JobId, Record, Running, Time};
+use super::scripts::{Answer, Write, new_stamp};
+use crate::job::{Job, JobId, Record, Running, Status, Time};
 use crate::log;
-use crate::store::Error;
+use crate::store::{Error, rules};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What one round saw of an id in `running`.
-pub(super) struct Taken {
-    pub id: JobId,
+struct Taken {
+    id: JobId,
     /// Empty: Redis has no record of it.
     status: String,
     attempt: u32,
@@ -27,32 +28,39 @@ pub(super) struct Taken {
 #[derive(Default)]
 struct Suspects(HashMap<JobId, (Instant, u32, String)>);
 
-impl Redis {
-    pub(super) fn make_rounds(&self) {
+pub struct Reaper {
+    pub access: Access,
+    pub attempts: Arc<Attempts>,
+}
+
+impl Reaper {
+    pub fn make_rounds(&self) {
+        let settings = &self.access.ctx.settings;
         let (mut suspects, mut last) = (Suspects::default(), Instant::now());
-        while !self.ends() {
+        while !self.access.ctx.ends() {
             // A pod that slept, or was cut off, has not seen what happened meanwhile.
-            if last.elapsed() > self.settings.reap_period * 3 + self.settings.timeout {
+            if last.elapsed() > settings.reap_period * 3 + settings.timeout {
                 suspects.0.clear();
             }
             last = Instant::now();
             if let Err(error) = self.reap(&mut suspects) {
                 suspects.0.clear();
                 // That Redis is away is said once, where leases are renewed.
-                if self.rounds.trouble().is_none() {
+                if self.access.link.trouble().is_none() {
                     log::warn(&format!("jobs of lost pods could not be looked for: {error}"));
                 }
             }
-            self.pause(self.settings.reap_period);
+            self.access.ctx.pause(settings.reap_period);
         }
     }
 
     fn reap(&self, suspects: &mut Suspects) -> Result<(), Error> {
+        let settings = &self.access.ctx.settings;
         let taken = self.read_running()?;
         let there: HashSet<&JobId> = taken.iter().map(|one| &one.id).collect();
         suspects.0.retain(|id, _| there.contains(id));
         for one in &taken {
-            let is_ours_no_more = self.names_us(one) && !self.table.is_ours(&one.id) && one.status == "running";
+            let is_ours_no_more = self.names_us(one) && !self.attempts.is_ours(&one.id) && one.status == "running";
             if one.has_lease && !is_ours_no_more {
                 suspects.0.remove(&one.id);
                 continue;
@@ -65,14 +73,16 @@ impl Redis {
             }
             let grace = match is_ours_no_more {
                 // Nobody knows better than we that we do not run it; seen twice, it is no claim under way.
-                true => self.settings.reap_period / 2,
-                false => self.settings.reap_grace,
+                true => settings.reap_period / 2,
+                false => settings.reap_grace,
             };
             if since.elapsed() >= grace {
                 suspects.0.remove(&one.id);
                 match self.act_on(one, is_ours_no_more) {
                     // What is wrong with one job keeps no other waiting.
-                    Err(error) if self.rounds.trouble().is_none() => log::warn(&format!("job {}: {error}", one.id)),
+                    Err(error) if self.access.link.trouble().is_none() => {
+                        log::warn(&format!("job {}: {error}", one.id))
+                    }
                     other => other?,
                 }
             }
@@ -81,13 +91,13 @@ impl Redis {
     }
 
     fn names_us(&self, one: &Taken) -> bool {
-        one.holder.starts_with(&format!("{}/{}/", self.pod, self.incarnation))
+        one.holder.starts_with(&self.access.ctx.holder_prefix())
     }
 
     /// Everything in `running`, in two round trips.
-    pub(super) fn read_running(&self) -> Result<Vec<Taken>, Error> {
-        let ids = self.rounds.with(|connection| {
-            ::redis::cmd("LRANGE").arg(self.keys.running()).arg(0).arg(-1).query::<Vec<String>>(connection)
+    fn read_running(&self) -> Result<Vec<Taken>, Error> {
+        let ids = self.access.link.with(|connection| {
+            ::redis::cmd("LRANGE").arg(self.access.ctx.keys.running()).arg(0).arg(-1).query::<Vec<String>>(connection)
         });
         let ids: HashSet<JobId> =
             ids.map_err(Error::Unavailable)?.iter().filter_map(|text| JobId::parse(text)).collect();
@@ -97,13 +107,14 @@ impl Redis {
         }
         type Fields = Vec<Option<String>>;
         let found: Vec<(Fields, bool)> = self
-            .rounds
+            .access
+            .link
             .with(|connection| {
                 let mut pipe = ::redis::pipe();
                 for id in &ids {
                     let fields = ["status", "attempt", "holder"];
-                    pipe.cmd("HMGET").arg(self.keys.job(id)).arg(&fields[..]);
-                    pipe.cmd("EXISTS").arg(self.keys.lease(id));
+                    pipe.cmd("HMGET").arg(self.access.ctx.keys.job(id)).arg(&fields[..]);
+                    pipe.cmd("EXISTS").arg(self.access.ctx.keys.lease(id));
                 }
                 let flat: Vec<::redis::Value> = pipe.query(connection)?;
                 flat.chunks(2)
@@ -117,13 +128,13 @@ impl Redis {
     }
 
     fn act_on(&self, one: &Taken, is_ours_no_more: bool) -> Result<(), Error> {
-        let steps = self.in_rounds();
-        let outcome = self.files.read_ended(&one.id).map_err(Error::Unavailable)?;
+        let access = &self.access;
+        let outcome = access.ctx.files.read_ended(&one.id).map_err(Error::Unavailable)?;
         if let Some(outcome) = outcome {
-            return self.close(&steps, &outcome);
+            return access.close(&outcome);
         }
-        let Some((record, stamp)) = self.read_with_stamp(&self.rounds, &one.id)? else {
-            self.put_back(&steps, &one.id)?;
+        let Some((record, stamp)) = access.read_with_stamp(&one.id)? else {
+            access.put_back(&one.id)?;
             return Ok(());
         };
         if record.attempt != one.attempt {
@@ -131,9 +142,9 @@ impl Redis {
         }
         match (one.status.as_str(), Job::from(record)) {
             // Popped, and never claimed.
-            ("queued", _) => steps.place(&one.id, true).map(drop),
+            ("queued", _) => access.steps().relist(&one.id, true).map(drop),
             ("sealed", _) => match self.read_sealed(&one.id)? {
-                Some(outcome) => self.conclude(&steps, outcome).map(drop),
+                Some(outcome) => access.conclude(outcome).map(drop),
                 None => Ok(()),
             },
             ("running", Job::Running(job)) if is_ours_no_more => {
@@ -141,58 +152,77 @@ impl Redis {
                     "job {} was cut off here in attempt {}: it goes back to the queue",
                     one.id, one.attempt
                 ));
-                self.give_back_stray(job.into()).map(drop)
+                self.give_back_stray(one, job).map(drop)
             }
             ("running", Job::Running(job)) => self.take_over(one, job, &stamp),
             // Ended: the list is behind.
-            _ => steps.place(&one.id, false).map(drop),
+            _ => access.steps().relist(&one.id, false).map(drop),
         }
     }
 
     fn read_sealed(&self, id: &JobId) -> Result<Option<Record>, Error> {
-        let found = self.rounds.with(|connection| {
-            ::redis::cmd("HGET").arg(self.keys.job(id)).arg("outcome").query::<Option<String>>(connection)
+        let found = self.access.link.with(|connection| {
+            ::redis::cmd("HGET").arg(self.access.ctx.keys.job(id)).arg("outcome").query::<Option<String>>(connection)
         });
         found.map_err(Error::Unavailable)?.map(|text| reads::parse(&text)).transpose()
     }
 
     /// Its worker is gone: the next one goes on with it, unless it cost too many.
     fn take_over(&self, one: &Taken, job: Running, read: &str) -> Result<(), Error> {
-        let steps = self.in_rounds();
-        let attempt = job.attempt;
+        let (access, attempt) = (&self.access, job.attempt);
         let pod = job.pod_name.clone().unwrap_or_default();
-        let in_file = self.files.read_open(&one.id).map_err(Error::Unavailable)?.map(|open| open.record);
-        let was_given_back = in_file.as_ref().is_some_and(|file| {
-            file.attempt == attempt && file.status() == crate::job::Status::Queued && self.has_copy
-        });
-        let (next, event) = if was_given_back || self.was_draining(one, &pod)? {
-            let event =
-                Draft::new(Kind::HandedBack, format!("{pod} went away in attempt {attempt}; another one goes on"));
-            (Job::Queued(job.hand_back()), event)
+        let in_file = access.ctx.files.read_open(&one.id).map_err(Error::Unavailable)?.map(|open| open.record);
+        let was_given_back = in_file
+            .as_ref()
+            .is_some_and(|file| file.attempt == attempt && file.status() == Status::Queued && access.ctx.has_copy);
+        let now = Time::now();
+        let next = if was_given_back || self.was_draining(one, &pod)? {
+            Job::Queued(job.take_back(format!("{pod} went away in attempt {attempt}; another one goes on"), now))
         } else {
-            let event = Draft::new(Kind::WorkerLost, format!("{pod} was lost with it in attempt {attempt}"));
-            (job.lose_worker(Time::now()), event)
+            job.lose_worker(format!("{pod} was lost with it in attempt {attempt}"), now)
         };
         match next {
             Job::Queued(job) => {
-                let queued = Record::from(job);
-                let write = Write { record: &queued, stamp: &new_stamp() };
-                let said = steps.take_back(&write, read, event)?;
-                if said == Said::Done {
+                let answer = self.requeue(job.into(), Some(read), "")?;
+                if answer == Answer::Done {
                     log::info(&format!("job {} was taken over from {pod} (attempt {attempt})", one.id));
-                    self.write_open("", &queued)?;
                 }
                 Ok(())
             }
-            Job::Ended(ended) => self.seal_and_conclude(&steps, ended, read).map(drop),
+            Job::Ended(ended) => access.seal_and_conclude(ended, read).map(drop),
             Job::Running(_) => Ok(()),
+        }
+    }
+
+    /// Back to the head of the line, as whoever found it in the state `read`, or as the holder `token`.
+    fn requeue(&self, queued: Record, read: Option<&str>, token: &str) -> Result<Answer, Error> {
+        let write = Write { record: &queued, stamp: &new_stamp() };
+        let event = rules::handover_event(&queued, queued.attempt);
+        let Some(read) = read else { return self.access.steps().hand_back(&write, token, event.as_ref()) };
+        let answer = self.access.steps().take_back(&write, read, event.as_ref())?;
+        if answer == Answer::Done {
+            self.access.ctx.write_open("", &queued)?;
+        }
+        Ok(answer)
+    }
+
+    /// A record that names this run of this server for an attempt that it does not run: a reply was
+    /// lost, or Redis was away when it was given back. Counts no death.
+    fn give_back_stray(&self, one: &Taken, job: Running) -> Result<Answer, Error> {
+        let why = format!("attempt {} was cut off from Redis; another one goes on", job.attempt);
+        let queued = Record::from(job.take_back(why, Time::now()));
+        match self.access.ctx.write_open("", &queued) {
+            // Redis came back with an older state: the file knows of a later attempt, and so will the next claim.
+            Ok(()) | Err(Error::Lost) => self.requeue(queued, None, &one.holder),
+            Err(error) => Err(error),
         }
     }
 
     /// The run of the pod that held it was draining when it went.
     fn was_draining(&self, one: &Taken, pod: &str) -> Result<bool, Error> {
-        let key = self.keys.draining(pod);
-        let flag = self.rounds.with(|connection| ::redis::cmd("GET").arg(&key).query::<Option<String>>(connection));
+        let key = self.access.ctx.keys.draining(pod);
+        let flag =
+            self.access.link.with(|connection| ::redis::cmd("GET").arg(&key).query::<Option<String>>(connection));
         let flag = flag.map_err(Error::Unavailable)?.unwrap_or_default();
         let incarnation = flag.split(' ').next().unwrap_or_default();
         Ok(!incarnation.is_empty() && one.holder.starts_with(&format!("{pod}/{incarnation}/")))

@@ -4,7 +4,7 @@
 
 use super::keys::Keys;
 use super::link::Link;
-use crate::event::{Draft, Event};
+use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Status, Time};
 use crate::store::Error;
 use ::redis::{RedisResult, Script};
@@ -24,20 +24,22 @@ scripts! {
     BACK "scripts/back.lua"
     SEAL "scripts/seal.lua"
     CLOSE "scripts/close.lua"
-    PLACE "scripts/place.lua"
+    RELIST "scripts/relist.lua"
     REMOVE "scripts/remove.lua"
 }
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 pub static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/load.lua")));
 pub static PICK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/pick.lua")));
 static LOCKS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/locks.lua")));
+static UNSET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/unset.lua")));
+static ENDED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/ended.lua")));
 
 /// How long Redis keeps an ended job beyond its time to live, so that whoever forgets it finds it.
 const SLACK: Duration = Duration::from_secs(3600);
 
-/// What a script said.
+/// What a script answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Said {
+pub enum Answer {
     Done,
     /// Redis has no such job.
     Unknown,
@@ -54,17 +56,17 @@ pub enum Said {
     Same,
 }
 
-impl Said {
+impl Answer {
     fn parse(word: &str) -> Result<Self, String> {
         Ok(match word {
-            "done" | "held" => Said::Done,
-            "unknown" => Said::Unknown,
-            "lost" | "queued" | "running" => Said::Lost,
-            "unleased" => Said::Unleased,
-            "sealed" => Said::Sealed,
-            "ended" | "succeeded" | "failed" | "cancelled" | "expired" => Said::Ended,
-            "changed" => Said::Changed,
-            "same" => Said::Same,
+            "done" | "held" => Answer::Done,
+            "unknown" => Answer::Unknown,
+            "lost" | "queued" | "running" => Answer::Lost,
+            "unleased" => Answer::Unleased,
+            "sealed" => Answer::Sealed,
+            "ended" | "succeeded" | "failed" | "cancelled" | "expired" => Answer::Ended,
+            "changed" => Answer::Changed,
+            "same" => Answer::Same,
             other => return Err(format!("a script in Redis answered `{other}`, which is not one of ours")),
         })
     }
@@ -91,10 +93,29 @@ pub fn json(record: &Record) -> String {
     serde_json::to_string(record).unwrap_or_default()
 }
 
-/// The event as it lies in the stream; its number is the place it has there.
-pub fn line(event: Option<Draft>, attempt: u32) -> String {
-    let Some(Draft { kind, text, tool }) = event else { return String::new() };
-    Event { number: 0, time: Time::now(), attempt, kind, text, tool, cut: false }.to_line()
+/// An event on its way into its job's stream. Redis takes each place in a stream once: a call that is repeated
+/// meets its own event, and what an attempt says after it was taken over is refused.
+pub struct StreamEvent {
+    pub at: Cursor,
+    pub line: String,
+    /// What lies before this is taken out of the stream.
+    pub keep_from: Option<Cursor>,
+}
+
+impl StreamEvent {
+    pub fn new(event: &Event) -> Self {
+        Self { at: event.cursor(), line: event.to_line(), keep_from: None }
+    }
+
+    fn arguments(event: Option<&Self>) -> [String; 3] {
+        let Some(event) = event else { return Default::default() };
+        [stream_id(event.at), event.line.clone(), event.keep_from.map(stream_id).unwrap_or_default()]
+    }
+}
+
+/// A cursor as Redis's streams write it.
+pub fn stream_id(cursor: Cursor) -> String {
+    format!("{}-{}", cursor.attempt, cursor.number)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -102,7 +123,7 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 impl Transitions<'_> {
-    fn run(&self, script: &Script, id: &JobId, more: &[String], arguments: &[&str]) -> Result<(Said, String), Error> {
+    fn run(&self, script: &Script, id: &JobId, more: &[String], arguments: &[&str]) -> Result<(Answer, String), Error> {
         let call = |connection: &mut ::redis::Connection| -> RedisResult<(String, Option<String>)> {
             let mut invocation = script.prepare_invoke();
             for key in self.keys.of_script(id).iter().chain(more) {
@@ -115,39 +136,41 @@ impl Transitions<'_> {
             invocation.invoke(connection)
         };
         let (word, value) = self.link.with(call).map_err(Error::Unavailable)?;
-        Ok((Said::parse(&word).map_err(Error::Unavailable)?, value.unwrap_or_default()))
+        Ok((Answer::parse(&word).map_err(Error::Unavailable)?, value.unwrap_or_default()))
     }
 
     /// `head`: of the line. Its own holder's lease, if it was running, is for the next renewal to take.
-    pub fn put(&self, write: &Write, holder: &str, head: bool, event: Option<Draft>) -> Result<Said, Error> {
+    pub fn put(&self, write: &Write, holder: &str, head: bool) -> Result<Answer, Error> {
         let record = write.record;
         let status = record.status().as_str();
-        let place = if head { "head" } else { "tail" };
+        let end = if head { "head" } else { "tail" };
         let (attempt, created) = (record.attempt.to_string(), record.created_at.0.to_string());
-        let event = line(event, record.attempt);
         let (json, id) = (json(record), &record.id);
         let never_claimed = record.status() == Status::Queued && record.attempt == 0;
         let due = record.created_at.plus_seconds(record.ttl_seconds).0.to_string();
         let due = if never_claimed { due.as_str() } else { "" };
-        let arguments = [status, &json, &attempt, holder, write.stamp, &created, place, &event, due];
+        let arguments = [status, &json, &attempt, holder, write.stamp, &created, end, due];
         Ok(self.run(&PUT, id, &[], &arguments)?.0)
     }
 
-    /// How many events the job has, if it is claimed.
+    /// `read`: the state in which it was found. `event`: the attempt's first. `trims`: events of earlier attempts
+    /// may leave Redis, because the volume has them.
     pub fn claim(
         &self,
         write: &Write,
         token: &str,
         read: &str,
         lease: Duration,
-        event: Draft,
-    ) -> Result<(Said, u64), Error> {
+        event: Option<&StreamEvent>,
+        trims: bool,
+    ) -> Result<Answer, Error> {
         let record = write.record;
         let (attempt, lease) = (record.attempt.to_string(), milliseconds(lease).to_string());
-        let event = line(Some(event), record.attempt);
-        let arguments = [token, read, &json(record), &attempt, &lease, write.stamp, &event];
-        let (said, count) = self.run(&CLAIM, &record.id, &[], &arguments)?;
-        Ok((said, count.parse().unwrap_or(0)))
+        let [at, line, _] = StreamEvent::arguments(event);
+        let keep_from = Cursor { attempt: record.attempt.saturating_sub(1), number: 0 };
+        let keep_from = if trims { stream_id(keep_from) } else { String::new() };
+        let arguments = [token, read, &json(record), &attempt, &lease, write.stamp, &at, &line, &keep_from];
+        Ok(self.run(&CLAIM, &record.id, &[], &arguments)?.0)
     }
 
     /// The holder's own: record, event, both or neither.
@@ -156,40 +179,50 @@ impl Transitions<'_> {
         id: &JobId,
         token: &str,
         write: Option<&Write>,
-        event: Option<(String, String)>,
-    ) -> Result<Said, Error> {
+        event: Option<&StreamEvent>,
+    ) -> Result<Answer, Error> {
         let (record, stamp) = write.map(|write| (json(write.record), write.stamp)).unwrap_or_default();
-        let (at, event) = event.unwrap_or_default();
-        Ok(self.run(&MARK, id, &[], &[token, &record, stamp, &at, &event])?.0)
+        let [at, line, keep_from] = StreamEvent::arguments(event);
+        Ok(self.run(&MARK, id, &[], &[token, &record, stamp, &at, &line, &keep_from])?.0)
     }
 
     /// By the holder.
-    pub fn hand_back(&self, write: &Write, token: &str, event: Draft) -> Result<Said, Error> {
-        let (json, attempt) = (json(write.record), write.record.attempt.to_string());
-        let event = line(Some(event), write.record.attempt);
-        let arguments = [token, "", &json, write.stamp, &attempt, &event];
-        Ok(self.run(&BACK, &write.record.id, &[], &arguments)?.0)
+    pub fn hand_back(&self, write: &Write, token: &str, event: Option<&Event>) -> Result<Answer, Error> {
+        self.back(write, token, "", event)
     }
 
     /// By whoever found it without a lease, in the state `read`.
-    pub fn take_back(&self, write: &Write, read: &str, event: Draft) -> Result<Said, Error> {
+    pub fn take_back(&self, write: &Write, read: &str, event: Option<&Event>) -> Result<Answer, Error> {
+        self.back(write, "", read, event)
+    }
+
+    fn back(&self, write: &Write, token: &str, read: &str, event: Option<&Event>) -> Result<Answer, Error> {
         let (json, attempt) = (json(write.record), write.record.attempt.to_string());
-        let event = line(Some(event), write.record.attempt);
-        Ok(self.run(&BACK, &write.record.id, &[], &["", read, &json, write.stamp, &attempt, &event])?.0)
+        let event = event.map(StreamEvent::new);
+        let [at, line, _] = StreamEvent::arguments(event.as_ref());
+        let arguments = [token, read, &json, write.stamp, &attempt, &at, &line];
+        Ok(self.run(&BACK, &write.record.id, &[], &arguments)?.0)
     }
 
     /// Decides the outcome; returns the one that is sealed, or that the job ended with. An empty
     /// `token`: not the holder, but nothing changed since the state `read`.
-    pub fn seal(&self, outcome: &Record, token: &str, read: &str) -> Result<(Said, Option<Record>), Error> {
+    pub fn seal(&self, outcome: &Record, token: &str, read: &str) -> Result<(Answer, Option<Record>), Error> {
         let arguments = [token, read, &json(outcome), &new_stamp()];
         let (said, found) = self.run(&SEAL, &outcome.id, &[], &arguments)?;
         Ok((said, serde_json::from_str(&found).ok()))
     }
 
-    pub fn close(&self, outcome: &Record, leaves_at: Time, event: Draft) -> Result<Said, Error> {
+    /// `events_stay`: how long the job's events stay in Redis, if less than its record.
+    pub fn close(
+        &self,
+        outcome: &Record,
+        leaves_at: Time,
+        event: &Event,
+        events_stay: Option<Duration>,
+    ) -> Result<Answer, Error> {
         let ended = outcome.ended_at.unwrap_or(outcome.created_at);
         let ttl = Duration::from_millis(leaves_at.since(ended).max(0) as u64) + SLACK;
-        let event = line(Some(event), outcome.attempt);
+        let [at, line, _] = StreamEvent::arguments(Some(&StreamEvent::new(event)));
         let session = match &outcome.session_id {
             Some(session) => self.keys.session(session),
             None => self.keys.job(&outcome.id),
@@ -202,22 +235,25 @@ impl Transitions<'_> {
             &leaves_at.0.to_string(),
             &milliseconds(ttl).to_string(),
             &new_stamp(),
-            &event,
+            &at,
+            &line,
+            &milliseconds(events_stay.map_or(ttl, |stay| stay.min(ttl))).to_string(),
         ];
         Ok(self.run(&CLOSE, &outcome.id, &[session], &arguments)?.0)
     }
 
-    /// `unpop`: one that was popped and never claimed goes back as well.
-    pub fn place(&self, id: &JobId, unpop: bool) -> Result<Said, Error> {
-        Ok(self.run(&PLACE, id, &[], &[if unpop { "1" } else { "0" }])?.0)
+    /// Puts an id into the list that its status says. `unpop`: one that was popped and never claimed goes back as
+    /// well.
+    pub fn relist(&self, id: &JobId, unpop: bool) -> Result<Answer, Error> {
+        Ok(self.run(&RELIST, id, &[], &[if unpop { "1" } else { "0" }])?.0)
     }
 
-    pub fn remove(&self, id: &JobId) -> Result<Said, Error> {
+    pub fn remove(&self, id: &JobId) -> Result<Answer, Error> {
         Ok(self.run(&REMOVE, id, &[], &[])?.0)
     }
 
     /// All leases of this pod in one round trip; an answer for each.
-    pub fn renew(&self, held: &[(JobId, String)], lease: Duration) -> Result<Vec<Said>, Error> {
+    pub fn renew(&self, held: &[(JobId, String)], lease: Duration) -> Result<Vec<Answer>, Error> {
         let call = |connection: &mut ::redis::Connection| -> RedisResult<Vec<String>> {
             let mut invocation = RENEW.prepare_invoke();
             invocation.arg(milliseconds(lease));
@@ -227,7 +263,26 @@ impl Transitions<'_> {
             invocation.invoke(connection)
         };
         let words = self.link.with(call).map_err(Error::Unavailable)?;
-        words.iter().map(|word| Said::parse(word).map_err(Error::Unavailable)).collect()
+        words.iter().map(|word| Answer::parse(word).map_err(Error::Unavailable)).collect()
+    }
+
+    /// Removes a flag that still has this value.
+    pub fn remove_flag(&self, key: &str, value: &str) -> Result<(), Error> {
+        let call =
+            |connection: &mut ::redis::Connection| UNSET.prepare_invoke().key(key).arg(value).invoke::<()>(connection);
+        self.link.with(call).map_err(Error::Unavailable)
+    }
+
+    /// Which of these jobs do not live any more, as far as Redis knows: one call for all.
+    pub fn not_living(&self, ids: &[JobId]) -> Result<Vec<bool>, Error> {
+        let call = |connection: &mut ::redis::Connection| -> RedisResult<Vec<bool>> {
+            let mut invocation = ENDED.prepare_invoke();
+            for id in ids {
+                invocation.key(self.keys.job(id));
+            }
+            invocation.invoke(connection)
+        };
+        self.link.with(call).map_err(Error::Unavailable)
     }
 
     /// Renews clone locks, or releases them (no `lease`); whether each still was its owner's.

@@ -1,8 +1,8 @@
 //! Compares the job files with Redis: what Redis lost, or never heard of, is put back; what it says
 //! of a job that has ended follows the ended file. One pod at a time does it for all.
 
-use super::Redis;
-use super::scripts::{Transitions, Write, has_ended, new_stamp};
+use super::context::Access;
+use super::scripts::{Write, has_ended, new_stamp};
 use crate::job::{JobId, Record};
 use crate::log;
 use crate::store::{Error, files};
@@ -21,46 +21,46 @@ const INDEX_TURN: Duration = Duration::from_secs(60);
 /// What Redis says of an id: its status, and whether it is listed.
 type Known = (Option<String>, Option<f64>);
 
-impl Redis {
+pub struct Sweeper {
+    pub access: Access,
+}
+
+impl Sweeper {
     /// Beside the reaper, who must not wait for it: with many jobs it takes its time.
-    pub(super) fn sweep_on(&self) {
-        let (mut was_away, mut sweeps, mut pause) = (true, 0_u64, self.settings.sweep_period);
-        while !self.ends() {
+    pub fn sweep_on(&self) {
+        let (mut was_away, mut sweeps, mut pause) = (true, 0_u64, self.access.ctx.settings.sweep_period);
+        while !self.access.ctx.ends() {
             let began = Instant::now();
             match self.sweep(was_away || sweeps.is_multiple_of(THOROUGH_EVERY), pause) {
                 Ok(was_thorough) => was_away &= !was_thorough,
                 Err(error) => {
                     was_away = true;
                     // That Redis is away is said once, where leases are renewed.
-                    if self.sweeps.trouble().is_none() {
+                    if self.access.link.trouble().is_none() {
                         log::warn(&format!("the job files were not compared with Redis: {error}"));
                     }
                 }
             }
             sweeps += 1;
             // One that takes long is made less often.
-            pause = self.settings.sweep_period.max(began.elapsed() * 5);
-            self.pause(pause);
+            pause = self.access.ctx.settings.sweep_period.max(began.elapsed() * 5);
+            self.access.ctx.pause(pause);
         }
-    }
-
-    fn in_sweeps(&self) -> Transitions<'_> {
-        Transitions { link: &self.sweeps, keys: &self.keys }
     }
 
     /// `thorough`: each open job's ended file is looked for too, which finds what was cancelled while
     /// Redis was away. Returns whether this pod made a thorough one.
     /// `turn_lasts`: for how long no other pod makes one.
     fn sweep(&self, thorough: bool, turn_lasts: Duration) -> Result<bool, Error> {
-        if !self.has_copy {
+        if !self.access.ctx.has_copy {
             self.sweep_pending()?;
         }
         let turn = if thorough { "thorough-sweep" } else { "sweep" };
-        if !self.is_our_turn(turn, turn_lasts)? {
+        if !self.access.take_turn(turn, turn_lasts)? {
             return Ok(false);
         }
-        let ids = match self.has_copy {
-            true => self.files.open_ids().map_err(Error::Unavailable)?,
+        let ids = match self.access.ctx.has_copy {
+            true => self.access.ctx.files.open_ids().map_err(Error::Unavailable)?,
             false => self.living_ids()?,
         };
         // After the files: what was submitted since is in no list that was read before.
@@ -69,15 +69,15 @@ impl Redis {
             for (id, known) in chunk.iter().zip(self.ask_for(chunk)?) {
                 match self.compare(id, known, in_lists.contains(id), thorough) {
                     // What is wrong with one job keeps no other waiting.
-                    Err(error) if self.sweeps.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
+                    Err(error) if self.access.link.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
                     other => other?,
                 }
             }
         }
         self.index_ended()?;
-        if self.has_copy {
-            for place in ["", "open", "keys"] {
-                let directory = self.files.directory().join(place);
+        if self.access.ctx.has_copy {
+            for below in ["", "open", "keys"] {
+                let directory = self.access.ctx.files.directory().join(below);
                 files::remove_abandoned(&directory, ABANDONED).map_err(Error::Unavailable)?;
             }
         }
@@ -86,8 +86,8 @@ impl Redis {
 
     /// Accepted while Redis was away, on a machine whose files nobody else sees: queued, and the file goes.
     fn sweep_pending(&self) -> Result<(), Error> {
-        for id in self.files.open_ids().map_err(Error::Unavailable)? {
-            let open = match self.files.read_open(&id) {
+        for id in self.access.ctx.files.open_ids().map_err(Error::Unavailable)? {
+            let open = match self.access.ctx.files.read_open(&id) {
                 Ok(Some(open)) => open,
                 Ok(None) => continue,
                 Err(why) => {
@@ -96,15 +96,15 @@ impl Redis {
                 }
             };
             let write = Write { record: &open.record, stamp: &new_stamp() };
-            self.in_sweeps().put(&write, "", open.record.attempt > 0, None)?;
-            files::remove(&self.files.open(&id)).map_err(Error::Unavailable)?;
+            self.access.steps().put(&write, "", open.record.attempt > 0)?;
+            files::remove(&self.access.ctx.files.open(&id)).map_err(Error::Unavailable)?;
         }
         Ok(())
     }
 
     fn living_ids(&self) -> Result<Vec<JobId>, Error> {
-        let sets = ["queued", "running"].map(|status| self.keys.jobs_with(status));
-        let found = self.sweeps.with(|connection| {
+        let sets = ["queued", "running"].map(|status| self.access.ctx.keys.jobs_with(status));
+        let found = self.access.link.with(|connection| {
             let mut pipe = ::redis::pipe();
             for set in &sets {
                 pipe.cmd("ZRANGE").arg(set).arg(0).arg(-1);
@@ -115,9 +115,9 @@ impl Redis {
     }
 
     fn ids_in_lists(&self) -> Result<HashSet<JobId>, Error> {
-        let found = self.sweeps.with(|connection| {
+        let found = self.access.link.with(|connection| {
             let mut pipe = ::redis::pipe();
-            for list in [self.keys.queue(), self.keys.running()] {
+            for list in [self.access.ctx.keys.queue(), self.access.ctx.keys.running()] {
                 pipe.cmd("LRANGE").arg(list).arg(0).arg(-1);
             }
             pipe.query::<Vec<Vec<String>>>(connection)
@@ -128,24 +128,24 @@ impl Redis {
     /// A job of the Python program: it is listed. Its own hash in Redis, which has the same name as ours would have,
     /// is left as it is.
     fn list_foreign(&self, record: &Record) -> Result<(), Error> {
-        let sets = [self.keys.jobs(), self.keys.jobs_with(record.status().as_str())];
-        let listed = self.sweeps.with(|connection| {
+        let sets = [self.access.ctx.keys.jobs(), self.access.ctx.keys.jobs_with(record.status().as_str())];
+        let listed = self.access.link.with(|connection| {
             let mut pipe = ::redis::pipe();
             for set in &sets {
                 pipe.cmd("ZADD").arg(set).arg(record.created_at.0).arg(record.id.as_str());
             }
-            pipe.cmd("ZADD").arg(self.keys.ids()).arg(0).arg(record.id.as_str());
+            pipe.cmd("ZADD").arg(self.access.ctx.keys.ids()).arg(0).arg(record.id.as_str());
             pipe.query::<()>(connection)
         });
         listed.map_err(Error::Unavailable)
     }
 
     fn ask_for(&self, ids: &[JobId]) -> Result<Vec<Known>, Error> {
-        let found = self.sweeps.with(|connection| {
+        let found = self.access.link.with(|connection| {
             let mut pipe = ::redis::pipe();
             for id in ids {
-                pipe.cmd("HGET").arg(self.keys.job(id)).arg("status");
-                pipe.cmd("ZSCORE").arg(self.keys.jobs()).arg(id.as_str());
+                pipe.cmd("HGET").arg(self.access.ctx.keys.job(id)).arg("status");
+                pipe.cmd("ZSCORE").arg(self.access.ctx.keys.jobs()).arg(id.as_str());
             }
             let flat: Vec<::redis::Value> = pipe.query(connection)?;
             flat.chunks(2)
@@ -156,32 +156,32 @@ impl Redis {
     }
 
     fn compare(&self, id: &JobId, (status, listed): Known, is_in_a_list: bool, thorough: bool) -> Result<(), Error> {
-        let steps = self.in_sweeps();
-        if self.has_copy
+        let access = &self.access;
+        if self.access.ctx.has_copy
             && (thorough || status.is_none() || !is_in_a_list)
-            && let Some(outcome) = self.files.read_ended(id).map_err(Error::Unavailable)?
+            && let Some(outcome) = self.access.ctx.files.read_ended(id).map_err(Error::Unavailable)?
         {
             if status.as_deref().is_none_or(|status| !has_ended(status)) {
                 log::info(&format!("job {id} had ended without Redis knowing: its record is closed"));
             }
-            return self.close(&steps, &outcome);
+            return access.close(&outcome);
         }
         match status {
             None => {
-                if self.put_back(&steps, id)? {
+                if access.put_back(id)? {
                     log::info(&format!("Redis did not know job {id}: it was put back from its file"));
                 }
             }
             // The record says so, and it is the only one that does: the second copy follows it.
             Some(status) if has_ended(&status) => {
-                if let Some((record, _)) = self.read_with_stamp(&self.sweeps, id)?
+                if let Some((record, _)) = access.read_with_stamp(id)?
                     && record.status().has_ended()
                 {
-                    self.conclude(&steps, record)?;
+                    access.conclude(record)?;
                 }
             }
             Some(_) if !is_in_a_list || listed.is_none() => {
-                steps.place(id, false)?;
+                access.steps().relist(id, false)?;
             }
             Some(_) => {}
         }
@@ -191,12 +191,13 @@ impl Redis {
     /// After a restart, a failover or a flush Redis may not list jobs that have ended: they are listed
     /// again from their files. Once for each run of Redis.
     fn index_ended(&self) -> Result<(), Error> {
-        if !self.has_copy {
+        if !self.access.ctx.has_copy {
             return Ok(());
         }
-        let key = self.keys.indexed();
+        let key = self.access.ctx.keys.indexed();
         let (run, indexed) = self
-            .rounds
+            .access
+            .link
             .with(|connection| {
                 let info: String = ::redis::cmd("INFO").arg("server").query(connection)?;
                 let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().to_owned();
@@ -204,25 +205,25 @@ impl Redis {
                 Ok((run, indexed))
             })
             .map_err(Error::Unavailable)?;
-        if indexed.as_deref() == Some(run.as_str()) || !self.is_our_turn(&format!("index:{run}"), INDEX_TURN)? {
+        if indexed.as_deref() == Some(run.as_str()) || !self.access.take_turn(&format!("index:{run}"), INDEX_TURN)? {
             return Ok(());
         }
-        let ids = self.files.ended_ids().map_err(Error::Unavailable)?;
+        let ids = self.access.ctx.files.ended_ids().map_err(Error::Unavailable)?;
         for chunk in ids.chunks(CHUNK) {
             for (id, (status, listed)) in chunk.iter().zip(self.ask_for(chunk)?) {
                 if (status.is_none() || listed.is_none())
-                    && let Ok(Some(outcome)) = self.files.read_ended(id)
+                    && let Ok(Some(outcome)) = self.access.ctx.files.read_ended(id)
                 {
                     if outcome.is_foreign() {
                         self.list_foreign(&outcome)?;
                         continue;
                     }
-                    self.close(&self.in_sweeps(), &outcome)?;
-                    self.in_sweeps().place(id, false)?;
+                    self.access.close(&outcome)?;
+                    self.access.steps().relist(id, false)?;
                 }
             }
         }
-        let done = self.sweeps.with(|connection| ::redis::cmd("SET").arg(&key).arg(&run).exec(connection));
+        let done = self.access.link.with(|connection| ::redis::cmd("SET").arg(&key).arg(&run).exec(connection));
         done.map_err(Error::Unavailable)
     }
 }

@@ -285,10 +285,41 @@ impl Drop for Server {
     }
 }
 
-/// The events of a job, from the file they are kept in.
+/// What happened to a job, from the files that it is kept in: what its attempts wrote, and what its record tells.
 pub fn events(lab: &Lab, id: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(lab.path("jobs/events").join(format!("{id}.jsonl"))).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    events_in(&lab.path("jobs"), id)
+}
+
+pub fn events_in(jobs: &Path, id: &str) -> Vec<Value> {
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let record = read(jobs.join(format!("{id}.json"))).or_else(|| read(jobs.join("open").join(format!("{id}.json"))));
+    let Some(record) = record.and_then(|text| serde_json::from_str::<Value>(&text).ok()) else { return Vec::new() };
+    let mut found = vec![json!({"attempt": 0, "number": 1, "kind": "queued", "text": ""})];
+    for attempt in 1..=record["attempt"].as_u64().unwrap() {
+        let text = read(jobs.join(format!("events/{id}-{attempt}.jsonl"))).unwrap_or_default();
+        found.extend(text.lines().skip(1).filter_map(|line| serde_json::from_str::<Value>(line).ok()));
+        let handovers = record["handovers"].as_array().into_iter().flatten();
+        for handover in handovers.filter(|handover| handover["attempt"] == attempt) {
+            let kind = if handover["lost"] == true { "worker_lost" } else { "handed_back" };
+            found.push(json!({"attempt": attempt, "number": 999_998, "kind": kind, "text": handover["why"]}));
+        }
+    }
+    if !["queued", "running"].contains(&record["status"].as_str().unwrap()) {
+        let (attempt, text) = (&record["attempt"], &record["error"]);
+        found.push(json!({"attempt": attempt, "number": 999_999, "kind": "ended", "text": text}));
+    }
+    found
+}
+
+/// Each event has its place: attempts one after the other, numbers without a gap.
+pub fn assert_in_order(events: &[Value]) {
+    let places: Vec<(u64, u64)> =
+        events.iter().map(|event| (event["attempt"].as_u64().unwrap(), event["number"].as_u64().unwrap())).collect();
+    for pair in places.windows(2) {
+        let ((attempt, number), next) = (pair[0], pair[1]);
+        let follows = next == (attempt, number + 1) || next.1 >= 999_998 || (next.1 == 1 && next.0 == attempt + 1);
+        assert!(follows && pair[0] < pair[1], "{places:?}");
+    }
 }
 
 pub fn kinds(lab: &Lab, id: &str) -> Vec<String> {

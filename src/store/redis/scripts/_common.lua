@@ -1,7 +1,7 @@
--- Before every script. KEYS: job queue running lease events jobs. ARGV[1]: id. What begins with
+-- Before every script. KEYS: job queue running lease events jobs changes. ARGV[1]: id. What begins with
 -- the name of `jobs` shares its slot. Each script leaves the id exactly once, in the list that its
 -- status says: queued in queue, running or sealed in running, ended in none.
-local job, queue, running, lease, events, jobs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local job, queue, running, lease, events, jobs, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local id = ARGV[1]
 local found = redis.call('HMGET', job, 'status', 'holder', 'stamp', 'created')
 local status, holder, stamp, created = found[1], found[2], found[3], found[4]
@@ -16,8 +16,11 @@ local function shown(word)
 end
 
 local function set_status(new)
-  if status and shown(status) ~= shown(new) then redis.call('ZREM', jobs .. ':' .. shown(status), id) end
+  local is_new = not status or shown(status) ~= shown(new)
+  if status and is_new then redis.call('ZREM', jobs .. ':' .. shown(status), id) end
   redis.call('ZADD', jobs .. ':' .. shown(new), created, id)
+  -- Those who watch hear of it; a Redis that is out of memory does not stop a job for that.
+  if is_new then redis.pcall('XADD', changes, 'MAXLEN', '~', 4000, '*', 'id', id, 'status', shown(new)) end
   redis.call('HSET', job, 'status', new)
   status = new
 end
@@ -41,6 +44,10 @@ end
 -- A repeated call meets its own event: Redis refuses the id, and that is well.
 local function event(at, line)
   if line ~= '' then redis.pcall('XADD', events, at, 'e', line) end
+end
+
+local function trim(keep_from)
+  if keep_from ~= '' then redis.call('XTRIM', events, 'MINID', keep_from) end
 end
 
 -- Why the attempt of this token may not write, or nil.

@@ -1,6 +1,6 @@
 -- Running becomes queued, at the head of the line: by the holder (token), or by whoever found it
 -- without a lease (token empty; then nothing may have changed since `stamp`).
--- ARGV: id token stamp record new_stamp attempt event
+-- ARGV: id token stamp record new_stamp attempt event_id event
 if not status then return {'unknown', ''} end
 if status == 'queued' and stamp == ARGV[5] then return {'done', ''} end
 if not lives then return {'ended', ''} end
@@ -14,5 +14,5 @@ redis.call('DEL', lease)
 redis.call('HSET', job, 'record', ARGV[4], 'stamp', ARGV[5], 'holder', '')
 set_status('queued')
 into_queue_head()
-event(ARGV[6] .. '-*', ARGV[7])
+event(ARGV[7], ARGV[8])
 return {'done', ''}

@@ -1,5 +1,5 @@
--- Redis follows the outcome; anybody may say so. KEYS[7]: the session's key, or the job's again.
--- ARGV: id status record attempt created leaves_at ttl_ms new_stamp event
+-- Redis follows the outcome; anybody may say so. KEYS[8]: the session's key, or the job's again.
+-- ARGV: id status record attempt created leaves_at ttl_ms new_stamp event_id event events_ttl_ms
 if status and not lives then into_none() return {'ended', ''} end
 if not status then
   created = ARGV[5]
@@ -15,8 +15,8 @@ redis.call('DEL', lease)
 redis.call('LREM', running, 0, id)
 if was ~= 'running' and was ~= 'sealed' then redis.call('LREM', queue, 0, id) end
 redis.call('ZADD', jobs .. ':over', ARGV[6], id)
-event(ARGV[4] .. '-*', ARGV[9])
+event(ARGV[9], ARGV[10])
 redis.call('PEXPIRE', job, ARGV[7])
-redis.call('PEXPIRE', events, ARGV[7])
-if KEYS[7] ~= job then redis.call('SET', KEYS[7], id, 'PX', ARGV[7]) end
+redis.call('PEXPIRE', events, ARGV[11])
+if KEYS[8] ~= job then redis.call('SET', KEYS[8], id, 'PX', ARGV[7]) end
 return {'done', ''}

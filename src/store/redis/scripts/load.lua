@@ -1,5 +1,5 @@
--- A pod says how many jobs it runs, and learns how many pods of lower ordinals stand idle. From what all pods
--- said lately the length of `busy` is made anew: the highest ordinal that runs something, and one.
+-- A pod says how many jobs it runs, and learns how many pods of lower ordinals stand idle, and whether what it said
+-- before was there (if not, Redis was emptied). From what all pods said lately the length of `busy` is made anew: the highest ordinal that runs something, and one.
 -- KEYS: pods busy. ARGV: pod ordinal("" if none) running takes(0|1) counts(0|1) stays_ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -27,4 +27,4 @@ local there = redis.call('LLEN', KEYS[2])
 for _ = there + 1, length do redis.call('RPUSH', KEYS[2], '1') end
 if there > length then redis.call('LTRIM', KEYS[2], 0, length - 1) end
 if length == 0 then redis.call('DEL', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
-return idle_below
+return {idle_below, told}

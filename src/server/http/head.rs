@@ -18,6 +18,7 @@ pub struct Head {
     headers: Vec<(String, String)>,
     pub body_length: usize,
     pub keep_alive: bool,
+    pub is_http_1_1: bool,
     pub expects_continue: bool,
 }
 
@@ -63,6 +64,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         query: query.to_owned(),
         body_length,
         keep_alive: keeps_alive(&headers, is_new),
+        is_http_1_1: is_new,
         expects_continue: is_new && has_word(&headers, "expect", "100-continue"),
         method,
         headers,

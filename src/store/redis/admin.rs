@@ -1,8 +1,9 @@
-//! What a process beside the server asks of Redis: how its pod is, that it shall drain, and, for
+//! What another process than a server asks of Redis: how its pod is, that it shall drain, and, for
 //! `doctor`, whether everything is where it belongs.
 
 use super::keys::Keys;
 use super::link::{Address, Link};
+use super::own_state::FLAG_STAYS;
 use super::reads;
 use super::scripts::{Transitions, Write, new_stamp};
 use crate::config;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use std::path::Path;
 use std::time::Duration;
 
-pub struct Bystander {
+pub struct Admin {
     link: Link,
     keys: Keys,
     pod: String,
@@ -29,16 +30,16 @@ pub struct PodState {
     pub time: Time,
 }
 
-/// Where Redis says a job is.
+/// What Redis says of where a job is.
 #[derive(Debug)]
-pub struct Place {
+pub struct Whereabouts {
     pub status: String,
     pub holder: String,
     /// What is left of its lease; negative: it never runs out.
     pub lease_ms: Option<i64>,
 }
 
-impl Bystander {
+impl Admin {
     pub fn new(settings: &config::Redis, pod: &str) -> Result<Self, String> {
         let address = Address::new(settings.clone())?;
         Ok(Self { link: Link::new(&address, None), keys: Keys::new(&settings.prefix), pod: pod.to_owned() })
@@ -109,7 +110,7 @@ impl Bystander {
         })
     }
 
-    pub fn place(&self, id: &JobId) -> Result<Option<Place>, String> {
+    pub fn whereabouts(&self, id: &JobId) -> Result<Option<Whereabouts>, String> {
         let (job, lease) = (self.keys.job(id), self.keys.lease(id));
         let ((status, holder), left): ((Option<String>, Option<String>), i64) = self.link.with(|connection| {
             let mut pipe = ::redis::pipe();
@@ -119,7 +120,7 @@ impl Bystander {
         })?;
         // -2: there is none; -1: it never runs out.
         let lease_ms = Some(left).filter(|left| *left != -2);
-        Ok(status.map(|status| Place { status, holder: holder.unwrap_or_default(), lease_ms }))
+        Ok(status.map(|status| Whereabouts { status, holder: holder.unwrap_or_default(), lease_ms }))
     }
 
     pub fn record(&self, id: &JobId) -> Result<Option<Record>, String> {
@@ -161,19 +162,19 @@ impl Bystander {
     pub fn put_in_place(&self, id: &JobId, jobs_dir: &Path) -> Result<(), String> {
         let steps = Transitions { link: &self.link, keys: &self.keys };
         let files = JobFiles::new(jobs_dir);
-        let is_known = self.place(id)?.is_some();
+        let is_known = self.whereabouts(id)?.is_some();
         if !is_known
             && files.read_ended(id)?.is_none()
             && let Some(open) = files.read_open(id)?
         {
             let write = Write { record: &open.record, stamp: &new_stamp() };
-            steps.put(&write, &open.holder, open.record.attempt > 0, None).map_err(|error| error.to_string())?;
+            steps.put(&write, &open.holder, open.record.attempt > 0).map_err(|error| error.to_string())?;
         }
-        steps.place(id, false).map(drop).map_err(|error| error.to_string())
+        steps.relist(id, false).map(drop).map_err(|error| error.to_string())
     }
 
     /// Takes out of the lists what is no id of a job.
-    pub fn drop_garbage(&self, text: &str) -> Result<(), String> {
+    pub fn take_out(&self, text: &str) -> Result<(), String> {
         self.link.with(|connection| {
             for list in [self.keys.queue(), self.keys.running()] {
                 ::redis::cmd("LREM").arg(list).arg(0).arg(text).exec(connection)?;
@@ -186,8 +187,9 @@ impl Bystander {
     pub fn ask_to_drain(&self, incarnation: &str, limit: Option<Duration>) -> Result<(), String> {
         let key = self.keys.draining(&self.pod);
         let until = limit.map(|limit| Time::now().0.saturating_add(limit.as_millis() as i64));
-        let wish = until.map_or("cancel".to_owned(), |at| at.to_string());
-        let value = format!("{incarnation} {wish}");
-        self.link.with(|connection| ::redis::cmd("SET").arg(&key).arg(&value).arg("EX").arg(86_400).exec(connection))
+        let wanted = until.map_or("cancel".to_owned(), |at| at.to_string());
+        let value = format!("{incarnation} {wanted}");
+        self.link
+            .with(|connection| ::redis::cmd("SET").arg(&key).arg(&value).arg("EX").arg(FLAG_STAYS).exec(connection))
     }
 }

@@ -1,18 +1,18 @@
 //! Who may come in: the API keys. Pure.
 
-pub struct Keys(Vec<String>);
+pub struct Guard(Vec<String>);
 
-impl Keys {
+impl Guard {
     pub fn new(keys: Vec<String>) -> Self {
         Self(keys)
     }
 
-    pub fn are_wanted(&self) -> bool {
+    pub fn wants_keys(&self) -> bool {
         !self.0.is_empty()
     }
 
     /// Without any key set, everybody may. Compares in constant time per key.
-    pub fn admit(&self, offered: &[&str]) -> bool {
+    pub fn admits(&self, offered: &[&str]) -> bool {
         self.0.is_empty() || self.0.iter().any(|key| offered.iter().any(|offer| same(key.as_bytes(), offer.as_bytes())))
     }
 }
@@ -25,13 +25,13 @@ fn same(key: &[u8], offer: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Keys;
+    use super::Guard;
 
     #[test]
     fn a_key_is_wanted_once_there_are_keys() {
-        assert!(Keys::new(vec![]).admit(&[]));
-        let keys = Keys::new(vec!["one".into(), "two".into()]);
-        assert!(keys.admit(&["two"]) && keys.admit(&["x", "one"]));
-        assert!(!keys.admit(&[]) && !keys.admit(&["on"]) && !keys.admit(&["onee"]) && !keys.admit(&[""]));
+        assert!(Guard::new(vec![]).admits(&[]));
+        let keys = Guard::new(vec!["one".into(), "two".into()]);
+        assert!(keys.admits(&["two"]) && keys.admits(&["x", "one"]));
+        assert!(!keys.admits(&[]) && !keys.admits(&["on"]) && !keys.admits(&["onee"]) && !keys.admits(&[""]));
     }
 }

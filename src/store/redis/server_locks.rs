@@ -1,5 +1,5 @@
-//! A server's place: one per pod name on a machine, and on the shared volume beside those that use the
-//! same Redis.
+//! What a server locks for as long as it lives: its pod's name on this machine, and its share of the volume, beside
+//! those that use the same Redis.
 
 use crate::config::Config;
 use fs2::FileExt;
@@ -8,11 +8,11 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a start waits for another one to take its place on the shared volume.
+/// How long a start waits for another one to lock the shared volume.
 const SHARE_LIMIT: Duration = Duration::from_secs(3);
 
 /// One server per pod name and machine: the runtime directory is made from both.
-pub fn take_place(config: &Config) -> Result<(File, PathBuf), String> {
+pub fn lock_pod(config: &Config) -> Result<(File, PathBuf), String> {
     let explain = |path: &PathBuf, error: std::io::Error| format!("cannot write {}: {error}", path.display());
     let path = config.runtime_dir.with_extension("lock");
     let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
@@ -30,7 +30,7 @@ pub fn take_place(config: &Config) -> Result<(File, PathBuf), String> {
 
 /// The servers of a fleet (`identity`: of their Redis) share the volume; one without Redis has to be alone
 /// on it. All who share it use the same Redis: another one would know none of their jobs.
-pub fn take_share(root: &Path, identity: Option<&str>) -> Result<File, String> {
+pub fn lock_volume(root: &Path, identity: Option<&str>) -> Result<File, String> {
     let path = root.join(".agenticore.lock");
     let explain = |error: io::Error| format!("AGENTICORE_SHARED_FS_ROOT: cannot write {}: {error}", path.display());
     let mut file =

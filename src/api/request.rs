@@ -1,8 +1,10 @@
-//! The wire's shapes, for both of its ends: what a request may say, what an answer looks like. Pure.
+//! What a request may say, read strictly: what is wrong with one is said in a sentence. Pure.
 
-use crate::job::{JobId, Record, Status};
+use crate::event::Cursor;
+use crate::job::Status;
+use crate::words;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The most of a request's body that is read.
@@ -10,6 +12,8 @@ pub const BODY_LIMIT: usize = 1 << 20;
 /// The longest list that is given at once.
 pub const LIST_LIMIT: usize = 1000;
 pub const LIST_DEFAULT: usize = 20;
+/// How many events are given at once when nothing else is said.
+const EVENTS_DEFAULT: usize = 100;
 
 /// `POST /jobs`, as it was sent. An empty text is one that was not given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,7 +63,9 @@ impl JobRequest {
         let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !Self::FIELDS.contains(key)).collect();
         if !unknown.is_empty() {
             let known: Vec<&str> = Self::FIELDS.into_iter().filter(|field| *field != "worktree_id").collect();
-            return Err(format!("unknown field {}: known are {}", unknown.join(", "), known.join(", ")));
+            let meant = unknown.iter().map(|field| words::did_you_mean(field, known.iter().copied()));
+            let meant = meant.into_iter().find(|meant| !meant.is_empty()).unwrap_or_default();
+            return Err(format!("unknown field {}: known are {}{meant}", unknown.join(", "), known.join(", ")));
         }
         let request = Self {
             task: text(&fields, "task")?.unwrap_or_default(),
@@ -108,26 +114,74 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// `GET /jobs?limit=&status=`
-#[derive(Debug, PartialEq)]
+/// What a list shows of each job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum View {
+    #[default]
+    Full,
+    Summary,
+}
+
+/// `GET /jobs?limit=&status=&view=`
+#[derive(Debug, Default, PartialEq)]
 pub struct ListRequest {
-    pub limit: usize,
+    pub limit: Option<usize>,
     pub status: Option<Status>,
+    pub view: View,
 }
 
 impl ListRequest {
-    pub fn parse<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
-        let mut request = Self { limit: LIST_DEFAULT, status: None };
+    pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, String> {
+        let mut request = Self::default();
         for (name, value) in pairs {
-            match name {
-                "limit" => request.limit = limit(value)?,
+            match *name {
+                "limit" => request.limit = Some(limit(value)?),
                 "status" if value.is_empty() => {}
                 "status" => request.status = Some(status(value)?),
-                "api_key" => {}
-                _ => return Err(format!("unknown parameter `{name}`: known are limit, status")),
+                "view" => request.view = view(value)?,
+                _ => return Err(unknown_parameter(name, &["limit", "status", "view"])),
             }
         }
         Ok(request)
+    }
+}
+
+/// `GET /jobs/{id}/events?after=&limit=`
+#[derive(Debug, PartialEq)]
+pub struct EventsRequest {
+    pub after: Cursor,
+    pub limit: usize,
+}
+
+impl EventsRequest {
+    pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, String> {
+        let mut request = Self { after: Cursor::START, limit: EVENTS_DEFAULT };
+        for (name, value) in pairs {
+            match *name {
+                "limit" => request.limit = limit(value)?,
+                "after" if value.is_empty() => {}
+                "after" => request.after = cursor(value)?,
+                _ => return Err(unknown_parameter(name, &["after", "limit"])),
+            }
+        }
+        Ok(request)
+    }
+}
+
+fn unknown_parameter(name: &str, known: &[&str]) -> String {
+    let meant = words::did_you_mean(name, known.iter().copied());
+    format!("unknown parameter `{name}`: known are {}{meant}", known.join(", "))
+}
+
+pub fn cursor(text: &str) -> Result<Cursor, String> {
+    Cursor::parse(text).ok_or_else(|| format!("a cursor must be as an event shows it, not `{text}`"))
+}
+
+fn view(text: &str) -> Result<View, String> {
+    match text {
+        "full" => Ok(View::Full),
+        "summary" => Ok(View::Summary),
+        other => Err(format!("`view` must be full or summary, not `{other}`")),
     }
 }
 
@@ -153,50 +207,6 @@ pub fn drain_timeout(text: &str) -> Result<Duration, String> {
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| format!("`timeout` must be whole seconds from 0 to {DRAIN_MOST}, not `{text}`"))
-}
-
-/// How far a drain has come.
-pub fn drain(draining: bool, running: &[JobId], handed_back: &[JobId], left: Duration) -> Value {
-    let (running, handed_back) = (texts(running), texts(handed_back));
-    json!({
-        "success": true, "draining": draining, "running": running, "handed_back": handed_back,
-        "seconds_left": left.as_secs(),
-    })
-}
-
-fn texts(ids: &[JobId]) -> Vec<&str> {
-    ids.iter().map(JobId::as_str).collect()
-}
-
-/// Says of an answer that it comes from the second copy.
-pub fn stale(mut answer: Value, is_stale: bool) -> Value {
-    if is_stale {
-        answer["stale"] = json!(true);
-    }
-    answer
-}
-
-pub fn job(shown: Value) -> Value {
-    json!({ "success": true, "job": shown })
-}
-
-pub fn jobs(shown: Vec<Value>) -> Value {
-    json!({ "success": true, "count": shown.len(), "jobs": shown })
-}
-
-/// A record as users see it: without what only the runner needs.
-pub fn shown(record: &Record) -> Value {
-    let mut value = serde_json::to_value(record).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        for inner in ["verdict", "session_cost_usd", "resume_session", "key", "worktree_on", "format"] {
-            fields.remove(inner);
-        }
-    }
-    value
-}
-
-pub fn error(why: &str) -> Value {
-    json!({ "success": false, "error": why })
 }
 
 #[cfg(test)]
@@ -233,15 +243,29 @@ mod tests {
         );
     }
 
+    fn pairs_of(query: &str) -> Vec<(&str, &str)> {
+        query.split('&').filter_map(|pair| pair.split_once('=')).collect()
+    }
+
     #[test]
     fn lists_have_limits() {
-        let parse = |query: &'static str| ListRequest::parse(query.split('&').filter_map(|pair| pair.split_once('=')));
-        assert_eq!(parse("").unwrap(), ListRequest { limit: 20, status: None });
-        assert_eq!(
-            parse("limit=1000&status=running").unwrap(),
-            ListRequest { limit: 1000, status: Some(Status::Running) }
-        );
-        for bad in ["limit=0", "limit=1001", "limit=abc", "limit=-1", "limit=", "status=done", "x=1"] {
+        let parse = |query: &'static str| ListRequest::parse(&pairs_of(query));
+        assert_eq!(parse("").unwrap(), ListRequest::default());
+        let wanted = ListRequest { limit: Some(1000), status: Some(Status::Running), view: View::Summary };
+        assert_eq!(parse("limit=1000&status=running&view=summary").unwrap(), wanted);
+        for bad in ["limit=0", "limit=1001", "limit=abc", "limit=-1", "limit=", "status=done", "view=all", "x=1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(parse("limt=3").unwrap_err().ends_with("did you mean `limit`?"));
+    }
+
+    #[test]
+    fn pages_of_events_begin_at_a_cursor() {
+        let parse = |query: &'static str| EventsRequest::parse(&pairs_of(query));
+        assert_eq!(parse("").unwrap(), EventsRequest { after: Cursor::START, limit: EVENTS_DEFAULT });
+        let after = Cursor { attempt: 2, number: 7 };
+        assert_eq!(parse("after=00002-000007&limit=5").unwrap(), EventsRequest { after, limit: 5 });
+        for bad in ["after=x", "after=7", "limit=0", "since=1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

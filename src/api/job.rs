@@ -1,0 +1,178 @@
+//! A job as it is shown.
+
+use crate::job::{JobId, Mode, Record, Status, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A job's record, but for what only the runner needs. What each field means the README says, and `job::Record`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub repo_url: Option<String>,
+    pub base_ref: Option<String>,
+    pub task: String,
+    pub profile: String,
+    pub status: Status,
+    pub mode: Mode,
+    pub exit_code: Option<i32>,
+    pub session_id: Option<String>,
+    pub pr_url: Option<String>,
+    pub output: Option<String>,
+    pub error: Option<String>,
+    pub created_at: Time,
+    pub started_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    pub ttl_seconds: u64,
+    pub pid: Option<u32>,
+    pub pod_name: Option<String>,
+    pub worktree_path: Option<String>,
+    pub branch: Option<String>,
+    pub job_config_dir: Option<String>,
+    pub file_path: Option<String>,
+    // Beyond the interface of the Python program.
+    pub create_repo: bool,
+    pub private: bool,
+    pub attempt: u32,
+    pub deaths: u32,
+    pub base_commit: Option<String>,
+    pub pr_base: Option<String>,
+    pub commit: Option<String>,
+    pub pushed: bool,
+    pub kept_because: Option<String>,
+    pub note: Option<String>,
+    pub cost_usd: Option<f64>,
+    pub turns: Option<u64>,
+    pub usage: Option<Value>,
+    pub denied_tools: Vec<String>,
+    /// What an operator has to do before it can run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// In a list that the command line prints: it comes from the second copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+}
+
+impl Job {
+    /// `waiting_for`: what an operator has to do before it can run.
+    pub fn new(record: &Record, waiting_for: Option<String>) -> Self {
+        let record = record.clone();
+        Self {
+            status: record.status(),
+            id: record.id,
+            repo_url: record.repo_url,
+            base_ref: record.base_ref,
+            task: record.task,
+            profile: record.profile,
+            mode: record.mode,
+            exit_code: record.exit_code,
+            session_id: record.session_id,
+            pr_url: record.pr_url,
+            output: record.output,
+            error: record.error,
+            created_at: record.created_at,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            ttl_seconds: record.ttl_seconds,
+            pid: record.pid,
+            pod_name: record.pod_name,
+            worktree_path: record.worktree_path,
+            branch: record.branch,
+            job_config_dir: record.job_config_dir,
+            file_path: record.file_path,
+            create_repo: record.create_repo,
+            private: record.private,
+            attempt: record.attempt,
+            deaths: record.deaths,
+            base_commit: record.base_commit,
+            pr_base: record.pr_base,
+            commit: record.commit,
+            pushed: record.pushed,
+            kept_because: record.kept_because,
+            note: record.note,
+            cost_usd: record.spent.cost_usd,
+            turns: record.spent.turns,
+            usage: record.spent.usage,
+            denied_tools: record.spent.denied_tools,
+            waiting_for,
+            stale: false,
+        }
+    }
+}
+
+/// What a table of jobs needs: a list of these is small, whatever tasks and outputs are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobSummary {
+    pub id: JobId,
+    pub status: Status,
+    pub created_at: Time,
+    pub started_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    pub profile: String,
+    pub repo_url: Option<String>,
+    pub branch: Option<String>,
+    pub pr_url: Option<String>,
+    pub pod_name: Option<String>,
+    pub attempt: u32,
+    /// The task's beginning.
+    pub task: String,
+    /// The error's beginning.
+    pub error: Option<String>,
+}
+
+/// The most of a task or an error that a summary shows, in bytes.
+const SUMMARY_TEXT: usize = 200;
+
+impl From<&Job> for JobSummary {
+    fn from(job: &Job) -> Self {
+        let begin = |text: &str| crate::job::cut(text.trim_start().to_owned(), SUMMARY_TEXT);
+        Self {
+            id: job.id.clone(),
+            status: job.status,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            ended_at: job.ended_at,
+            profile: job.profile.clone(),
+            repo_url: job.repo_url.clone(),
+            branch: job.branch.clone(),
+            pr_url: job.pr_url.clone(),
+            pod_name: job.pod_name.clone(),
+            attempt: job.attempt,
+            task: begin(&job.task),
+            error: job.error.as_deref().map(begin),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::tests::queued;
+    use std::collections::BTreeSet;
+
+    /// What a record holds and nobody is shown.
+    const PRIVATE: [&str; 8] =
+        ["verdict", "session_cost_usd", "resume_session", "key", "worktree_on", "format", "events", "handovers"];
+
+    #[test]
+    fn a_new_field_of_the_record_is_private_until_somebody_says_otherwise() {
+        let record: Record = match queued().claim("a", Time(1)).lose_worker("gone", Time(2)) {
+            crate::job::Job::Queued(job) => job.into(),
+            _ => panic!(),
+        };
+        let names = |value: Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+        let of_record = names(serde_json::to_value(&record).unwrap());
+        let shown = names(serde_json::to_value(Job::new(&record, None)).unwrap());
+        let private: BTreeSet<String> = PRIVATE.iter().map(|name| name.to_string()).collect();
+        assert_eq!(of_record.difference(&private).cloned().collect::<BTreeSet<_>>(), shown);
+        assert!(private.is_subset(&of_record));
+    }
+
+    #[test]
+    fn a_summary_is_small_whatever_the_job_is() {
+        let mut job = Job::new(&queued().into(), None);
+        job.task = format!("\n  {}", "x".repeat(100_000));
+        job.error = Some("y".repeat(9_000));
+        let text = serde_json::to_string(&JobSummary::from(&job)).unwrap();
+        assert!(text.len() < 1_000 && text.contains(r#""task":"xxx"#), "{}", text.len());
+    }
+}

@@ -1,0 +1,151 @@
+//! The words in which everything outside speaks of jobs: what may be asked, and what is shown. Pure.
+//!
+//! Each shape is written down field by field. What a record holds beyond them is nobody else's business, and a new
+//! field of the record is private until it is written down here too. Servers write these types, the command line
+//! reads them.
+
+mod event;
+mod job;
+mod request;
+
+pub use event::{Event, EventPage};
+pub use job::{Job, JobSummary};
+pub use request::{
+    BODY_LIMIT, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, View, cursor, drain_timeout,
+    limit, status,
+};
+
+use crate::profile;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `GET /jobs/{id}`, and whatever else is answered with one job.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JobAnswer {
+    pub success: bool,
+    pub job: Job,
+    /// It comes from the second copy, because the first cannot be asked just now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+}
+
+impl JobAnswer {
+    pub fn new(job: Job, stale: bool) -> Self {
+        Self { success: true, job, stale }
+    }
+}
+
+/// `GET /jobs`; `J` is what the view shows of each.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JobsAnswer<J> {
+    pub success: bool,
+    pub count: usize,
+    pub jobs: Vec<J>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+}
+
+impl<J> JobsAnswer<J> {
+    pub fn new(jobs: Vec<J>, stale: bool) -> Self {
+        Self { success: true, count: jobs.len(), jobs, stale }
+    }
+}
+
+/// One of `GET /profiles`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Profile {
+    pub name: String,
+    pub description: String,
+    /// What Claude is told; any of YAML's values.
+    pub model: Option<Value>,
+    pub max_turns: Option<Value>,
+    pub worktree: bool,
+    pub auto_pr: bool,
+    pub permission_mode: Option<Value>,
+    pub trust_repo: bool,
+    /// In seconds.
+    pub timeout: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Value>,
+}
+
+impl From<&profile::Profile> for Profile {
+    fn from(profile: &profile::Profile) -> Self {
+        let flag = |name: &str| profile.flags.get(name).cloned();
+        Self {
+            name: profile.name.clone(),
+            description: profile.description.clone(),
+            model: flag("model"),
+            max_turns: flag("max-turns"),
+            worktree: profile.worktree,
+            auto_pr: profile.auto_pr,
+            permission_mode: flag("permission-mode"),
+            trust_repo: profile.trust_repo,
+            timeout: profile.timeout.as_secs(),
+            extends: profile.extends.clone(),
+            effort: flag("effort"),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProfilesAnswer {
+    pub success: bool,
+    pub count: usize,
+    pub profiles: Vec<Profile>,
+    /// What is wrong with those that cannot be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}
+
+/// How far a drain has come.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Drain {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success: Option<bool>,
+    pub draining: bool,
+    /// Ids.
+    pub running: Vec<String>,
+    pub handed_back: Vec<String>,
+    /// None: not known, because Redis was asked instead of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+}
+
+/// `GET /health`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub status: String,
+    pub service: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+}
+
+/// `GET /ready`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub draining: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Problem {
+    pub success: bool,
+    pub error: String,
+    /// The job that it is about, as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Box<Job>>,
+}
+
+impl Problem {
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { success: false, error: error.into(), job: None }
+    }
+}

@@ -1,0 +1,206 @@
+//! The one table of commands and their flags: the parser, `--help` and "did you mean" come from it.
+
+pub struct Flag {
+    pub short: Option<char>,
+    pub name: &'static str,
+    /// What stands for its value; None: it takes none.
+    pub value: Option<&'static str>,
+    pub help: &'static str,
+}
+
+pub struct Row {
+    pub name: &'static str,
+    /// What stands for the word that it takes; None: it takes none.
+    pub word: Option<&'static str>,
+    /// For the list of all commands.
+    pub summary: &'static str,
+    /// What it does, in whole sentences.
+    pub about: &'static str,
+    pub flags: &'static [Flag],
+    /// What stands below the flags: exit codes, examples.
+    pub more: &'static str,
+}
+
+const fn flag(name: &'static str, value: Option<&'static str>, help: &'static str) -> Flag {
+    Flag { short: None, name, value, help }
+}
+
+const fn short(letter: char, name: &'static str, value: Option<&'static str>, help: &'static str) -> Flag {
+    Flag { short: Some(letter), name, value, help }
+}
+
+const JSON: Flag = flag("json", None, "print JSON");
+
+pub const COMMANDS: [Row; 12] = [
+    Row {
+        name: "serve",
+        word: None,
+        summary: "start the server (also without any command)",
+        about: "Starts the server. It takes jobs over REST, keeps them in AGENTICORE_JOBS_DIR, or in the Redis at
+REDIS_URL for a fleet of servers, and runs AGENTICORE_MAX_PARALLEL_JOBS of them at once. SIGTERM,
+SIGHUP and Ctrl-C give running jobs AGENTICORE_SHUTDOWN_GRACE seconds, then put them back in the
+queue. A second one hurries.",
+        flags: &[
+            flag("host", Some("ADDRESS"), "listen here (AGENTICORE_HOST, 127.0.0.1)"),
+            flag("port", Some("PORT"), "and on this port (AGENTICORE_PORT, 8200)"),
+        ],
+        more: "",
+    },
+    Row {
+        name: "run",
+        word: Some("TASK"),
+        summary: "submit a job, or run it right here with --local",
+        about: "Submits a job, or runs one right here with --local. TASK is what Claude is told; - reads it from
+standard input. With --wait the exit code tells how the job ended.",
+        flags: &[
+            short('r', "repo", Some("URL"), "repository to work in: https://, ssh:// or git@HOST:PATH"),
+            short('p', "profile", Some("NAME"), "execution profile (see `agenticore profiles`)"),
+            flag("base-ref", Some("NAME"), "branch, tag or commit to begin at (the remote's default branch)"),
+            flag("session-id", Some("ID"), "go on with an earlier job's Claude session"),
+            flag("file-path", Some("FILE"), "a .mcp.json whose servers this job gets as well"),
+            flag("create-repo", None, "make the GitHub repository if it is not there"),
+            flag("private", None, "… as a private one (the default)"),
+            flag("public", None, "… as a public one"),
+            short('w', "wait", None, "wait for the end"),
+            flag("local", None, "run it in this very process, without a server, and show its progress"),
+            flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),
+            flag("json", None, "print the job's record as JSON"),
+        ],
+        more: "  agenticore run \"fix the failing test\" --repo https://github.com/you/project --wait
+  agenticore run - --local < task.md
+",
+    },
+    Row {
+        name: "jobs",
+        word: None,
+        summary: "list jobs",
+        about: "Lists jobs, newest first.",
+        flags: &[
+            short('n', "limit", Some("LIMIT"), "how many, 1 to 1000 (20)"),
+            short('s', "status", Some("STATUS"), "queued, running, succeeded, failed, cancelled or expired ones alone"),
+            flag("json", None, "print a JSON array"),
+        ],
+        more: "  agenticore jobs --json | jq '.[].pod_name'\n",
+    },
+    Row {
+        name: "job",
+        word: Some("ID"),
+        summary: "show one job",
+        about: "Shows one job. The first characters of its id will do, if there are at least 4 and no other job's
+id begins with them.",
+        flags: &[flag("json", None, "print a JSON object")],
+        more: "",
+    },
+    Row {
+        name: "cancel",
+        word: Some("ID"),
+        summary: "cancel one job",
+        about: "Cancels a queued or running job: its whole process tree is ended. Of two that end it at once, one
+wins, and that stays.",
+        flags: &[JSON],
+        more: "",
+    },
+    Row {
+        name: "drain",
+        word: None,
+        summary: "empty this pod before it goes",
+        about: "Empties this pod: it begins no job any more, /ready turns 503, and running jobs may end. When the
+time is up the rest is ended and goes back to the head of the queue, where other pods take it.
+Requests are served as before, until SIGTERM. Run again it goes on waiting. A pod that restarts
+is not draining.",
+        flags: &[
+            flag("timeout", Some("SECONDS"), "what running jobs get (300); less than what Kubernetes gives"),
+            flag("cancel", None, "take it back: jobs are begun again"),
+            flag("json", None, "say at the end how it went as JSON"),
+        ],
+        more: "Exit codes: 0 the pod is empty, 3 jobs were put back. It asks the server at AGENTICORE_HOST and
+AGENTICORE_PORT, and when that cannot be reached, Redis.
+",
+    },
+    Row {
+        name: "doctor",
+        word: None,
+        summary: "prove that everything is as it should be",
+        about: "Proves on the live system that everything is as it should be, and shows the evidence of each:
+every unfinished job in one place, leases with living owners, no lock, worktree, process or branch
+that nobody owns, Redis fit for a queue, clocks together, volumes writable and hard links working.
+What may be about to change is looked at twice, so it can take some seconds.",
+        flags: &[
+            flag("fix", None, "repair what can be repaired without risk"),
+            flag("json", None, "print the findings as a JSON array"),
+        ],
+        more: "Exit code 1: something is wrong. Worktrees and processes are those of the machine it runs on: in a
+fleet, run it in each pod.
+",
+    },
+    Row {
+        name: "profiles",
+        word: None,
+        summary: "list execution profiles",
+        about: "Lists the execution profiles that the server knows.",
+        flags: &[JSON],
+        more: "",
+    },
+    Row {
+        name: "status",
+        word: None,
+        summary: "is the server well?",
+        about: "Asks the server whether it is well, and what it waits for.",
+        flags: &[
+            flag("alive", None, "say nothing, ask whether it answers: a health check without a shell"),
+            flag("wait", Some("SECONDS"), "wait until it is ready to take jobs, for so long at most"),
+            JSON,
+        ],
+        more: "Exit code 6: it cannot be reached.\n",
+    },
+    Row {
+        name: "init-shared-fs",
+        word: None,
+        summary: "prepare and try a volume that servers share",
+        about: "Makes profiles/, repos/, jobs/ and job-state/ on the volume that servers share, where they are
+missing, and tries what servers need of it: locks, renames, links, modes, space. What it lacks is
+said, a sentence each. Servers do the same when they start. It changes no owner, and many pods may
+run it at once.",
+        flags: &[flag("shared-root", Some("PATH"), "the volume (AGENTICORE_SHARED_FS_ROOT)"), JSON],
+        more: "Exit code 1: no server can run on it.\n",
+    },
+    Row {
+        name: "config",
+        word: None,
+        summary: "show the settings and where they came from",
+        about: "Shows every setting, its value, and where that came from: the environment,
+~/.agenticore/config.yml, or the default. Secrets are masked.",
+        flags: &[JSON],
+        more: "",
+    },
+    Row {
+        name: "version",
+        word: None,
+        summary: "print the version",
+        about: "Prints the version.",
+        flags: &[],
+        more: "",
+    },
+];
+
+pub fn find(name: &str) -> Option<&'static Row> {
+    COMMANDS.iter().find(|row| row.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        for row in &COMMANDS {
+            assert!(row.about.lines().chain(row.more.lines()).all(|line| line.chars().count() <= 100), "{}", row.name);
+            for (at, flag) in row.flags.iter().enumerate() {
+                let is_unique = row.flags[..at]
+                    .iter()
+                    .all(|other| other.name != flag.name && (flag.short.is_none() || other.short != flag.short));
+                assert!(is_unique, "{} {}", row.name, flag.name);
+            }
+        }
+    }
+}

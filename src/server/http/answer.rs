@@ -1,0 +1,97 @@
+//! Answers, written: whole ones, and the frames of those that flow.
+
+use super::flows::Flow;
+use std::io::{self, Cursor, Write};
+use std::net::TcpStream;
+use tiny_http::{HTTPVersion, Header, Response};
+
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub allow: Option<String>,
+}
+
+impl Answer {
+    pub fn json(status: u16, body: &impl serde::Serialize) -> Self {
+        // Text, numbers and names: there is nothing in an answer that JSON cannot hold.
+        Self { status, body: serde_json::to_string(body).unwrap_or_default(), allow: None }
+    }
+}
+
+pub enum Reply {
+    Whole(Answer),
+    /// The answer begins now with status 200, and goes on as the flow does.
+    Flow(Box<dyn Flow>),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Reply::Whole(answer)
+    }
+}
+
+/// Writes a whole answer. tiny_http writes head and body; a Connection header it does not.
+pub fn write(stream: &TcpStream, answer: &Answer, keep_alive: bool, without_body: bool) -> io::Result<()> {
+    let mut headers = vec![("Content-Type", "application/json"), ("Server", "agenticore")];
+    headers.extend(answer.allow.as_deref().map(|methods| ("Allow", methods)));
+    let headers = headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok()).collect();
+    let body = answer.body.as_bytes();
+    let response = Response::new(answer.status.into(), headers, Cursor::new(body), Some(body.len()), None)
+        .with_chunked_threshold(usize::MAX);
+    // One write instead of one per header.
+    let mut bytes = Vec::with_capacity(body.len() + 256);
+    response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], without_body, None)?;
+    if !keep_alive && let Some(at) = bytes.windows(2).position(|end| end == b"\r\n") {
+        bytes.splice(at..at, b"\r\nConnection: close".iter().copied());
+    }
+    let mut stream = stream;
+    stream.write_all(&bytes)
+}
+
+/// How the body of an answer that flows is cut into frames. The connection is closed at its end in either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// HTTP/1.1: chunks, so that an end that came too soon is noticed.
+    Chunked,
+    /// HTTP/1.0: whatever comes until the end of the connection.
+    Plain,
+}
+
+impl Framing {
+    pub fn head(self, content_type: &str) -> Vec<u8> {
+        let chunked = if self == Framing::Chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nServer: agenticore\r\nCache-Control: no-store\r\n\
+             X-Accel-Buffering: no\r\nConnection: close\r\n{chunked}\r\n"
+        )
+        .into_bytes()
+    }
+
+    pub fn frame(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Framing::Plain => bytes.to_vec(),
+            Framing::Chunked if bytes.is_empty() => Vec::new(),
+            Framing::Chunked => [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+        }
+    }
+
+    pub fn end(self) -> &'static [u8] {
+        match self {
+            Framing::Plain => b"",
+            Framing::Chunked => b"0\r\n\r\n",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_chunks_where_the_client_knows_them() {
+        assert_eq!(Framing::Chunked.frame(b"0123456789abcdef!"), b"11\r\n0123456789abcdef!\r\n");
+        assert_eq!((Framing::Chunked.frame(b""), Framing::Plain.frame(b"x")), (Vec::new(), b"x".to_vec()));
+        let head = |framing: Framing| String::from_utf8(framing.head("text/plain")).unwrap();
+        assert!(head(Framing::Chunked).contains("Transfer-Encoding") && !head(Framing::Plain).contains("Transfer"));
+    }
+}

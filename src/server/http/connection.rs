@@ -1,0 +1,168 @@
+//! One connection: its requests one after the other, each within its deadlines, on a thread of its own for as long
+//! as there is something to read, to decide or to write.
+
+use super::answer::{self, Answer, Framing, Reply};
+use super::flows::{Flow, Resumed};
+use super::head::{self, HEAD_LIMIT, Head, Refused};
+use super::listen::Shared;
+use super::{BODY_TIME, HEAD_TIME, IDLE_TIME, Request};
+use crate::api;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tiny_http::Method;
+
+pub struct Connection {
+    pub shared: Arc<Shared>,
+    pub number: u64,
+    /// Shared with the table of connections, which may shut it down.
+    pub stream: Arc<TcpStream>,
+    /// Read and not used yet.
+    pub buffer: Vec<u8>,
+}
+
+/// What becomes of a connection when its thread ends.
+pub enum Fate {
+    Closed,
+    /// Its answer flows on.
+    Flows(Box<dyn Flow>, Framing),
+}
+
+impl Connection {
+    pub fn serve(&mut self) -> io::Result<Fate> {
+        let mut first = true;
+        while let Some(head) = self.read_head(if first { HEAD_TIME } else { IDLE_TIME })? {
+            first = false;
+            let head = match head {
+                Ok(head) => head,
+                Err(Refused(status, why)) => return self.refuse(&problem(status, &why)),
+            };
+            if let Err(answer) = self.shared.handler.screen(&head) {
+                return self.refuse(&answer);
+            }
+            if head.expects_continue && head.body_length > self.buffer.len() {
+                self.stream.as_ref().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            let Some(body) = self.read_body(head.body_length)? else {
+                return self.refuse(&problem(408, "the body did not come in time"));
+            };
+            // Only now: half a request makes room for a whole one.
+            self.shared.connections.is_busy(self.number, true);
+            let keep_alive = head.keep_alive && !self.shared.is_stopping();
+            let without_body = head.method == Method::Head;
+            let framing = if head.is_http_1_1 { Framing::Chunked } else { Framing::Plain };
+            let request = Request { head, body };
+            let reply = catch_unwind(AssertUnwindSafe(|| self.shared.handler.answer(&request)));
+            match reply.unwrap_or_else(|_| problem(500, "a fault of agenticore: its log says more").into()) {
+                Reply::Whole(answer) => answer::write(&self.stream, &answer, keep_alive, without_body)?,
+                Reply::Flow(flow) => return self.begin(flow, framing),
+            }
+            if !keep_alive {
+                return Ok(Fate::Closed);
+            }
+            self.shared.connections.is_busy(self.number, false);
+        }
+        Ok(Fate::Closed)
+    }
+
+    /// Begins an answer that flows, unless too many do already.
+    fn begin(&mut self, flow: Box<dyn Flow>, framing: Framing) -> io::Result<Fate> {
+        if !self.shared.connections.may_flow(self.number) {
+            let why = "too many requests wait here already: the job goes on; ask for it in a moment";
+            return self.refuse(&problem(503, why));
+        }
+        let begin = [framing.head(flow.content_type()), framing.frame(&flow.opening())].concat();
+        self.stream.as_ref().write_all(&begin)?;
+        self.resume(flow, framing)
+    }
+
+    /// Writes what a flow has to say that may take time to find.
+    pub fn resume(&mut self, flow: Box<dyn Flow>, framing: Framing) -> io::Result<Fate> {
+        let stream = self.stream.clone();
+        let mut write = |bytes: &[u8]| stream.as_ref().write_all(&framing.frame(bytes));
+        let resumed = catch_unwind(AssertUnwindSafe(|| flow.resume(&mut write)));
+        match resumed.unwrap_or_else(|_| Err(io::Error::other("a flow failed")))? {
+            Resumed::Done => {
+                self.stream.as_ref().write_all(framing.end())?;
+                Ok(Fate::Closed)
+            }
+            Resumed::Waits(flow) => Ok(Fate::Flows(flow, framing)),
+        }
+    }
+
+    /// The next request's head; None when the client has no more. `patience`: for its first byte.
+    fn read_head(&mut self, patience: Duration) -> io::Result<Option<Result<Head, Refused>>> {
+        let mut until = Instant::now() + if self.buffer.is_empty() { patience } else { HEAD_TIME };
+        loop {
+            match head::parse(&self.buffer) {
+                Ok(Some((head, length))) => {
+                    self.buffer.drain(..length);
+                    return Ok(Some(Ok(head)));
+                }
+                Ok(None) => {}
+                Err(refused) => return Ok(Some(Err(refused))),
+            }
+            let was_empty = self.buffer.is_empty();
+            match self.read_more(until, HEAD_LIMIT)? {
+                0 if was_empty => return Ok(None),
+                0 => return Ok(Some(Err(Refused(408, "the request's head did not come in time".into())))),
+                _ if was_empty => until = Instant::now() + HEAD_TIME,
+                _ => {}
+            }
+        }
+    }
+
+    fn read_body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let until = Instant::now() + BODY_TIME;
+        while self.buffer.len() < length {
+            if self.read_more(until, length)? == 0 {
+                return Ok(None);
+            }
+        }
+        let rest = self.buffer.split_off(length);
+        Ok(Some(std::mem::replace(&mut self.buffer, rest)))
+    }
+
+    /// Reads at most until there are `most` bytes. 0: the end, or `until` is over.
+    fn read_more(&mut self, until: Instant, most: usize) -> io::Result<usize> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(0);
+        }
+        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let mut piece = [0; 8 * 1024];
+        let room = most.saturating_sub(self.buffer.len()).clamp(1, piece.len());
+        match self.stream.as_ref().read(&mut piece[..room]) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&piece[..count]);
+                Ok(count)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_more(until, most),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says no and closes. What the client still sends is read for a moment, so that it sees the
+    /// answer instead of a reset.
+    fn refuse(&mut self, answer: &Answer) -> io::Result<Fate> {
+        answer::write(&self.stream, answer, false, false)?;
+        self.stream.shutdown(Shutdown::Write)?;
+        let until = Instant::now() + Duration::from_secs(1);
+        let mut dropped = 0;
+        while dropped < 4 * api::BODY_LIMIT {
+            self.buffer.clear();
+            match self.read_more(until, HEAD_LIMIT)? {
+                0 => break,
+                count => dropped += count,
+            }
+        }
+        Ok(Fate::Closed)
+    }
+}
+
+pub fn problem(status: u16, why: &str) -> Answer {
+    Answer::json(status, &api::Problem::new(why))
+}

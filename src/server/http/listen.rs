@@ -1,0 +1,145 @@
+//! Listening: connections come in, get a thread, and go; the server stops.
+
+use super::answer;
+use super::connection::{Connection, Fate, problem};
+use super::connections::Connections;
+use super::flows::{Flows, Ready};
+use super::{CLOSING_TIME, Handler, WRITE_TIME};
+use crate::log;
+use crate::process::sys;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Address space, not memory: deep enough for JSON and YAML of 128 levels in a debug build.
+const STACK: usize = 2 << 20;
+
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: JoinHandle<()>,
+    flows: JoinHandle<()>,
+}
+
+pub struct Shared {
+    pub handler: Arc<dyn Handler>,
+    pub connections: Connections,
+    pub flows: Flows,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    /// `jobs`: how many run here at once, for which descriptors are kept back.
+    pub fn start(listener: TcpListener, handler: Arc<dyn Handler>, jobs: usize) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let (connections, flows) = (Connections::new(jobs), Flows::new()?);
+        let shared = Arc::new(Shared { handler, connections, flows, stopping: AtomicBool::new(false) });
+        let accepting = shared.clone();
+        // Takes connections in; ends when the server stops.
+        let acceptor =
+            std::thread::Builder::new().name("acceptor".into()).spawn(move || accepting.accept_all(&listener))?;
+        let flowing = shared.clone();
+        // Holds all answers that wait; ends when the server stops.
+        let flows = std::thread::Builder::new().name("flows".into()).spawn(move || flowing.keep_flowing())?;
+        Ok(Self { address, shared, acceptor, flows })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections and ends those there are; answers under way get a few seconds.
+    pub fn stop(self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.flows.wake();
+        let _ = self.acceptor.join();
+        let _ = self.flows.join();
+        self.shared.connections.close_all(CLOSING_TIME);
+    }
+}
+
+impl Shared {
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn accept_all(self: &Arc<Self>, listener: &TcpListener) {
+        let mut number = 0;
+        while !self.is_stopping() {
+            let ready = sys::wait_readable(&[listener.as_fd()], Duration::from_millis(200));
+            if !matches!(ready.as_deref(), Ok([true])) {
+                continue;
+            }
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    number += 1;
+                    self.take_in(number, stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    // Out of descriptors, most likely: some are given back soon.
+                    log::warn(&format!("a connection could not be accepted: {error}"));
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, number: u64, stream: TcpStream) {
+        let prepared = stream
+            .set_nonblocking(false)
+            .and_then(|()| stream.set_nodelay(true))
+            .and_then(|()| stream.set_write_timeout(Some(WRITE_TIME)));
+        if prepared.is_err() {
+            return;
+        }
+        let stream = Arc::new(stream);
+        if !self.connections.admit(number, stream.clone()) {
+            let _ = answer::write(&stream, &problem(503, "too many connections: try again"), false, true);
+            return;
+        }
+        self.on_a_thread(number, stream, |connection| connection.serve());
+    }
+
+    /// Runs `work` on a thread of this connection; afterwards it is closed, or flows.
+    fn on_a_thread(
+        self: &Arc<Self>,
+        number: u64,
+        stream: Arc<TcpStream>,
+        work: impl FnOnce(&mut Connection) -> io::Result<Fate> + Send + 'static,
+    ) {
+        let shared = self.clone();
+        // Answers the requests of one connection; ends with it, or when its answer only waits.
+        let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK).spawn(move || {
+            let mut connection = Connection { shared: shared.clone(), number, stream, buffer: Vec::new() };
+            match work(&mut connection) {
+                Ok(Fate::Flows(flow, framing)) => shared.flows.take(number, connection.stream, flow, framing),
+                // An error is the client's end of the line, or its breach of a limit: the connection ends.
+                Ok(Fate::Closed) | Err(_) => shared.connections.remove(number),
+            }
+        });
+        if spawned.is_err() {
+            self.connections.remove(number);
+        }
+    }
+
+    fn keep_flowing(self: &Arc<Self>) {
+        self.flows.run(
+            || self.is_stopping(),
+            |number| self.connections.remove(number),
+            |ready| {
+                let Ready { number, stream, flow, framing, done } = ready;
+                self.on_a_thread(number, stream, move |connection| {
+                    let fate = connection.resume(flow, framing);
+                    drop(done);
+                    fate
+                });
+            },
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! REST: each request is translated for the service, and what that says is translated back. Decides nothing itself.
+
+mod answers;
+pub mod routes;
+mod stream;
+mod wait;
+
+use super::guard::Guard;
+use super::http::{Answer, Handler, Head, Reply, Request};
+use crate::api::{self, EventsRequest, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, View};
+use crate::service::{Refusal, Seen, SentKey, Service};
+use answers::{json, refused};
+use std::borrow::Cow;
+use std::sync::Arc;
+use stream::EventStream;
+use wait::WaitForEnd;
+
+pub struct Rest {
+    service: Arc<Service>,
+    guard: Guard,
+}
+
+/// A request, and what stands in its path for `{id}`.
+pub struct Asked<'a> {
+    pub head: &'a Head,
+    pub body: &'a [u8],
+    pub id: &'a str,
+}
+
+impl Asked<'_> {
+    /// What is asked for behind the `?`, but for the key.
+    fn parameters(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        pairs(self.head).filter(|(name, _)| name != "api_key")
+    }
+
+    fn parse<T>(&self, parse: impl FnOnce(&[(&str, &str)]) -> Result<T, String>) -> Result<T, Refusal> {
+        let parameters: Vec<_> = self.parameters().collect();
+        let pairs: Vec<_> = parameters.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        parse(&pairs).map_err(|why| Refusal::invalid("query", why))
+    }
+}
+
+type Said = Result<Reply, Refusal>;
+
+impl Rest {
+    pub fn new(service: Arc<Service>, guard: Guard) -> Self {
+        Self { service, guard }
+    }
+
+    fn health(&self, _: &Asked) -> Said {
+        json(200, &self.service.status())
+    }
+
+    fn ready(&self, _: &Asked) -> Said {
+        let readiness = self.service.readiness();
+        json(if readiness.ready { 200 } else { 503 }, &readiness)
+    }
+
+    fn submit(&self, asked: &Asked) -> Said {
+        let request = JobRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
+        let waits = request.wait;
+        let offered = if self.guard.wants_keys() { offered_keys(asked.head) } else { Vec::new() };
+        let caller = offered.first().map_or("", |key| key.as_ref());
+        let key = asked.head.header("idempotency-key").map(|key| SentKey { caller, key });
+        let job = self.service.submit(request, key)?;
+        match WaitForEnd::begin(&self.service, job, waits) {
+            Ok(flow) => Ok(Reply::Flow(Box::new(flow))),
+            Err(job) => json(200, &JobAnswer::new(job, false)),
+        }
+    }
+
+    fn list(&self, asked: &Asked) -> Said {
+        let request = asked.parse(ListRequest::parse)?;
+        let Seen { it: jobs, stale } = self.service.list(&request)?;
+        match request.view {
+            View::Full => json(200, &JobsAnswer::new(jobs, stale)),
+            View::Summary => json(200, &JobsAnswer::new(jobs.iter().map(JobSummary::from).collect(), stale)),
+        }
+    }
+
+    fn show(&self, asked: &Asked) -> Said {
+        let Seen { it, stale } = self.service.find(asked.id)?;
+        json(200, &JobAnswer::new(it, stale))
+    }
+
+    fn events(&self, asked: &Asked) -> Said {
+        let mut request = asked.parse(EventsRequest::parse)?;
+        if asked.head.header("accept").is_some_and(|types| types.contains("application/json")) {
+            return json(200, &self.service.events(asked.id, &request)?);
+        }
+        // A browser that connects again sends the last cursor that it saw.
+        if let Some(last) = asked.head.header("last-event-id").filter(|last| !last.is_empty()) {
+            request.after = api::cursor(last).map_err(|why| Refusal::invalid("Last-Event-ID", why))?;
+        }
+        Ok(Reply::Flow(Box::new(EventStream(self.service.watch_events(asked.id, request.after)?))))
+    }
+
+    fn cancel(&self, asked: &Asked) -> Said {
+        json(200, &JobAnswer::new(self.service.cancel(asked.id)?, false))
+    }
+
+    fn profiles(&self, _: &Asked) -> Said {
+        json(200, &self.service.profiles())
+    }
+
+    fn begin_drain(&self, asked: &Asked) -> Said {
+        let wanted = asked.parameters().find(|(name, _)| name == "timeout");
+        let limit = wanted.map_or(Ok(api::DRAIN_DEFAULT), |(_, text)| api::drain_timeout(&text));
+        json(200, &self.service.begin_drain(limit.map_err(|why| Refusal::invalid("timeout", why))?))
+    }
+
+    fn take_back_drain(&self, _: &Asked) -> Said {
+        json(200, &self.service.take_back_drain()?)
+    }
+
+    fn drain(&self, _: &Asked) -> Said {
+        json(200, &self.service.drain())
+    }
+}
+
+impl Handler for Rest {
+    fn screen(&self, head: &Head) -> Result<(), Answer> {
+        let offered = offered_keys(head);
+        let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();
+        let may_come_in = routes::is_public(&head.path) || self.guard.admits(&offered);
+        if may_come_in { Ok(()) } else { Err(answers::wants_key()) }
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        match routes::find(&request.head) {
+            Ok((route, id)) => {
+                let asked = Asked { head: &request.head, body: &request.body, id };
+                (route.answer)(self, &asked).unwrap_or_else(|refusal| refused(&refusal).into())
+            }
+            Err(answer) => answer.into(),
+        }
+    }
+}
+
+/// The keys that a request carries, in the order in which they count.
+fn offered_keys(head: &Head) -> Vec<Cow<'_, str>> {
+    let bearer = head.header("authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    let in_query = pairs(head).filter(|(name, _)| name == "api_key").map(|(_, value)| value);
+    head.header("x-api-key").into_iter().chain(bearer).map(Cow::Borrowed).chain(in_query).collect()
+}
+
+fn pairs(head: &Head) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(head.query.as_bytes())
+}

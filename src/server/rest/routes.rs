@@ -1,0 +1,126 @@
+//! The one table of routes: dispatch, what is allowed where, and what the help and the 404s say come from it.
+
+use super::answers::problem;
+use super::{Asked, Rest, Said};
+use crate::server::http::{Answer, Head};
+use crate::words;
+use tiny_http::Method;
+
+pub struct Route {
+    pub method: Method,
+    /// `{id}` stands for one part.
+    pub path: &'static str,
+    /// Without a key, also where keys are wanted.
+    pub is_public: bool,
+    pub summary: &'static str,
+    pub answer: fn(&Rest, &Asked) -> Said,
+}
+
+const fn route(method: Method, path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Said) -> Route {
+    Route { method, path, is_public: false, summary, answer }
+}
+
+const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Said) -> Route {
+    Route { method: Method::Get, path, is_public: true, summary, answer }
+}
+
+pub static ROUTES: [Route; 11] = [
+    public("/health", "whether the server answers, and what it waits for", Rest::health),
+    public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
+    route(Method::Get, "/jobs", "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
+    route(Method::Post, "/jobs", "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
+    route(Method::Get, "/jobs/{id}", "shows a job", Rest::show),
+    route(Method::Delete, "/jobs/{id}", "cancels a queued or running job", Rest::cancel),
+    route(
+        Method::Get,
+        "/jobs/{id}/events",
+        "what happened to a job, then what happens: after=CURSOR, limit=",
+        Rest::events,
+    ),
+    route(Method::Get, "/profiles", "lists the execution profiles", Rest::profiles),
+    route(Method::Get, "/admin/drain", "how far the drain of this pod has come", Rest::drain),
+    route(Method::Post, "/admin/drain", "empties this pod: timeout=SECONDS", Rest::begin_drain),
+    route(Method::Delete, "/admin/drain", "takes the drain back", Rest::take_back_drain),
+];
+
+/// The routes for people, a line each.
+pub fn shown() -> String {
+    ROUTES
+        .iter()
+        .map(|route| format!("  {:<6} {:<19} {}\n", route.method.as_str(), route.path, route.summary))
+        .collect()
+}
+
+/// What stands for `{id}` if the path fits; empty if it has none.
+fn fits<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
+    let mut id = "";
+    loop {
+        match (wanted.next(), found.next()) {
+            (None, None) => return Some(id),
+            (Some("{id}"), Some(part)) if !part.is_empty() => id = part,
+            (Some(wanted), Some(found)) if wanted == found => {}
+            _ => return None,
+        }
+    }
+}
+
+fn trimmed(path: &str) -> &str {
+    path.trim_end_matches('/')
+}
+
+pub fn is_public(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.is_public && fits(route.path, trimmed(path)).is_some())
+}
+
+/// The route of a request and the id in its path; or the answer that there is none.
+pub fn find(head: &Head) -> Result<(&'static Route, &str), Answer> {
+    let path = trimmed(&head.path);
+    let here: Vec<(&Route, &str)> =
+        ROUTES.iter().filter_map(|route| fits(route.path, path).map(|id| (route, id))).collect();
+    // HEAD is GET without the body.
+    let asked = if head.method == Method::Head { &Method::Get } else { &head.method };
+    if let Some(found) = here.iter().find(|(route, _)| route.method == *asked) {
+        return Ok(*found);
+    }
+    if here.is_empty() {
+        let mut known: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+        known.dedup();
+        let meant = words::did_you_mean(path, known.iter().copied());
+        return Err(problem(404, &format!("there is nothing here: known are {}{meant}", known.join(", "))));
+    }
+    let allow = here.iter().map(|(route, _)| route.method.as_str()).collect::<Vec<_>>().join(", ");
+    let refusal = problem(405, &format!("{} does nothing here: allowed are {allow}", head.method));
+    Err(Answer { allow: Some(allow), ..refusal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_fit_whole_or_not_at_all() {
+        for (pattern, path, id) in [
+            ("/jobs", "/jobs", Some("")),
+            ("/jobs/{id}", "/jobs/abc", Some("abc")),
+            ("/jobs/{id}/events", "/jobs/abc/events", Some("abc")),
+            ("/jobs/{id}", "/jobs", None),
+            ("/jobs/{id}", "/jobs/", None),
+            ("/jobs/{id}", "/jobs/a/b", None),
+            ("/jobs", "", None),
+        ] {
+            assert_eq!(fits(pattern, path), id, "{pattern} {path}");
+        }
+        assert!(is_public("/health/") && is_public("/ready") && !is_public("/jobs") && !is_public("/"));
+    }
+
+    #[test]
+    fn routes_of_one_path_stand_together() {
+        let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+        paths.dedup();
+        let count = paths.len();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), count, "a path stands in two places of the table");
+    }
+}

@@ -1,0 +1,77 @@
+//! `GET /jobs/{id}/events` as Server-Sent Events: all that was, then what happens, then the end.
+
+use crate::api::{Event, Job};
+use crate::server::http::{Flow, Next, Resumed, Waker};
+use crate::service::{Heard, Refusal, ServerEventWatch};
+use serde::Serialize;
+use std::io;
+
+pub struct EventStream(pub ServerEventWatch);
+
+/// How soon a browser connects again, in milliseconds.
+const RETRY: u32 = 2_000;
+
+fn data(of: &impl Serialize) -> String {
+    // JSON on one line: there is no line end in it that would end the data.
+    format!("data: {}\n\n", serde_json::to_string(of).unwrap_or_default())
+}
+
+fn event(event: &Event) -> Vec<u8> {
+    format!("id: {}\n{}", event.cursor, data(event)).into_bytes()
+}
+
+fn end(job: &Job) -> Vec<u8> {
+    format!("event: end\n{}", data(job)).into_bytes()
+}
+
+/// Why reading stops: the peer, or the store.
+enum Stop {
+    Peer(io::Error),
+    Refused,
+}
+
+impl From<Refusal> for Stop {
+    fn from(_: Refusal) -> Self {
+        Stop::Refused
+    }
+}
+
+impl Flow for EventStream {
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b":\n\n"
+    }
+
+    fn opening(&self) -> Vec<u8> {
+        format!("retry: {RETRY}\n\n").into_bytes()
+    }
+
+    fn on_news(&mut self, waker: Waker) {
+        self.0.on_news(waker);
+    }
+
+    fn next(&mut self) -> Next {
+        match self.0.next() {
+            Heard::Nothing => Next::Waits,
+            Heard::Event(said) => Next::Says(event(&said)),
+            Heard::More => Next::Resumes,
+        }
+    }
+
+    fn resume(mut self: Box<Self>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Resumed> {
+        match self.0.read(&mut |said| write(&event(said)).map_err(Stop::Peer)) {
+            Ok(Some(job)) => write(&end(&job)).map(|()| Resumed::Done),
+            Ok(None) => Ok(Resumed::Waits(self)),
+            Err(Stop::Peer(error)) => Err(error),
+            // The job was forgotten, or the store cannot be read: the client comes again with its cursor.
+            Err(Stop::Refused) => Ok(Resumed::Done),
+        }
+    }
+
+    fn last_words(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,77 @@
+//! What is asked about jobs, and done to them.
+
+use super::{Refusal, Service};
+use crate::api::{Event, EventPage, EventsRequest, Job, LIST_DEFAULT, ListRequest};
+use crate::job::{JobId, Record, Status};
+use crate::store::{Cancelled, Seen};
+
+impl Service {
+    /// The job of this id, or the only one whose id begins so.
+    pub fn find(&self, id: &str) -> Result<Seen<Job>, Refusal> {
+        let Seen { it, stale } = self.find_record(id)?;
+        Ok(Seen { it: self.shown(&it), stale })
+    }
+
+    /// Newest first.
+    pub fn list(&self, request: &ListRequest) -> Result<Seen<Vec<Job>>, Refusal> {
+        let limit = request.limit.unwrap_or(LIST_DEFAULT);
+        let Seen { it, stale } = self.runner.store.list(limit, request.status)?;
+        Ok(Seen { it: it.iter().map(|record| self.shown(record)).collect(), stale })
+    }
+
+    /// Cancels a job that has not ended. Asked twice, answered twice alike.
+    pub fn cancel(&self, id: &str) -> Result<Job, Refusal> {
+        let found = self.find_record(id)?.it;
+        match self.pool.cancel(&found.id)? {
+            Cancelled::Done { record, .. } => Ok(self.shown(&record)),
+            Cancelled::Unknown => Err(unknown(id)),
+            Cancelled::Ended(record) if record.status() == Status::Cancelled => Ok(self.shown(&record)),
+            Cancelled::Ended(record) => Err(Refusal::TooLate(Box::new(self.shown(&record)))),
+        }
+    }
+
+    /// What happened to a job after a cursor.
+    pub fn events(&self, id: &str, request: &EventsRequest) -> Result<EventPage, Refusal> {
+        let record = self.find_record(id)?.it;
+        let events = self.runner.store.events(&record, request.after, request.limit)?;
+        let ended = record.status().has_ended() && events.len() < request.limit;
+        let next = events.last().map(crate::event::Event::cursor).unwrap_or(request.after);
+        Ok(EventPage {
+            success: true,
+            events: events.iter().map(Event::from).collect(),
+            next: (next != crate::event::Cursor::START).then(|| next.to_string()),
+            ended,
+        })
+    }
+
+    fn find_record(&self, id: &str) -> Result<Seen<Record>, Refusal> {
+        let store = &self.runner.store;
+        let whole = match JobId::parse(id) {
+            Some(id) => id,
+            None if is_prefix(id) => {
+                let mut found = store.matching(id)?;
+                match found.len() {
+                    0 => return Err(unknown(id)),
+                    1 => found.remove(0),
+                    _ => return Err(Refusal::Ambiguous(id.to_owned())),
+                }
+            }
+            None => {
+                let why = "a job's id is a UUID in lower case, or at least its first 4 characters";
+                return Err(Refusal::Unknown(why.into()));
+            }
+        };
+        let Seen { it, stale } = store.get(&whole)?;
+        it.map(|it| Seen { it, stale }).ok_or_else(|| unknown(id))
+    }
+}
+
+/// Enough of an id to mean one job, and nothing but characters of an id.
+fn is_prefix(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-';
+    (4..36).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn unknown(id: &str) -> Refusal {
+    Refusal::Unknown(crate::job::cut(id.to_owned(), 64))
+}

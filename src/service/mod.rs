@@ -1,0 +1,114 @@
+//! What can be asked of agenticore: typed requests, typed refusals. REST and the command line are thin above it.
+//!
+//! It knows no HTTP status, no JSON-RPC code, no exit code; each door maps a [`Refusal`] to its own. Nobody above
+//! names the store, the pool or the runner.
+
+mod jobs;
+pub mod local;
+mod pod;
+mod refusal;
+pub mod remote_drain;
+mod submit;
+mod watching;
+
+pub use refusal::Refusal;
+pub use submit::SentKey;
+pub use watching::{EndWatch, EventWatch, Heard, ServerEventWatch};
+
+/// What was read, and whether it comes from the second copy.
+pub use crate::store::Seen;
+
+use crate::api::Job;
+use crate::config::Config;
+use crate::fleet::pool::Pool;
+use crate::job::{Record, Status};
+use crate::log;
+use crate::pipeline::Runner;
+use crate::store::redis::server_locks;
+use crate::store::unconfigured::Unconfigured;
+use crate::store::{embedded, redis};
+use crate::volume;
+use std::fs::File;
+use std::sync::Arc;
+
+/// A server, apart from its doors.
+pub struct Service {
+    runner: Arc<Runner>,
+    pool: Pool,
+    workers: usize,
+    /// What keeps the shared volume for a server without Redis alone.
+    _alone: Option<File>,
+}
+
+impl Service {
+    /// Opens the store that the settings ask for, and starts the workers. The error is a sentence.
+    pub fn start(config: Config) -> Result<Self, String> {
+        let (runner, alone) = open(config)?;
+        let is_configured = runner.config.redis.is_some() || !runner.config.wants_redis;
+        let workers = if is_configured { runner.config.max_parallel_jobs } else { 0 };
+        let pool =
+            Pool::start(runner.clone(), workers).map_err(|error| format!("cannot start the workers: {error}"))?;
+        Ok(Self { runner, pool, workers, _alone: alone })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.runner.config
+    }
+
+    /// How many jobs run here at once.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Drains for the settings' grace, or less once `hurry` says so; returns when nothing runs.
+    pub fn finish_jobs(&self, hurry: impl Fn() -> bool) {
+        let config = self.config();
+        self.pool.shut_down(config.shutdown_grace, config.claude.kill_grace, hurry);
+    }
+
+    /// The last call: nothing is asked any more.
+    pub fn close(&self) {
+        self.runner.store.shut_down();
+        self.runner.clear_runtime();
+    }
+
+    /// The record as it is shown, and if it waits for something that an operator has to do, for what.
+    fn shown(&self, record: &Record) -> Job {
+        let is_queued = record.status() == Status::Queued;
+        Job::new(record, self.runner.why_waiting(&record.profile).filter(|_| is_queued))
+    }
+}
+
+/// The store that the settings ask for, and a runner on it; a server without Redis also gets what
+/// keeps the shared volume for it alone.
+fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
+    if config.redis.is_none() && config.wants_redis {
+        let why = format!(
+            "a Redis to keep jobs in: {}, {}",
+            config.where_to_set("redis-url", "REDIS_URL"),
+            config.then_restart()
+        );
+        let store = Arc::new(Unconfigured::new(why));
+        let config = config.beside_the_server();
+        let no_agents = config.runtime_dir.with_extension("agents");
+        return Ok((Arc::new(Runner::new(config, store, no_agents)?), None));
+    }
+    for lack in volume::prepare(&config)? {
+        log::warn(&lack);
+    }
+    let Some(settings) = config.redis.clone() else {
+        let alone = config.shared_root.as_deref().map(|root| server_locks::lock_volume(root, None)).transpose()?;
+        let store = embedded::open(&config.jobs_dir, &config.pod_name)?;
+        let agents_lock = store.agents_lock();
+        return Ok((Arc::new(Runner::new(config, store, agents_lock)?), alone));
+    };
+    let config = config.for_fleet();
+    if !config.has_second_copy() {
+        log::warn(
+            "the job files are no second copy, because AGENTICORE_JOBS_DIR does not lie below \
+             AGENTICORE_SHARED_FS_ROOT: jobs are as safe as Redis keeps them, and a cancel needs Redis",
+        );
+    }
+    let store = redis::open(&config, &settings)?;
+    Ok((Arc::new(Runner::in_fleet(config, store)?), None))
+}

@@ -1,0 +1,69 @@
+//! How this server is, what it could run, and its drain.
+
+use super::{Refusal, Service};
+use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, Status};
+use std::time::Duration;
+
+impl Service {
+    /// Always answers: that alone is news.
+    pub fn status(&self) -> Status {
+        Status {
+            status: "ok".into(),
+            service: "agenticore".into(),
+            waiting_for: self.runner.store.waits_for().or_else(|| self.waits_for_operator()),
+            draining: self.pool.drain().progress().draining,
+        }
+    }
+
+    /// Whether requests should be sent here. A draining server takes them, but others should come first.
+    pub fn readiness(&self) -> Readiness {
+        let waits_for = self.runner.store.waits_for();
+        let draining = self.pool.drain().progress().draining;
+        // With a second copy jobs are taken in, read and cancelled without Redis too.
+        let can_do_without = self.runner.config.has_second_copy() && self.runner.store.was_reached();
+        let is_of_no_use = waits_for.is_some() && !can_do_without;
+        let waiting_for = waits_for.or_else(|| self.waits_for_operator());
+        Readiness { ready: !draining && !is_of_no_use, draining, waiting_for }
+    }
+
+    /// Jobs are taken in all the same, and wait. Any profile but the self-test's stands for all.
+    fn waits_for_operator(&self) -> Option<String> {
+        self.runner.why_waiting(&self.runner.config.default_profile)
+    }
+
+    /// Whatever is missing for this server to take jobs and run them, a sentence's end each.
+    pub fn missing(&self) -> Vec<String> {
+        let no_store = self.runner.store.waits_for().filter(|_| self.runner.config.redis.is_none());
+        [no_store, self.waits_for_operator()].into_iter().flatten().collect()
+    }
+
+    pub fn profiles(&self) -> ProfilesAnswer {
+        let (profiles, broken) = self.runner.profiles.all();
+        let profiles: Vec<Profile> = profiles.iter().map(Profile::from).collect();
+        let errors = broken.iter().map(ToString::to_string).collect();
+        ProfilesAnswer { success: true, count: profiles.len(), profiles, errors }
+    }
+
+    /// From now on nothing is begun here; what runs gets `limit`.
+    pub fn begin_drain(&self, limit: Duration) -> Drain {
+        self.pool.drain().begin(limit);
+        self.drain()
+    }
+
+    pub fn take_back_drain(&self) -> Result<Drain, Refusal> {
+        self.pool.drain().take_back().map_err(|_| Refusal::Closing)?;
+        Ok(self.drain())
+    }
+
+    pub fn drain(&self) -> Drain {
+        let progress = self.pool.drain().progress();
+        let texts = |ids: Vec<crate::job::JobId>| ids.iter().map(ToString::to_string).collect();
+        Drain {
+            success: Some(true),
+            draining: progress.draining,
+            running: texts(progress.running),
+            handed_back: texts(progress.handed_back),
+            seconds_left: Some(progress.left.as_secs()),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! From a request to a job that is accepted: everything that can be known to be wrong is said now.
+
+use super::{Refusal, Service};
+use crate::api::{Job, JobRequest};
+use crate::config::Config;
+use crate::job::{Mode, Spec};
+use crate::pipeline::Runner;
+use crate::profile::materialize;
+use crate::store::Key;
+use crate::workspace::{refname, url};
+use std::path::Path;
+
+/// Who asks, and the Idempotency-Key that came with it.
+pub struct SentKey<'a> {
+    /// What tells one caller from another, such as an API key. It is kept as a hash alone.
+    pub caller: &'a str,
+    pub key: &'a str,
+}
+
+/// The longest Idempotency-Key, in characters.
+const KEY_LIMIT: usize = 255;
+
+impl SentKey<'_> {
+    /// One caller's key is nobody else's, and what is kept of it tells neither.
+    fn judge(&self, request: &JobRequest) -> Result<Key, Refusal> {
+        let key = self.key;
+        if key.is_empty() || key.len() > KEY_LIMIT || key.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
+            let why = format!("Idempotency-Key must be 1 to {KEY_LIMIT} printable ASCII characters");
+            return Err(Refusal::invalid("Idempotency-Key", why));
+        }
+        // Whether the answer waits is not part of what is to be done.
+        let wanted = JobRequest { wait: false, ..request.clone() };
+        Ok(Key {
+            name: hash(&[self.caller, key].join("\n")),
+            request: hash(&serde_json::to_string(&wanted).unwrap_or_default()),
+        })
+    }
+}
+
+fn hash(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Service {
+    /// Takes a job in: once this returns, it will reach an end.
+    pub fn submit(&self, request: JobRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
+        let key = key.map(|key| key.judge(&request)).transpose()?;
+        let spec = judge(request, &self.runner)?;
+        let record = self.runner.store.submit(spec, key.as_ref())?;
+        Ok(self.shown(&record))
+    }
+}
+
+/// Checks `request` against the settings and the profiles. Changes nothing.
+pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
+    let config: &Config = &runner.config;
+    let profile = request.profile.unwrap_or_else(|| config.default_profile.clone());
+    runner.profiles.find(&profile).map_err(|error| Refusal::invalid("profile", error.to_string()))?;
+    let of_url = |why: String| Refusal::invalid("repo_url", why);
+    let url =
+        request.repo_url.as_deref().map(|text| url::judge(text, runner.url_policy())).transpose().map_err(of_url)?;
+    if let Some(name) = &request.base_ref {
+        if url.is_none() {
+            return Err(Refusal::invalid("base_ref", "`base_ref` needs a `repo_url`"));
+        }
+        refname::judge(name).map_err(|why| Refusal::invalid("base_ref", why))?;
+    }
+    if request.worktree_id.is_some() {
+        let why =
+            "`worktree_id` is not supported by this version: leave it out, and the job gets a worktree of its own";
+        return Err(Refusal::invalid("worktree_id", why));
+    }
+    if request.create_repo {
+        match &url {
+            None => return Err(Refusal::invalid("create_repo", "`create_repo` needs a `repo_url`")),
+            Some(url) if runner.github.slug(url).is_none() => {
+                let why = format!("`create_repo` works on GitHub alone, and {url} is not on it");
+                return Err(Refusal::invalid("create_repo", why));
+            }
+            Some(_) => {}
+        }
+    }
+    if let Some(session) = &request.session_id
+        && uuid::Uuid::try_parse(session).is_err()
+    {
+        let shown = crate::job::cut(session.clone(), 80);
+        let why = format!("`session_id` must be a UUID, as a job's record shows it, not `{shown}`");
+        return Err(Refusal::invalid("session_id", why));
+    }
+    if let Some(file) = &request.file_path {
+        let path = Path::new(file);
+        if !path.is_absolute() {
+            let why = "`file_path` must be the absolute path of a .mcp.json on the server";
+            return Err(Refusal::invalid("file_path", why));
+        }
+        let of_file = |why: String| Refusal::invalid("file_path", format!("`file_path`: {why}"));
+        materialize::read_servers(path).map_err(of_file)?;
+    }
+    Ok(Spec {
+        task: request.task,
+        profile,
+        repo_url: request.repo_url,
+        base_ref: request.base_ref,
+        session_id: request.session_id,
+        file_path: request.file_path,
+        create_repo: request.create_repo,
+        private: request.private.unwrap_or(true),
+        mode: if request.wait { Mode::Sync } else { Mode::FireAndForget },
+        ttl_seconds: config.job_ttl_seconds,
+        key: None,
+    })
+}

@@ -1,0 +1,156 @@
+//! To hear of a job without asking for it: its end, or everything that happens to it.
+
+use super::{Refusal, Service};
+use crate::api::{Event, Job};
+use crate::event::Cursor;
+use crate::job::JobId;
+use crate::store::watch::{Interest, News, Waker, Watcher};
+use crate::store::{Jobs, Seen, Store};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many events are read at once.
+const AT_ONCE: usize = 200;
+/// How soon is read again what could not be read, or is on its way to the volume still.
+const READ_AGAIN: Duration = Duration::from_millis(300);
+
+/// One on the server's own store.
+pub type ServerEventWatch = EventWatch<dyn Store>;
+
+impl Service {
+    /// Waits for the end of a job without asking for it: see [`EndWatch`].
+    pub fn watch_end(&self, job: Job) -> EndWatch {
+        let watcher = self.runner.store.watch(&job.id, Interest::End, Cursor::START);
+        EndWatch { store: self.runner.store.clone(), watcher, job }
+    }
+
+    /// Follows what happens to a job, from a cursor on: see [`EventWatch`].
+    pub fn watch_events(&self, id: &str, after: Cursor) -> Result<ServerEventWatch, Refusal> {
+        let id = self.find(id)?.it.id;
+        Ok(EventWatch::new(self.runner.store.clone(), id, after))
+    }
+}
+
+/// One who waits for a job's end. Dropping it ends the waiting, never the job.
+pub struct EndWatch {
+    store: Arc<dyn Store>,
+    watcher: Watcher,
+    /// As it was last seen.
+    job: Job,
+}
+
+impl EndWatch {
+    /// Never blocks. True: [`look`](Self::look) will tell more.
+    pub fn has_news(&self) -> bool {
+        matches!(self.watcher.next(), Some(News::Ended))
+    }
+
+    /// From now on `waker` is called when there is news.
+    pub fn on_news(&self, waker: Waker) {
+        self.watcher.on_news(waker);
+    }
+
+    /// Reads the job once; it may block for as long as the store does. The job, once it has ended.
+    pub fn look(&mut self) -> Option<Job> {
+        match self.store.get(self.watcher.id()) {
+            Ok(Seen { it: Some(record), .. }) if record.status().has_ended() => {
+                self.job = Job::new(&record, None);
+                Some(self.job.clone())
+            }
+            // Its time to live was over before anybody looked: what was known last is all there is.
+            Ok(Seen { it: None, stale: false }) if self.has_news() => Some(self.job.clone()),
+            _ => {
+                if self.has_news() {
+                    // It has ended, and cannot be read just now.
+                    std::thread::sleep(READ_AGAIN);
+                }
+                None
+            }
+        }
+    }
+
+    pub fn last_seen(&self) -> &Job {
+        &self.job
+    }
+}
+
+/// What an [`EventWatch`] has at hand.
+pub enum Heard {
+    Nothing,
+    Event(Event),
+    /// It has to [`read`](EventWatch::read).
+    More,
+}
+
+/// One who follows what happens to a job. Nothing is missed and nothing comes twice, wherever it is told from.
+pub struct EventWatch<S: Jobs + ?Sized> {
+    store: Arc<S>,
+    watcher: Watcher,
+    /// Up to where it was told.
+    cursor: Cursor,
+}
+
+impl<S: Jobs + ?Sized> EventWatch<S> {
+    pub fn new(store: Arc<S>, id: JobId, after: Cursor) -> Self {
+        // Watched before anything is read, so that nothing falls between.
+        let watcher = store.watch(&id, Interest::Events, after);
+        Self { store, watcher, cursor: after }
+    }
+
+    pub fn on_news(&self, waker: Waker) {
+        self.watcher.on_news(waker);
+    }
+
+    /// Never blocks.
+    pub fn next(&mut self) -> Heard {
+        let news = self.watcher.next();
+        self.heard(news)
+    }
+
+    /// The same, waiting for `limit` at most.
+    pub fn wait(&mut self, limit: Duration) -> Heard {
+        let news = self.watcher.wait(limit);
+        self.heard(news)
+    }
+
+    fn heard(&mut self, news: Option<News>) -> Heard {
+        match news {
+            None => Heard::Nothing,
+            Some(News::Event(event)) => {
+                self.cursor = event.cursor();
+                Heard::Event(Event::from(&*event))
+            }
+            Some(News::Behind | News::Ended) => Heard::More,
+        }
+    }
+
+    /// Tells what happened and was not told yet; it may block for as long as the store does. The job, once it has
+    /// ended and everything was told.
+    pub fn read<E: From<Refusal>>(&mut self, tell: &mut dyn FnMut(&Event) -> Result<(), E>) -> Result<Option<Job>, E> {
+        let ended = matches!(self.watcher.next(), Some(News::Ended));
+        self.watcher.catch_up();
+        let before = self.cursor;
+        loop {
+            let record = match self.store.get(self.watcher.id()) {
+                Ok(Seen { it: Some(record), .. }) => record,
+                Ok(_) => return Err(Refusal::Unknown(self.watcher.id().to_string()).into()),
+                Err(error) => return Err(Refusal::from(error).into()),
+            };
+            let events = self.store.events(&record, self.cursor, AT_ONCE).map_err(|error| E::from(error.into()))?;
+            for event in &events {
+                tell(&Event::from(event))?;
+                self.cursor = event.cursor();
+            }
+            self.watcher.has_read(self.cursor);
+            if events.is_empty() && record.status().has_ended() {
+                return Ok(Some(Job::new(&record, None)));
+            }
+            if events.is_empty() {
+                if ended || self.cursor == before {
+                    std::thread::sleep(READ_AGAIN);
+                }
+                return Ok(None);
+            }
+        }
+    }
+}

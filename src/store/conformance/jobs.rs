@@ -1,0 +1,130 @@
+//! Jobs come in, wait, are found, and are forgotten.
+
+use super::*;
+use crate::job::Status;
+use crate::store::Cancelled;
+
+pub fn first_in_first_out_also_over_a_restart(bench: &mut dyn Bench) {
+    let ids: Vec<_> = (0..5).map(|n| submit(&*bench.store(), &n.to_string())).collect();
+    bench.restart();
+    let store = bench.store();
+    let late = submit(&*store, "late");
+    let taken: Vec<JobId> = (0..6).map(|_| claim(&*store).record.id).collect();
+    assert_eq!(taken, [ids, vec![late]].concat());
+    assert!(store.claim(NOW, None).unwrap().is_none());
+}
+
+pub fn a_submission_that_is_sent_again_is_the_same_job(bench: &mut dyn Bench) {
+    let key = key("k", "r");
+    let first = bench.store().submit(task("t"), Some(&key)).unwrap();
+    assert_eq!(bench.store().submit(task("t"), Some(&key)).unwrap().id, first.id);
+    bench.restart();
+    let store = bench.store();
+    assert_eq!(store.submit(task("t"), Some(&key)).unwrap().id, first.id);
+    end_well(&claim(&*store));
+    assert_eq!(store.submit(task("t"), Some(&key)).unwrap().status(), Status::Succeeded);
+    assert!(store.claim(NOW, None).unwrap().is_none(), "it was one job");
+}
+
+pub fn a_key_for_another_request_is_refused(bench: &mut dyn Bench) {
+    let store = bench.store();
+    store.submit(task("t"), Some(&key("k", "one"))).unwrap();
+    assert_eq!(store.submit(task("u"), Some(&key("k", "two"))).unwrap_err(), Error::OtherRequest);
+    assert_eq!(store.list(10, None).unwrap().it.len(), 1);
+}
+
+pub fn a_key_is_free_again_once_its_job_is_forgotten(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let first = store.submit(task("t"), Some(&key("k", "one"))).unwrap().id;
+    end_well(&claim(&*store));
+    store.remove(&first).unwrap();
+    assert!(get(&*store, &first).is_none());
+    assert_ne!(store.submit(task("u"), Some(&key("k", "two"))).unwrap().id, first);
+}
+
+pub fn a_queued_job_that_is_cancelled_is_never_claimed(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let id = submit(&*store, "t");
+    assert!(matches!(store.cancel(&id), Ok(Cancelled::Done { was_running: false, .. })));
+    assert!(store.claim(NOW, None).unwrap().is_none());
+    assert_eq!(get(&*store, &id).unwrap().status(), Status::Cancelled);
+}
+
+pub fn cancelling_twice_is_cancelling_once(bench: &mut dyn Bench) {
+    let id = submit(&*bench.store(), "t");
+    let Ok(Cancelled::Done { record, .. }) = bench.store().cancel(&id) else { panic!() };
+    bench.restart();
+    let Ok(Cancelled::Ended(again)) = bench.store().cancel(&id) else { panic!() };
+    assert_eq!((again.status(), again.ended_at), (Status::Cancelled, record.ended_at));
+    assert!(matches!(bench.store().cancel(&JobId::random()), Ok(Cancelled::Unknown)));
+}
+
+pub fn overdue_jobs_expire_and_ended_ones_are_forgotten(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let id = store.submit(Spec { ttl_seconds: 0, ..task("t") }, None).unwrap().id;
+    let until = Instant::now() + PATIENCE;
+    let over = loop {
+        std::thread::sleep(Duration::from_millis(20));
+        let over = store.tend().unwrap();
+        if !over.is_empty() {
+            break over;
+        }
+        assert!(Instant::now() < until);
+    };
+    assert_eq!((over[0].id.clone(), over[0].status()), (id.clone(), Status::Expired));
+    store.remove(&id).unwrap();
+    assert!(get(&*store, &id).is_none() && store.list(10, None).unwrap().it.is_empty());
+    assert!(store.matching(&id.as_str()[..8]).unwrap().is_empty());
+    drop(store);
+    bench.restart();
+    assert!(get(&*bench.store(), &id).is_none(), "nothing brings it back");
+}
+
+pub fn listings_are_newest_first_and_survive_a_restart(bench: &mut dyn Bench) {
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        std::thread::sleep(Duration::from_millis(3));
+        ids.push(submit(&*bench.store(), &n.to_string()));
+    }
+    end_well(&claim(&*bench.store()));
+    bench.restart();
+    let store = bench.store();
+    let listed: Vec<_> = store.list(3, None).unwrap().it.into_iter().map(|record| record.id).collect();
+    assert_eq!(listed, [&ids[3], &ids[2], &ids[1]].map(Clone::clone));
+    let succeeded = store.list(10, Some(Status::Succeeded)).unwrap().it;
+    assert_eq!((succeeded.len(), &succeeded[0].id), (1, &ids[0]));
+    assert_eq!(store.list(10, Some(Status::Queued)).unwrap().it.len(), 3);
+    assert_eq!(store.matching(&ids[2].as_str()[..13]).unwrap(), [ids[2].clone()]);
+}
+
+pub fn the_newest_job_of_a_session_is_found(bench: &mut dyn Bench) {
+    let store = bench.store();
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(3));
+        submit(&*store, "t");
+        let claim = claim(&*store);
+        claim.attempt.mark(Mark::Session("s-1".into()), None).unwrap();
+        end_well(&claim);
+    }
+    let newest = store.list(1, None).unwrap().it[0].id.clone();
+    assert_eq!(store.with_session("s-1").unwrap().unwrap().id, newest);
+    assert!(store.with_session("s-2").unwrap().is_none());
+}
+
+pub fn a_claim_may_want_one_profile_alone(bench: &mut dyn Bench) {
+    let store = bench.store();
+    submit(&*store, "first");
+    let other = store.submit(Spec { profile: "self-test".into(), ..task("second") }, None).unwrap().id;
+    assert_eq!(store.claim(NOW, Some("self-test")).unwrap().unwrap().record.id, other);
+    assert!(store.claim(NOW, Some("self-test")).unwrap().is_none());
+    assert_eq!(claim(&*store).record.task, "first");
+}
+
+pub fn nothing_is_claimed_while_claims_are_closed(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let id = submit(&*store, "t");
+    store.open_claims(false);
+    assert!(store.claim(NOW, None).unwrap().is_none());
+    store.open_claims(true);
+    assert_eq!(claim(&*store).record.id, id);
+}
