@@ -145,25 +145,27 @@ impl Event {
         Cursor { attempt: self.attempt, number: self.number }
     }
 
-    /// The event as one line of JSON of at most [`EVENT_LIMIT`] bytes.
+    /// The event as one line of JSON.
     pub fn to_line(&self) -> String {
-        let mut event = self.clone();
-        if let Some(tool) = event.tool.take() {
-            event.tool = Some(cut(tool, 256));
-        }
+        // Text, numbers and names: there is nothing here that JSON cannot hold.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The same, cut so that it takes [`EVENT_LIMIT`] bytes at most as a line.
+    pub fn fit(mut self) -> Self {
+        self.tool = self.tool.map(|tool| cut(tool, 256));
         let mut room = EVENT_LIMIT;
         loop {
-            if event.text.len() > room {
-                event.text = cut(event.text, room);
-                event.cut = true;
+            if self.text.len() > room {
+                self.text = cut(self.text, room);
+                self.cut = true;
             }
-            // Text, numbers and names: there is nothing here that JSON cannot hold.
-            let line = serde_json::to_string(&event).unwrap_or_default();
-            if line.len() <= EVENT_LIMIT {
-                return line;
+            let length = self.to_line().len();
+            if length <= EVENT_LIMIT {
+                return self;
             }
             // JSON's escapes made it longer than the text: take off at least that much.
-            room = event.text.len().saturating_sub((line.len() - EVENT_LIMIT).div_ceil(6).max(16));
+            room = self.text.len().saturating_sub((length - EVENT_LIMIT).div_ceil(6).max(16));
         }
     }
 }
@@ -197,12 +199,12 @@ mod tests {
     #[test]
     fn a_line_is_never_longer_than_the_limit() {
         for text in ["x".repeat(100_000), "\u{0}".repeat(20_000), "ä\"\\".repeat(9_000), "😀".repeat(50_000)] {
-            let line = event(text).to_line();
+            let line = event(text).fit().to_line();
             assert!(line.len() <= EVENT_LIMIT && line.len() > EVENT_LIMIT / 2, "{}", line.len());
             let back: Event = serde_json::from_str(&line).unwrap();
             assert!(back.cut && back.text.ends_with("[cut]"));
         }
-        let short = event("hello".into()).to_line();
+        let short = event("hello".into()).fit().to_line();
         assert!(!short.contains("cut"), "{short}");
     }
 

@@ -134,7 +134,8 @@ impl Numbering {
             Admission::SayCut => Draft::new(Kind::EventsCut, "the agent said more than is kept of a job's events"),
             Admission::Drop => return None,
         };
-        Some(Event { number: self.number + 1, time: Time::now(), attempt: self.attempt, kind, text, tool, cut: false })
+        let (number, time, attempt) = (self.number + 1, Time::now(), self.attempt);
+        Some(Event { number, time, attempt, kind, text, tool, cut: false }.fit())
     }
 
     pub fn wrote(&mut self) {

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a watcher's buffer holds at most, in bytes of text; a job says 64 KiB in a burst at most, or so.
+/// What a watcher's buffer holds at most, in bytes of text. Events are shared by all who watch a job.
 const BUFFER_LIMIT: usize = 256 * 1024;
 
 /// What somebody wants to hear of a job.

@@ -21,6 +21,8 @@ mod input;
 mod install;
 mod jobs;
 mod publish;
+mod regressions;
 mod secrets;
 mod soak;
+mod watching;
 mod wire;

@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What may wait to be written to one peer, in bytes. A peer that leaves more unread is gone.
-const BACKLOG: usize = 256 * 1024;
+/// What may wait to be written to one peer, in bytes. While there is more, nothing new is taken for it; one that reads
+/// nothing at all is gone after a while.
+const BACKLOG: usize = 32 * 1024;
 /// Flows that are resumed at once, each on a thread.
-const RESUMED_AT_ONCE: usize = 64;
+const RESUMED_AT_ONCE: usize = 256;
 /// How long the thread sleeps at most: heartbeats need no better clock.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -163,8 +164,12 @@ impl Flows {
             let mut gone: Vec<u64> = self.wait_for_peers(&mut held);
             for one in held.values_mut() {
                 one.beat();
+                let was_full = one.backlog.len() > BACKLOG;
                 if !one.write() {
                     gone.push(one.number);
+                } else if was_full && one.backlog.len() <= BACKLOG {
+                    // It takes more again.
+                    lock(&self.inbox.with_news).insert(one.number);
                 }
             }
             for number in gone {
@@ -245,7 +250,7 @@ impl Held {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let since = *self.stuck_since.get_or_insert_with(Instant::now);
-                    return self.backlog.len() <= BACKLOG && since.elapsed() < WRITE_TIME;
+                    return since.elapsed() < WRITE_TIME;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return false,

@@ -63,10 +63,10 @@ impl Rest {
         let caller = offered.first().map_or("", |key| key.as_ref());
         let key = asked.head.header("idempotency-key").map(|key| SentKey { caller, key });
         let job = self.service.submit(request, key)?;
-        match WaitForEnd::begin(&self.service, job, waits) {
-            Ok(flow) => Ok(Reply::Flow(Box::new(flow))),
-            Err(job) => json(200, &JobAnswer::new(job, false)),
+        if waits && !job.status.has_ended() {
+            return Ok(Reply::Flow(Box::new(WaitForEnd::new(&self.service, job))));
         }
+        json(200, &JobAnswer::new(job, false))
     }
 
     fn list(&self, asked: &Asked) -> Said {

@@ -8,12 +8,8 @@ use std::io;
 pub struct WaitForEnd(EndWatch);
 
 impl WaitForEnd {
-    /// Err: there is nothing to wait for.
-    pub fn begin(service: &Service, job: Job, waits: bool) -> Result<Self, Job> {
-        if !waits || job.status.has_ended() {
-            return Err(job);
-        }
-        Ok(Self(service.watch_end(job)))
+    pub fn new(service: &Service, job: Job) -> Self {
+        Self(service.watch_end(job))
     }
 }
 

@@ -19,6 +19,10 @@ const STREAM_LIMIT: usize = 512 * 1024;
 /// What an event takes in Redis beyond its line.
 const STREAM_OVERHEAD: usize = 64;
 
+/// How many events are held for a Redis that is away. Of more the oldest are on the volume alone, where readers find
+/// them.
+const UNSENT_MOST: usize = 64;
+
 /// What attempts write with.
 pub struct Pen {
     pub access: Arc<Access>,
@@ -46,6 +50,8 @@ pub struct State {
     /// Number and size of the events of this attempt that are in Redis, and their sizes together.
     in_stream: VecDeque<(u32, usize)>,
     in_stream_bytes: usize,
+    /// Said while Redis could not take it; it follows as soon as that can.
+    unsent: VecDeque<StreamEvent>,
 }
 
 impl State {
@@ -81,6 +87,13 @@ impl State {
         }
     }
 
+    fn keep_unsent(&mut self, event: StreamEvent) {
+        self.unsent.push_back(event);
+        if self.unsent.len() > UNSENT_MOST {
+            self.unsent.pop_front();
+        }
+    }
+
     /// The event counts from here on. One that the volume does not take is reported, and Redis has it.
     fn write(&mut self, event: &Event) {
         self.numbering.wrote();
@@ -109,12 +122,19 @@ impl RedisAttempt {
     /// Nothing of it is written yet; see [`begin`](Self::begin).
     pub fn new(pen: Arc<Pen>, job: Running, token: String, stop: Stop) -> Self {
         let (id, number, numbering) = (job.id.clone(), job.attempt, Numbering::new(&job, 0));
-        let state = State { job, journal: None, numbering, in_stream: VecDeque::new(), in_stream_bytes: 0 };
+        let state = State {
+            job,
+            journal: None,
+            numbering,
+            in_stream: VecDeque::new(),
+            in_stream_bytes: 0,
+            unsent: VecDeque::new(),
+        };
         Self { pen, id, number, token, stop, state: Mutex::new(state) }
     }
 
     /// Opens its journal, and writes its first event there.
-    pub fn begin(&self) -> Result<(), Error> {
+    pub fn begin(&self, first: Option<&Event>) -> Result<(), Error> {
         let ctx = &self.pen.access.ctx;
         let mut state = self.state();
         if ctx.has_copy {
@@ -123,13 +143,13 @@ impl RedisAttempt {
             state.numbering = Numbering::new(&state.job, journal.last());
             state.journal = Some(journal);
         }
-        if let Some(event) = state.numbering.next(rules::claimed(&state.job)) {
-            state.write(&event);
+        if let Some(event) = first {
+            state.write(event);
         }
         Ok(())
     }
 
-    /// The first event, as the claim puts it into the stream.
+    /// The first event, which the claim puts into the stream.
     pub fn first_event(job: &Running) -> Option<Event> {
         Numbering::new(job, 0).next(rules::claimed(job))
     }
@@ -162,6 +182,28 @@ impl RedisAttempt {
                 Error::Lost
             }
         }
+    }
+
+    fn send(&self, access: &Access, event: &StreamEvent) -> Result<Answer, Error> {
+        access.steps().mark(&self.id, &self.token, None, Some(event))
+    }
+
+    /// Sends what Redis could not take before, over the connections of `access`.
+    pub fn send_unsent(&self, access: &Access, state: &mut State) -> Result<(), Error> {
+        while let Some(event) = state.unsent.pop_front() {
+            match self.send(access, &event) {
+                Ok(Answer::Done) => state.is_in_stream(&event),
+                Ok(answer) => {
+                    state.unsent.push_front(event);
+                    return Err(self.refused(state, answer));
+                }
+                Err(error) => {
+                    state.unsent.push_front(event);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Redis lost the record of a job that runs here: it gets it back, unless the job has ended.
@@ -215,7 +257,7 @@ impl RedisAttempt {
                 crash::point(Kind::HandedBack, "after-record");
                 Ok(())
             }
-            Answer::Unknown => self.pen.access.put_back(&queued.id).map(drop),
+            Answer::Unknown => self.pen.access.put_back(&queued.id, true).map(drop),
             _ => Err(Error::Lost),
         }
     }
@@ -225,6 +267,8 @@ impl Attempt for RedisAttempt {
     fn mark(&self, mark: Mark, event: Option<Draft>) -> Result<Record, Error> {
         self.check()?;
         let mut state = self.state();
+        // Its own order is the stream's: what was said before goes first.
+        self.send_unsent(&self.pen.access, &mut state)?;
         let (mut job, waits) = (state.job.clone(), mark.may_wait());
         job.mark(mark);
         let kind = event.as_ref().map(|event| event.kind);
@@ -270,11 +314,15 @@ impl Attempt for RedisAttempt {
         let kind = event.kind;
         let Some(event) = state.numbering.next(event) else { return Ok(()) };
         let sent = state.for_stream(&event);
-        match self.pen.access.steps().mark(&self.id, &self.token, None, Some(&sent)) {
-            Ok(Answer::Done) => state.is_in_stream(&sent),
-            Ok(answer) => return Err(self.refused(&state, answer)),
-            // Redis is away, and the lease is still good: the volume has it, and readers look there.
-            Err(_) if state.journal.is_some() && !self.stop.is_lost() => {}
+        let said =
+            self.send_unsent(&self.pen.access, &mut state).and_then(|()| match self.send(&self.pen.access, &sent)? {
+                Answer::Done => Ok(()),
+                answer => Err(self.refused(&state, answer)),
+            });
+        match said {
+            Ok(()) => state.is_in_stream(&sent),
+            // Redis is away or was emptied, and the lease is still good: the volume has it, and Redis will.
+            Err(Error::Unavailable(_)) if state.journal.is_some() && !self.stop.is_lost() => state.keep_unsent(sent),
             Err(error) => return Err(error),
         }
         state.write(&event);

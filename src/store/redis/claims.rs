@@ -4,7 +4,7 @@ use super::attempts::{Attempts, Pen, RedisAttempt};
 use super::context::Access;
 use super::pop::Pops;
 use super::scripts::{Answer, StreamEvent, Write, new_stamp};
-use crate::event::Kind;
+use crate::event::{Event, Kind};
 use crate::job::{Job, JobId, Queued, Record, Time};
 use crate::process::stop::Stop;
 use crate::process::sys;
@@ -111,7 +111,7 @@ impl Claims {
                 return Ok(None);
             }
             let Some((record, stamp)) = access.read_with_stamp(id)? else {
-                if !access.put_back(id)? && self.is_foreign(id)? {
+                if !access.put_back(id, true)? && self.is_foreign(id)? {
                     self.pops.put_aside(id.as_str())?;
                 }
                 return Ok(None);
@@ -163,7 +163,8 @@ impl Claims {
         let token = ctx.new_token(running.attempt);
         let record = Record::from(running.clone());
         let write = Write { record: &record, stamp: &new_stamp() };
-        let event = RedisAttempt::first_event(&running).as_ref().map(StreamEvent::new);
+        let first = RedisAttempt::first_event(&running);
+        let event = first.as_ref().map(StreamEvent::new);
         // The lease is counted from before it was asked for.
         let asked = sys::since_boot();
         let lease = ctx.settings.lease;
@@ -176,7 +177,7 @@ impl Claims {
         // From here on it is renewed, however long the volume takes.
         let attempt = Arc::new(RedisAttempt::new(self.pen.clone(), running, token, stop.clone()));
         self.attempts.insert(attempt.clone());
-        let may_begin = self.may_begin(&attempt, &record);
+        let may_begin = self.may_begin(&attempt, &record, first.as_ref());
         if !matches!(may_begin, Ok(true)) {
             // Refused: the record names us for an attempt that we do not run, and the next round gives it back.
             self.attempts.remove(&attempt);
@@ -186,7 +187,7 @@ impl Claims {
     }
 
     /// The job has not ended, and its file says who has it.
-    fn may_begin(&self, attempt: &RedisAttempt, record: &Record) -> Result<bool, Error> {
+    fn may_begin(&self, attempt: &RedisAttempt, record: &Record, first: Option<&Event>) -> Result<bool, Error> {
         let ctx = &self.access.ctx;
         if ctx.has_copy
             && let Some(outcome) = ctx.files.read_ended(&record.id).map_err(Error::Unavailable)?
@@ -195,7 +196,7 @@ impl Claims {
             return Ok(false);
         }
         ctx.write_open(&attempt.token, record)?;
-        attempt.begin()?;
+        attempt.begin(first)?;
         Ok(true)
     }
 }

@@ -62,10 +62,23 @@ impl Keeper {
                 // Somebody waits for it.
                 let _ = self.say_state(&held);
             }
+            if !was_away {
+                self.send_unsent(&held);
+            }
             if !was_away && self.watch(&held).is_err() {
                 renew_at = Instant::now();
             }
             ctx.pause(WATCH);
+        }
+    }
+
+    /// What was said while Redis was away, for those who follow it now.
+    fn send_unsent(&self, held: &[Arc<RedisAttempt>]) {
+        for attempt in held {
+            if let Some(mut state) = attempt.try_state() {
+                // What is refused stays, and is tried again.
+                let _ = attempt.send_unsent(&self.access, &mut state);
+            }
         }
     }
 

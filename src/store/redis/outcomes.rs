@@ -84,7 +84,8 @@ impl Access {
 
     /// An id that Redis has no record of: back from its file, or out of the lists if it has none.
     /// True: there is a record again.
-    pub fn put_back(&self, id: &JobId) -> Result<bool, Error> {
+    /// `head`: of the line, if it waits.
+    pub fn put_back(&self, id: &JobId, head: bool) -> Result<bool, Error> {
         let files = &self.ctx.files;
         if let Some(outcome) = files.read_ended(id).map_err(Error::Unavailable)? {
             self.close(&outcome)?;
@@ -95,8 +96,7 @@ impl Access {
             return Ok(false);
         };
         let write = Write { record: &open.record, stamp: &new_stamp() };
-        // One that was begun was at the head of the line before.
-        self.steps().put(&write, &open.holder, open.record.attempt > 0)?;
+        self.steps().put(&write, &open.holder, head)?;
         Ok(true)
     }
 

@@ -84,6 +84,8 @@ impl OwnState {
             return false;
         }
         let wanted = match rest {
+            // Where nothing drains there is nothing to end, and nothing to remember for a later drain.
+            "cancel" if !self.is_draining() => return true,
             "cancel" => None,
             until => {
                 let Ok(until) = until.parse::<i64>() else { return false };

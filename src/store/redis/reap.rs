@@ -134,7 +134,7 @@ impl Reaper {
             return access.close(&outcome);
         }
         let Some((record, stamp)) = access.read_with_stamp(&one.id)? else {
-            access.put_back(&one.id)?;
+            access.put_back(&one.id, true)?;
             return Ok(());
         };
         if record.attempt != one.attempt {

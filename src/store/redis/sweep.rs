@@ -3,7 +3,7 @@
 
 use super::context::Access;
 use super::scripts::{Write, has_ended, new_stamp};
-use crate::job::{JobId, Record};
+use crate::job::{JobId, Record, Time};
 use crate::log;
 use crate::store::{Error, files};
 use std::collections::HashSet;
@@ -15,6 +15,8 @@ const CHUNK: usize = 500;
 const THOROUGH_EVERY: u64 = 12;
 /// A file that was never finished is removed after this long: writing one takes seconds at most.
 const ABANDONED: Duration = Duration::from_secs(600);
+/// A job that is younger than this, in milliseconds, may be on its way into the queue.
+const JUST_NOW: i64 = 5_000;
 /// What reading all ended files may take, before another pod tries.
 const INDEX_TURN: Duration = Duration::from_secs(60);
 
@@ -65,14 +67,20 @@ impl Sweeper {
         };
         // After the files: what was submitted since is in no list that was read before.
         let in_lists = self.ids_in_lists()?;
+        let mut unknown = Vec::new();
         for chunk in ids.chunks(CHUNK) {
             for (id, known) in chunk.iter().zip(self.ask_for(chunk)?) {
-                match self.compare(id, known, in_lists.contains(id), thorough) {
-                    // What is wrong with one job keeps no other waiting.
-                    Err(error) if self.access.link.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
-                    other => other?,
+                match known {
+                    (None, _) => unknown.push(id),
+                    (Some(status), listed) => {
+                        let is_placed = listed.is_some() && in_lists.contains(id);
+                        self.bear(id, self.compare(id, &status, is_placed, thorough))?;
+                    }
                 }
             }
+        }
+        for (id, head) in self.in_order_of_return(unknown) {
+            self.bear(&id, self.put_back(&id, head))?;
         }
         self.index_ended()?;
         if self.access.ctx.has_copy {
@@ -82,6 +90,38 @@ impl Sweeper {
             }
         }
         Ok(thorough)
+    }
+
+    /// What is wrong with one job keeps no other waiting.
+    fn bear(&self, id: &JobId, done: Result<(), Error>) -> Result<(), Error> {
+        match done {
+            Err(error) if self.access.link.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
+            other => other?,
+        }
+        Ok(())
+    }
+
+    /// Jobs that Redis does not know, in an order in which they stand in the line as before: the newest goes back to
+    /// the head first, and the oldest last. One that was submitted just now, and is on its way there, is not one of
+    /// those that were lost: it goes to the tail.
+    fn in_order_of_return(&self, unknown: Vec<&JobId>) -> Vec<(JobId, bool)> {
+        let read = |id: &JobId| self.access.ctx.files.read_open(id).ok().flatten().map(|open| open.record);
+        let mut all: Vec<_> = unknown.iter().map(|id| (read(id), (*id).clone())).collect();
+        all.sort_by_key(|(record, _)| record.as_ref().map(|record| (record.attempt == 0, record.created_at)));
+        let is_new = |record: &Option<Record>| {
+            let age = record.as_ref().map(|record| Time::now().since(record.created_at));
+            record.as_ref().is_some_and(|record| record.attempt == 0) && age.is_some_and(|age| age < JUST_NOW)
+        };
+        let (new, lost): (Vec<_>, Vec<_>) = all.into_iter().partition(|(record, _)| is_new(record));
+        let lost = lost.into_iter().rev().map(|(_, id)| (id, true));
+        lost.chain(new.into_iter().map(|(_, id)| (id, false))).collect()
+    }
+
+    fn put_back(&self, id: &JobId, head: bool) -> Result<(), Error> {
+        if self.access.put_back(id, head)? {
+            log::info(&format!("Redis did not know job {id}: it was put back from its file"));
+        }
+        Ok(())
     }
 
     /// Accepted while Redis was away, on a machine whose files nobody else sees: queued, and the file goes.
@@ -155,35 +195,27 @@ impl Sweeper {
         found.map_err(Error::Unavailable)
     }
 
-    fn compare(&self, id: &JobId, (status, listed): Known, is_in_a_list: bool, thorough: bool) -> Result<(), Error> {
+    /// `is_placed`: it is listed, and in the queue or among the running.
+    fn compare(&self, id: &JobId, status: &str, is_placed: bool, thorough: bool) -> Result<(), Error> {
         let access = &self.access;
-        if self.access.ctx.has_copy
-            && (thorough || status.is_none() || !is_in_a_list)
-            && let Some(outcome) = self.access.ctx.files.read_ended(id).map_err(Error::Unavailable)?
+        if access.ctx.has_copy
+            && (thorough || !is_placed)
+            && let Some(outcome) = access.ctx.files.read_ended(id).map_err(Error::Unavailable)?
         {
-            if status.as_deref().is_none_or(|status| !has_ended(status)) {
+            if !has_ended(status) {
                 log::info(&format!("job {id} had ended without Redis knowing: its record is closed"));
             }
             return access.close(&outcome);
         }
-        match status {
-            None => {
-                if access.put_back(id)? {
-                    log::info(&format!("Redis did not know job {id}: it was put back from its file"));
-                }
-            }
+        if has_ended(status) {
             // The record says so, and it is the only one that does: the second copy follows it.
-            Some(status) if has_ended(&status) => {
-                if let Some((record, _)) = access.read_with_stamp(id)?
-                    && record.status().has_ended()
-                {
-                    access.conclude(record)?;
-                }
+            if let Some((record, _)) = access.read_with_stamp(id)?
+                && record.status().has_ended()
+            {
+                access.conclude(record)?;
             }
-            Some(_) if !is_in_a_list || listed.is_none() => {
-                access.steps().relist(id, false)?;
-            }
-            Some(_) => {}
+        } else if !is_placed {
+            access.steps().relist(id, false)?;
         }
         Ok(())
     }

@@ -1,0 +1,260 @@
+//! One test for each fault that was found in use and ended since, named after what was seen. The letters and numbers
+//! are those of the list that the faults were told in. Others are in the stores' suite (`src/store/conformance`).
+
+use crate::support::fleet::Fleet;
+use crate::support::{Lab, Server, eventually};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// A request that waits for its job; returns once it is accepted.
+fn wait_for(server: &Server, key: &str, task: &str) -> TcpStream {
+    let body = json!({"task": task, "wait": true}).to_string();
+    let head = format!(
+        "POST /jobs HTTP/1.1\r\nHost: h\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = connect(server);
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut begin = [0; 15];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    stream
+}
+
+/// The server with limits on descriptors, as a shell sets them.
+fn with_limits(lab: &Lab, soft: u32, hard: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn \"$2\" && ulimit -Hn \"$1\" && exec \"$0\" serve"]);
+    command.arg(crate::support::BINARY).args([hard.to_string(), soft.to_string()]);
+    command.env_clear().envs(&lab.variables);
+    command
+}
+
+fn limit_of(pid: u32) -> String {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(3).unwrap().to_owned()
+}
+
+fn threads_of(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+fn descriptors_of(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// C1
+#[test]
+fn idle_connections_lock_nobody_out_and_jobs_find_descriptors() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = Server::start(with_limits(&lab, 256, 256));
+    let idle: Vec<TcpStream> = (0..300).map(|_| connect(&server)).collect();
+    assert_eq!(server.get("/health").0, 200);
+    let job = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    assert!(descriptors_of(server.child.id()) < 200);
+    drop(idle);
+    server.stop();
+}
+
+/// C1
+#[test]
+fn a_connection_takes_one_descriptor_and_the_limit_is_raised_for_the_server_alone() {
+    let lab = Lab::new();
+    let told = lab.path("limit");
+    let server = Server::start(with_limits(&lab, 300, 2_000));
+    let pid = server.child.id();
+    assert_eq!(limit_of(pid), "2000");
+    let job = server.run(json!({"task": format!("[[bash ulimit -Sn > {}]]", told.display())}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    assert_eq!(std::fs::read_to_string(&told).unwrap().trim(), "300");
+    assert_eq!(server.get("/health").0, 200);
+    let before = descriptors_of(pid);
+    let open: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = connect(&server);
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            let mut begin = [0; 15];
+            stream.read_exact(&mut begin).unwrap();
+            stream
+        })
+        .collect();
+    assert!(descriptors_of(pid) <= before + open.len() + 3, "{before} and {}", descriptors_of(pid));
+    server.stop();
+}
+
+/// C2
+#[test]
+fn a_thousand_waiting_requests_leave_the_probes_alone_and_hold_no_thread() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "1");
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let running = server.submit(json!({"task": format!("[[wait-for {}]]", gate.display())}));
+    let before = threads_of(server.child.id());
+    let task = "[[say done]]";
+    let mut waiting: Vec<TcpStream> = (0..1_000).map(|_| wait_for(&server, "one", task)).collect();
+    for path in ["/health", "/ready", "/jobs?limit=1"] {
+        assert_eq!(server.get(path).0, 200, "{path}");
+    }
+    eventually("nobody holds a thread", || (threads_of(server.child.id()) <= before + 4).then_some(()));
+    // One that hangs up is noticed, and its job goes on.
+    drop(waiting.pop());
+    eventually("its descriptor is given back", || (descriptors_of(server.child.id()) < before + 1_040).then_some(()));
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(server.wait(&running)["status"], "succeeded");
+    for stream in &mut waiting {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        assert!(text.contains("Transfer-Encoding: chunked") && body.ends_with("0\r\n\r\n"), "{text}");
+        assert!(body.contains(r#""status":"succeeded""#) && body.contains(r#""output":"done""#), "{body}");
+    }
+    server.stop();
+}
+
+/// Q5
+#[test]
+fn a_server_that_was_told_to_go_goes_whatever_is_asked_of_its_drain() {
+    let lab = Lab::new().with("AGENTICORE_SHUTDOWN_GRACE", "600");
+    let mut server = lab.serve();
+    let gate = lab.path("gate");
+    let id = server.submit(json!({"task": format!("[[wait-for {}]]", gate.display())}));
+    eventually("it runs", || (server.job(&id)["status"] == "running").then_some(()));
+    server.signal("TERM");
+    eventually("it drains", || (server.get("/admin/drain").1["draining"] == true).then_some(()));
+    let (status, answer) = server.request("DELETE", "/admin/drain", None);
+    assert!(status == 409 && answer["error"].as_str().unwrap().contains("cannot be taken back"), "{answer}");
+    assert_eq!(server.get("/admin/drain").1["draining"], true);
+    std::fs::write(&gate, "").unwrap();
+    server.wait_for_death();
+    lab.assert_no_process();
+}
+
+/// Q6
+#[test]
+fn an_old_wish_to_end_a_drain_does_not_end_a_later_one() {
+    let Some(fleet) = Fleet::new() else { return };
+    let pod = fleet.pod("pod-a");
+    let state: String =
+        eventually("it says how it is", || fleet.redis.try_ask(&["GET", "agenticore:pod:pod-a:state"]).ok());
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let flag = "agenticore:pod:pod-a:draining";
+    let wish = format!("{} cancel", state["incarnation"].as_str().unwrap());
+    let _: () = fleet.redis.ask(&["SET", flag, &wish]);
+    eventually("it is heeded, and gone", || fleet.redis.ask::<Option<String>>(&["GET", flag]).is_none().then_some(()));
+    pod.request("POST", "/admin/drain?timeout=600", None);
+    for _ in 0..20 {
+        assert_eq!(pod.get("/admin/drain").1["draining"], true);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(pod.request("DELETE", "/admin/drain", None).0, 200);
+    fleet.finish(vec![pod]);
+}
+
+/// Q7
+#[test]
+fn drains_that_begin_and_end_at_once_leave_a_pod_that_takes_jobs_or_does_not() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    std::thread::scope(|scope| {
+        for method in ["POST", "DELETE", "POST", "DELETE"] {
+            let server = &server;
+            scope.spawn(move || (0..60).for_each(|_| drop(server.request(method, "/admin/drain", None))));
+        }
+    });
+    assert_eq!(server.request("DELETE", "/admin/drain", None).1["draining"], false);
+    assert_eq!(
+        (server.get("/ready").0, &server.run(json!({"task": "[[say x]]"}))["status"]),
+        (200, &json!("succeeded"))
+    );
+    assert_eq!(server.request("POST", "/admin/drain", None).1["draining"], true);
+    let id = server.submit(json!({"task": "[[say y]]"}));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.job(&id)["status"], "queued");
+    server.stop();
+}
+
+/// Q9
+#[test]
+fn a_cancel_between_a_hand_back_and_the_agents_end_leaves_nothing() {
+    let lab = Lab::new().with("AGENTICORE_KILL_GRACE", "2");
+    let repo = lab.repo();
+    let server = lab.serve();
+    // It does not heed SIGTERM, so ending it takes the whole grace.
+    let task = "[[stubborn]] [[sleep 600000]]";
+    let id = server.submit(json!({"task": task, "repo_url": repo.url()}));
+    eventually("it runs", || server.job(&id)["pid"].is_number().then_some(()));
+    server.request("POST", "/admin/drain?timeout=0", None);
+    let cancelled =
+        eventually("it can be cancelled", || Some(server.cancel(&id)).filter(|(status, _)| *status == 200)).1;
+    assert_eq!(cancelled["job"]["status"], "cancelled");
+    eventually("nothing runs", || (server.get("/admin/drain").1["running"] == json!([])).then_some(()));
+    assert_eq!(server.job(&id)["status"], "cancelled");
+    eventually("it is tidied without a restart", || {
+        let open = std::fs::read_dir(lab.path("jobs/open")).unwrap().count();
+        let worktrees = std::fs::read_dir(lab.path("worktrees")).unwrap().count();
+        ((open, worktrees) == (0, 0)).then_some(())
+    });
+    server.stop();
+    lab.assert_tidy();
+}
+
+/// Q11
+#[test]
+fn forty_jobs_keep_their_order_when_redis_is_emptied() {
+    let Some(fleet) = Fleet::new() else { return };
+    let pod = fleet.pod_with("pod-a", &[("AGENTICORE_MAX_PARALLEL_JOBS", "0")]);
+    let ids: Vec<String> = (0..40).map(|n| pod.submit(json!({"task": n.to_string()}))).collect();
+    // Old enough not to be taken for one that is on its way into the queue just now.
+    std::thread::sleep(Duration::from_millis(5_200));
+    let _: () = fleet.redis.ask(&["FLUSHALL"]);
+    let line = || fleet.redis.ask::<Vec<String>>(&["LRANGE", "agenticore:queue", "0", "-1"]);
+    eventually("all are back", || (line().len() == 40).then_some(()));
+    assert_eq!(line().into_iter().rev().collect::<Vec<_>>(), ids);
+    ids.iter().for_each(|id| assert_eq!(pod.cancel(id).0, 200));
+    fleet.finish(vec![pod]);
+}
+
+/// P1
+#[test]
+fn what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() {
+    let lab =
+        Lab::new().with("AGENTICORE_PORT", "tcp://10.96.12.7:8200").with("AGENTICORE_PORT_8200_TCP_ADDR", "10.9.1.2");
+    let output = lab.run(&["config", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let settings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let port = settings.as_array().unwrap().iter().find(|setting| setting["variable"] == "AGENTICORE_PORT").unwrap();
+    assert_eq!((&port["value"], &port["source"]), (&json!("8200"), &json!("default")));
+}
+
+/// P6
+#[test]
+fn a_hangup_is_an_end_in_order_and_no_death() {
+    let lab = Lab::new();
+    let mut server = lab.serve();
+    let gate = lab.path("gate");
+    let id = server.submit(json!({"task": format!("[[wait-for {}]] [[say done]]", gate.display())}));
+    eventually("it runs", || server.job(&id)["pid"].is_number().then_some(()));
+    server.signal("HUP");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    std::fs::write(&gate, "").unwrap();
+    let server = lab.serve();
+    let job = server.wait(&id);
+    assert_eq!(
+        (&job["status"], &job["deaths"], &job["attempt"]),
+        (&json!("succeeded"), &json!(0), &json!(2)),
+        "{job:#}"
+    );
+    server.stop();
+}
