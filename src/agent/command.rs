@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn an_untrusted_repository_brings_no_settings_and_no_servers() {
         with("claude: {model: opus, mcp_config: [/m.json]}", &[], |arguments, _| {
-            let expected = "-p --output-format stream-json --verbose --setting-sources user --strict-mcp-config --resume s-1 \
+            let expected = "-p --output-format stream-json --verbose --setting-sources user --strict-mcp-config \
+             --resume s-1 \
                             --model opus --mcp-config /j/.mcp.json /m.json";
             assert_eq!(arguments.join(" "), expected);
         });

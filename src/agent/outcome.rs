@@ -67,7 +67,8 @@ pub fn spent(report: &Report, cost_before: f64) -> Spent {
 fn problem(evidence: &Evidence) -> Option<String> {
     if let Some(why) = &evidence.refused {
         return Some(format!(
-            "the agent could not be started: {why}; install Claude Code on this machine, or name it with AGENTICORE_CLAUDE_BINARY"
+            "the agent could not be started: {why}; install Claude Code on this machine, or name it with \
+             AGENTICORE_CLAUDE_BINARY"
         ));
     }
     match evidence.ended_by {

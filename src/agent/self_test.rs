@@ -1,5 +1,5 @@
-//! The agent of the profile `self-test`: this very binary, in the place of Claude. Tries what an agent needs of its
-//! place and says how that went, in Claude's own stream of events. Asks no model and needs no login.
+//! The agent of the profile `self-test`: this very binary, instead of Claude. Tries what an agent needs of its
+//! surroundings and says how that went, in Claude's own stream of events. Asks no model and needs no login.
 
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -17,12 +17,12 @@ pub fn main() -> i32 {
     let session = uuid::Uuid::new_v4().to_string();
     emit(&json!({"type": "system", "subtype": "init", "session_id": session}));
     let (mut said, mut went_well) = (Vec::new(), true);
-    for (what, place) in places() {
-        match try_to_write(&place) {
-            Ok(()) => said.push(format!("{what} {place} can be written")),
+    for (what, directory) in directories() {
+        match try_to_write(&directory) {
+            Ok(()) => said.push(format!("{what} {directory} can be written")),
             Err(error) => {
                 went_well = false;
-                said.push(format!("{what} {place} cannot be written: {error}"));
+                said.push(format!("{what} {directory} cannot be written: {error}"));
             }
         }
     }
@@ -38,14 +38,14 @@ pub fn main() -> i32 {
     i32::from(!went_well)
 }
 
-fn places() -> [(&'static str, String); 3] {
+fn directories() -> [(&'static str, String); 3] {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let here = std::env::current_dir().map_or_else(|error| error.to_string(), |path| path.display().to_string());
     [("HOME", variable("HOME")), ("TMPDIR", variable("TMPDIR")), ("the working directory", here)]
 }
 
-fn try_to_write(place: &str) -> std::io::Result<()> {
-    let path = Path::new(place).join(format!(".self-test-{}", std::process::id()));
+fn try_to_write(directory: &str) -> std::io::Result<()> {
+    let path = Path::new(directory).join(format!(".self-test-{}", std::process::id()));
     std::fs::write(&path, "self-test")?;
     std::fs::remove_file(&path)
 }

@@ -22,9 +22,9 @@ pub fn with_credential(mut variables: BTreeMap<String, String>, credential: Opti
         token if token.starts_with("sk-ant-oat") => "CLAUDE_CODE_OAUTH_TOKEN",
         _ => "ANTHROPIC_AUTH_TOKEN",
     };
-    let place = variables.entry(kind.to_owned()).or_default();
-    if place.trim().is_empty() {
-        *place = credential.to_owned();
+    let variable = variables.entry(kind.to_owned()).or_default();
+    if variable.trim().is_empty() {
+        *variable = credential.to_owned();
     }
     variables
 }

@@ -50,7 +50,7 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         }
         return Ok(None);
     };
-    let place = parse(url).map_err(|why| Error::Inconsistent(format!("REDIS_URL {why}")))?;
+    let server = parse(url).map_err(|why| Error::Inconsistent(format!("REDIS_URL {why}")))?;
     let sentinels = values.list("REDIS_SENTINELS").iter().map(|text| address(text)).collect::<Option<Vec<_>>>();
     let sentinels = sentinels.ok_or_else(|| {
         Error::Inconsistent("REDIS_SENTINELS must be HOST:PORT, several of them separated by commas".into())
@@ -60,7 +60,7 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         return Err(Error::Inconsistent("REDIS_KEY_PREFIX must not contain blanks".into()));
     }
     let ca_file = values.path("REDIS_CA_FILE");
-    if ca_file.is_some() && !place.tls {
+    if ca_file.is_some() && !server.tls {
         let why = "REDIS_CA_FILE is set, but REDIS_URL is not rediss://, so nothing would be encrypted";
         return Err(Error::Inconsistent(why.into()));
     }
@@ -73,7 +73,8 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
     let reserve = kill_grace + ENDING;
     if renew.is_zero() || renew * 2 + reserve > lease {
         return Err(Error::Inconsistent(format!(
-            "AGENTICORE_LEASE is {} s, but must leave room for two renewals (AGENTICORE_LEASE_RENEW, {} s) and for ending \
+            "AGENTICORE_LEASE is {} s, but must leave room for two renewals (AGENTICORE_LEASE_RENEW, {} s) and for \
+             ending \
              Claude (AGENTICORE_KILL_GRACE and {} s more, {} s): make it at least {} s",
             lease.as_secs_f32(),
             renew.as_secs_f32(),
@@ -88,8 +89,8 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         sentinel_master: values.text("REDIS_SENTINEL_MASTER"),
         sentinel_login: (values.owned("REDIS_SENTINEL_USERNAME"), values.owned("REDIS_SENTINEL_PASSWORD")),
         prefix,
-        username: values.owned("REDIS_USERNAME").or(place.username.clone()),
-        password: values.owned("REDIS_PASSWORD").or(place.password.clone()),
+        username: values.owned("REDIS_USERNAME").or(server.username.clone()),
+        password: values.owned("REDIS_PASSWORD").or(server.password.clone()),
         timeout: values.duration("REDIS_TIMEOUT").max(Duration::from_millis(50)),
         lease,
         renew,
@@ -97,7 +98,7 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         reap_period: values.duration("AGENTICORE_REAP_PERIOD").max(Duration::from_millis(50)),
         reap_grace: values.duration("AGENTICORE_REAP_GRACE"),
         sweep_period: values.duration("AGENTICORE_SWEEP_PERIOD").max(Duration::from_millis(50)),
-        ..place
+        ..server
     }))
 }
 
@@ -120,12 +121,12 @@ fn parse(url: &str) -> Result<Redis, String> {
                 .into(),
         );
     }
-    let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (server, database) = rest.split_once('/').unwrap_or((rest, ""));
     let database = match database {
         "" => 0,
         number => number.parse::<u16>().map_err(|_| format!("{good}: the database is a number"))?.into(),
     };
-    let (host, port) = address(place).or_else(|| address(&format!("{place}:6379"))).ok_or(good)?;
+    let (host, port) = address(server).or_else(|| address(&format!("{server}:6379"))).ok_or(good)?;
     let decoded = |text: &str| {
         let text = text.replace('+', "%2B");
         let pair = format!("x={text}");

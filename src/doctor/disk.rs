@@ -18,7 +18,8 @@ impl Doctor {
     pub(super) fn look_at_disk(&self) -> Vec<Finding> {
         let directory = &self.config.jobs_dir;
         if !directory.exists() {
-            let why = "it does not exist: no server has run with these settings (is this the server's environment, and its HOME?)";
+            let why = "it does not exist: no server has run with these settings (is this the server's environment, \
+             and its HOME?)";
             return vec![Finding::new("jobs directory", directory.display().to_string(), vec![why.into()])];
         }
         let mut found = vec![match probe(directory) {

@@ -73,7 +73,8 @@ fn eviction(get: &impl Fn(&str) -> String) -> Finding {
     let problems = match policy.as_str() {
         "noeviction" | "unknown" => Vec::new(),
         _ => vec![format!(
-            "maxmemory-policy is {policy}, by which jobs are thrown away: set it in Redis (CONFIG SET maxmemory-policy noeviction, \
+            "maxmemory-policy is {policy}, by which jobs are thrown away: set it in Redis (CONFIG SET \
+             maxmemory-policy noeviction, \
              and in its configuration)"
         )],
     };

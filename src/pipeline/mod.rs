@@ -1,8 +1,9 @@
 //! One job from claim to end: prepare, run the agent, publish, tidy.
 //!
 //! `steps` says where an attempt goes on, the other files carry a step out. What a step achieved is in the record
-//! before the next begins; an attempt that takes over goes on behind the last such mark. Whatever happens, an attempt leaves its job ended, handed back, or
-//! to whoever took it.
+//! before the next begins; an attempt that takes over goes on behind the last such mark. Whatever happens, an
+//! attempt leaves its job ended, handed back, or to whoever took it. Never waits for a job to be there, never speaks
+//! HTTP.
 
 mod agent_step;
 mod prepare;

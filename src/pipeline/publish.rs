@@ -110,8 +110,8 @@ impl Execution<'_> {
                 self.mark(adopted, Some(Draft::new(Kind::Pushed, told)))
             }
             Ok(Push::Exists(there)) => Err(Halt::Failed(format!(
-                "the branch {branch} is on the remote already, at {there}, and that is none of this job's work: it is \
-                 left alone, and the work stays in the worktree"
+                "the branch {branch} is on the remote already, at {there}, and is not this job's work: it is left \
+                 alone, and the work stays in the worktree"
             ))),
             Err(why) => self.unpublished(format!("the push failed: {why}")),
         }
@@ -122,7 +122,8 @@ impl Execution<'_> {
         let github = &self.runner.github;
         let Some(slug) = github.slug(&url) else {
             return self.note(&format!(
-                "the branch {branch} is pushed; there is no pull request because {url} is not on the GitHub that this server \
+                "the branch {branch} is pushed; there is no pull request because {url} is not on the GitHub that \
+                 this server \
                  knows (GITHUB_SERVER_URL)"
             ));
         };
@@ -147,7 +148,8 @@ impl Execution<'_> {
                 self.mark(Mark::PrOpened(address), Some(event))
             }
             Ok(None) => self.note(&format!(
-                "the branch {branch} is pushed; there is no pull request because the server has neither GITHUB_TOKEN nor a \
+                "the branch {branch} is pushed; there is no pull request because the server has neither \
+                 GITHUB_TOKEN nor a \
                  GitHub App"
             )),
             Err(why) => self.unpublished(format!("the branch {branch} is pushed, but there is no pull request: {why}")),

@@ -202,7 +202,7 @@ fn parse(line: &[u8]) -> Option<Event> {
     serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
 }
 
-/// A head in a later format is none: nothing after it is read.
+/// A head in a later format is not read, and nothing after it is.
 fn is_head(line: &[u8]) -> bool {
     line.ends_with(b"\n") && serde_json::from_slice::<Head>(line).is_ok_and(|head| head.format <= FORMAT)
 }

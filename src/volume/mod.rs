@@ -105,7 +105,8 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
     let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
     match there {
         Some((there, meta)) if refused && meta.uid() == 0 => format!(
-            "cannot {what} {}: {} belongs to root, mode {:04o}, and this is uid {}, gid {}; once, as root, give it to this \
+            "cannot {what} {}: {} belongs to root, mode {:04o}, and this is uid {}, gid {}; once, as root, give it \
+             to this \
              one: chown {}:0 {} && chmod 2775 {} (Kubernetes: in a pod that runs as root, or \
              podSecurityContext.fsGroup=1000 where the volume heeds that)",
             path.display(),
@@ -120,7 +121,8 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
         Some((there, meta)) if refused => {
             let (uid, gid, mode) = (meta.uid(), meta.gid(), meta.permissions().mode() & 0o7777);
             format!(
-                "cannot {what} {}: {} belongs to uid {uid}, gid {gid}, mode {mode:04o}, and this is uid {}, gid {}; run it as \
+                "cannot {what} {}: {} belongs to uid {uid}, gid {gid}, mode {mode:04o}, and this is uid {}, gid {}; \
+                 run it as \
                  that uid (Kubernetes: podSecurityContext.runAsUser={uid}; Compose: user: \"{uid}:0\"), or give the \
                  directory to this one (chown -R {}:0 {})",
                 path.display(),

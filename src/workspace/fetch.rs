@@ -185,18 +185,21 @@ impl Locked<'_> {
                 format!("{url} refused the server's credentials: check what its token or App may do ({error})")
             }
             Cause::Login => format!(
-                "{url} wants credentials, and the server has none for it: it logs in to {} with GITHUB_TOKEN or a GitHub \
+                "{url} wants credentials, and the server has none for it: it logs in to {} with GITHUB_TOKEN or a \
+                 GitHub \
                  App, and by ssh with the keys of its user ({error})",
                 self.spaces.github_server
             ),
             Cause::NamelessUser => format!(
-                "{url} is reached by ssh, which works for no uid without a name, and uid {} has none in /etc/passwd: use \
+                "{url} is reached by ssh, which works for no uid without a name, and uid {} has none in \
+                 /etc/passwd: use \
                  https:// with a token, or run the server as a uid that has one ({error})",
                 sys::effective_uid()
             ),
             Cause::NoRepository if url.transport == Transport::Local => {
                 format!(
-                    "there is no repository at {url} on this machine: check the path, it does not exist as one ({error})"
+                    "there is no repository at {url} on this machine: check the path, it does not exist as one \
+                     ({error})"
                 )
             }
             Cause::NoRepository => {

@@ -281,7 +281,8 @@ mod tests {
             ("fatal: '/x' does not appear to be a git repository", Cause::NoRepository),
             ("fatal: unable to access 'https://h/': Could not resolve host: h", Cause::Unreachable),
             (
-                "fatal: unable to access 'x': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server",
+                "fatal: unable to access 'x': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to \
+                 server",
                 Cause::Unreachable,
             ),
             ("fatal: couldn't find remote ref refs/tags/x", Cause::NoSuchRef),

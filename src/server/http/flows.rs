@@ -90,13 +90,13 @@ pub struct Flows {
 
 /// What other threads leave for the one that holds the flows.
 struct Inbox {
-    new: Mutex<Vec<Held>>,
+    new: Mutex<Vec<Waiting>>,
     with_news: Mutex<HashSet<u64>>,
     resumed: AtomicUsize,
     waking: UnixStream,
 }
 
-struct Held {
+struct Waiting {
     number: u64,
     stream: Arc<TcpStream>,
     flow: Box<dyn Flow>,
@@ -142,14 +142,14 @@ impl Flows {
             }
         }));
         let (backlog, stuck_since, said_at) = (Vec::new(), None, Instant::now());
-        let held = Held { number, stream, flow, framing, backlog, stuck_since, said_at, wants_thread: false };
+        let held = Waiting { number, stream, flow, framing, backlog, stuck_since, said_at, wants_thread: false };
         lock(&self.inbox.new).push(held);
         self.inbox.wake();
     }
 
     /// Holds the flows until `stops`. `close`: the connection of this number is over. `resume`: gives one a thread.
     pub fn run(&self, stops: impl Fn() -> bool, close: impl Fn(u64), resume: impl Fn(Ready)) {
-        let mut held: HashMap<u64, Held> = HashMap::new();
+        let mut held: HashMap<u64, Waiting> = HashMap::new();
         while !stops() {
             for new in std::mem::take(&mut *lock(&self.inbox.new)) {
                 let _ = new.stream.set_nonblocking(true);
@@ -177,7 +177,7 @@ impl Flows {
                 close(number);
             }
             for number in self.to_be_resumed(&held) {
-                if let Some(Held { number, stream, flow, framing, .. }) = held.remove(&number) {
+                if let Some(Waiting { number, stream, flow, framing, .. }) = held.remove(&number) {
                     // It gets a thread again, whose writes block, for so long at most.
                     let _ = stream.set_nonblocking(false);
                     self.inbox.resumed.fetch_add(1, Ordering::SeqCst);
@@ -194,16 +194,16 @@ impl Flows {
         }
     }
 
-    fn to_be_resumed(&self, held: &HashMap<u64, Held>) -> Vec<u64> {
+    fn to_be_resumed(&self, held: &HashMap<u64, Waiting>) -> Vec<u64> {
         let room = RESUMED_AT_ONCE.saturating_sub(self.inbox.resumed.load(Ordering::SeqCst));
-        let waiting = held.values().filter(|one| one.wants_thread && one.backlog.is_empty());
-        waiting.take(room).map(|one| one.number).collect()
+        let wanting = held.values().filter(|one| one.wants_thread && one.backlog.is_empty());
+        wanting.take(room).map(|one| one.number).collect()
     }
 
     /// Waits for news, for peers that can take more, and for peers that hang up; these are returned.
-    fn wait_for_peers(&self, held: &mut HashMap<u64, Held>) -> Vec<u64> {
+    fn wait_for_peers(&self, held: &mut HashMap<u64, Waiting>) -> Vec<u64> {
         let numbers: Vec<u64> = held.keys().copied().collect();
-        let interest = |one: &Held| if one.backlog.is_empty() { Interest::HangUp } else { Interest::Write };
+        let interest = |one: &Waiting| if one.backlog.is_empty() { Interest::HangUp } else { Interest::Write };
         let peers = numbers.iter().filter_map(|number| held.get(number));
         let mut polled: Vec<_> = peers.map(|one| (one.stream.as_fd(), interest(one))).collect();
         polled.push((self.woken.as_fd(), Interest::Read));
@@ -215,7 +215,7 @@ impl Flows {
     }
 }
 
-impl Held {
+impl Waiting {
     fn say(&mut self, bytes: &[u8]) {
         self.backlog.extend(self.framing.frame(bytes));
         self.said_at = Instant::now();

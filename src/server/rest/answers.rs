@@ -1,13 +1,13 @@
 //! What the service says, as HTTP says it: the one place where refusals become statuses.
 
-use super::Said;
+use super::Answered;
 use crate::api::Problem;
 use crate::log;
 use crate::server::http::{Answer, Reply};
 use crate::service::Refusal;
 use serde::Serialize;
 
-pub fn json(status: u16, body: &impl Serialize) -> Said {
+pub fn json(status: u16, body: &impl Serialize) -> Answered {
     Ok(Reply::Whole(Answer::json(status, body)))
 }
 

@@ -40,23 +40,23 @@ impl Asked<'_> {
     }
 }
 
-type Said = Result<Reply, Refusal>;
+type Answered = Result<Reply, Refusal>;
 
 impl Rest {
     pub fn new(service: Arc<Service>, guard: Guard) -> Self {
         Self { service, guard }
     }
 
-    fn health(&self, _: &Asked) -> Said {
+    fn health(&self, _: &Asked) -> Answered {
         json(200, &self.service.status())
     }
 
-    fn ready(&self, _: &Asked) -> Said {
+    fn ready(&self, _: &Asked) -> Answered {
         let readiness = self.service.readiness();
         json(if readiness.ready { 200 } else { 503 }, &readiness)
     }
 
-    fn submit(&self, asked: &Asked) -> Said {
+    fn submit(&self, asked: &Asked) -> Answered {
         let request = JobRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
         let offered = if self.guard.wants_keys() { offered_keys(asked.head) } else { Vec::new() };
@@ -69,7 +69,7 @@ impl Rest {
         json(200, &JobAnswer::new(job, false))
     }
 
-    fn list(&self, asked: &Asked) -> Said {
+    fn list(&self, asked: &Asked) -> Answered {
         let request = asked.parse(ListRequest::parse)?;
         let Seen { it: jobs, stale } = self.service.list(&request)?;
         match request.view {
@@ -78,12 +78,12 @@ impl Rest {
         }
     }
 
-    fn show(&self, asked: &Asked) -> Said {
+    fn show(&self, asked: &Asked) -> Answered {
         let Seen { it, stale } = self.service.find(asked.id)?;
         json(200, &JobAnswer::new(it, stale))
     }
 
-    fn events(&self, asked: &Asked) -> Said {
+    fn events(&self, asked: &Asked) -> Answered {
         let mut request = asked.parse(EventsRequest::parse)?;
         if asked.head.header("accept").is_some_and(|types| types.contains("application/json")) {
             return json(200, &self.service.events(asked.id, &request)?);
@@ -95,25 +95,25 @@ impl Rest {
         Ok(Reply::Flow(Box::new(EventStream(self.service.watch_events(asked.id, request.after)?))))
     }
 
-    fn cancel(&self, asked: &Asked) -> Said {
+    fn cancel(&self, asked: &Asked) -> Answered {
         json(200, &JobAnswer::new(self.service.cancel(asked.id)?, false))
     }
 
-    fn profiles(&self, _: &Asked) -> Said {
+    fn profiles(&self, _: &Asked) -> Answered {
         json(200, &self.service.profiles())
     }
 
-    fn begin_drain(&self, asked: &Asked) -> Said {
+    fn begin_drain(&self, asked: &Asked) -> Answered {
         let wanted = asked.parameters().find(|(name, _)| name == "timeout");
         let limit = wanted.map_or(Ok(api::DRAIN_DEFAULT), |(_, text)| api::drain_timeout(&text));
         json(200, &self.service.begin_drain(limit.map_err(|why| Refusal::invalid("timeout", why))?))
     }
 
-    fn take_back_drain(&self, _: &Asked) -> Said {
+    fn take_back_drain(&self, _: &Asked) -> Answered {
         json(200, &self.service.take_back_drain()?)
     }
 
-    fn drain(&self, _: &Asked) -> Said {
+    fn drain(&self, _: &Asked) -> Answered {
         json(200, &self.service.drain())
     }
 }

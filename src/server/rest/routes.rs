@@ -1,7 +1,7 @@
 //! The one table of routes: dispatch, what is allowed where, and what the help and the 404s say come from it.
 
 use super::answers::problem;
-use super::{Asked, Rest, Said};
+use super::{Answered, Asked, Rest};
 use crate::server::http::{Answer, Head};
 use crate::words;
 use tiny_http::Method;
@@ -13,14 +13,19 @@ pub struct Route {
     /// Without a key, also where keys are wanted.
     pub is_public: bool,
     pub summary: &'static str,
-    pub answer: fn(&Rest, &Asked) -> Said,
+    pub answer: fn(&Rest, &Asked) -> Answered,
 }
 
-const fn route(method: Method, path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Said) -> Route {
+const fn route(
+    method: Method,
+    path: &'static str,
+    summary: &'static str,
+    answer: fn(&Rest, &Asked) -> Answered,
+) -> Route {
     Route { method, path, is_public: false, summary, answer }
 }
 
-const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Said) -> Route {
+const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Answered) -> Route {
     Route { method: Method::Get, path, is_public: true, summary, answer }
 }
 

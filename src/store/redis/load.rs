@@ -59,7 +59,8 @@ impl Load {
                 && self.access.link.trouble().is_none()
             {
                 log::warn(&format!(
-                    "what an autoscaler reads ({}) cannot be written: {why}; should that be a key of another type, delete it",
+                    "what an autoscaler reads ({}) cannot be written: {why}; should that be a key of another type, \
+                     delete it",
                     self.access.ctx.keys.busy()
                 ));
             }

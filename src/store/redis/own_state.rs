@@ -143,7 +143,8 @@ impl OwnState {
         let found = there.and_then(|text| text.parse::<u32>().ok()).unwrap_or(FORMAT);
         *lock(&self.too_new) = (found > FORMAT).then(|| {
             format!(
-                "a newer agenticore: the keys in Redis have format {found}, this version knows up to {FORMAT}; upgrade this \
+                "a newer agenticore: the keys in Redis have format {found}, this version knows up to {FORMAT}; \
+                 upgrade this \
                  server, or give it another REDIS_KEY_PREFIX"
             )
         });

@@ -55,7 +55,8 @@ pub fn lock_volume(root: &Path, identity: Option<&str>) -> Result<File, String> 
                 return Ok(file);
             }
             return Err(format!(
-                "the shared volume {} is used with another Redis ({theirs}) than this server's ({identity}): all servers that \
+                "the shared volume {} is used with another Redis ({theirs}) than this server's ({identity}): all \
+                 servers that \
                  share a volume need the same REDIS_URL and REDIS_KEY_PREFIX",
                 root.display()
             ));
@@ -63,7 +64,8 @@ pub fn lock_volume(root: &Path, identity: Option<&str>) -> Result<File, String> 
         // Somebody who starts just now holds it for a moment.
         if Instant::now() >= until {
             return Err(format!(
-                "AGENTICORE_SHARED_FS_ROOT is {}, which another server uses: servers that share a volume need the same REDIS_URL",
+                "AGENTICORE_SHARED_FS_ROOT is {}, which another server uses: servers that share a volume need the \
+                 same REDIS_URL",
                 root.display()
             ));
         }

@@ -1,5 +1,6 @@
--- A pod says how many jobs it runs, and learns how many pods of lower ordinals stand idle, and whether what it said
--- before was there (if not, Redis was emptied). From what all pods said lately the length of `busy` is made anew: the highest ordinal that runs something, and one.
+-- A pod says how many jobs it runs, and learns how many pods of lower ordinals stand idle, and whether what it
+-- said before was gone (then Redis was emptied). From what all pods said lately the length of `busy` is made anew:
+-- the highest ordinal that runs something, and one.
 -- KEYS: pods busy. ARGV: pod ordinal("" if none) running takes(0|1) counts(0|1) stays_ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
