@@ -17,8 +17,8 @@ mod redact;
 mod server;
 mod service;
 mod store;
+mod suggest;
 mod volume;
-mod words;
 mod workspace;
 
 use agent::self_test;

@@ -2,7 +2,7 @@
 //!
 //! Everything but the job's directory is gone after the attempt.
 
-use crate::workspace::{regular, remove};
+use crate::workspace::{regular_file, remove};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -78,7 +78,7 @@ impl Login {
         // Not every volume has links. A copy does as well: what Claude renews in it goes back, see `drop`.
         let mut copied = None;
         if symlink(&original, &link).is_err() {
-            let bytes = regular::read(&original, CREDENTIALS_LIMIT)?;
+            let bytes = regular_file::read(&original, CREDENTIALS_LIMIT)?;
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&link)?.write_all(&bytes)?;
             copied = Some(bytes);
         }
@@ -90,7 +90,7 @@ impl Drop for Login {
     fn drop(&mut self) {
         // Claude may have replaced the link by a file with a renewed token; the old token would be
         // of no use to anybody.
-        if let Ok(bytes) = regular::read(&self.link, CREDENTIALS_LIMIT) {
+        if let Ok(bytes) = regular_file::read(&self.link, CREDENTIALS_LIMIT) {
             let is_json = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|value| value.is_object());
             let beside = self.original.with_extension("json.agenticore");
             let write = || -> io::Result<()> {
@@ -126,7 +126,7 @@ pub fn bring_session(session: &str, from: &Path, to: &Path) -> io::Result<bool> 
         if fs::symlink_metadata(&file).is_ok_and(|found| found.is_file()) {
             let target = to.join("projects").join(project.file_name());
             fs::create_dir_all(&target)?;
-            regular::copy(&file, &target.join(&name), TRANSCRIPT_LIMIT)?;
+            regular_file::copy(&file, &target.join(&name), TRANSCRIPT_LIMIT)?;
             return Ok(true);
         }
     }
@@ -138,7 +138,7 @@ pub fn bring_session(session: &str, from: &Path, to: &Path) -> io::Result<bool> 
 pub fn repository_memory(worktree: &Path) -> Option<String> {
     ["CLAUDE.md", "AGENTS.md"].iter().find_map(|name| {
         let path = worktree.join(name);
-        regular::read_text(&path, MEMORY_LIMIT).ok()
+        regular_file::read_text(&path, MEMORY_LIMIT).ok()
     })
 }
 

@@ -98,6 +98,9 @@ pub struct ProfilesAnswer {
     /// What is wrong with those that cannot be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// What in the others was probably meant otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How far a drain has come.

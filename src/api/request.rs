@@ -2,7 +2,7 @@
 
 use crate::event::Cursor;
 use crate::job::Status;
-use crate::words;
+use crate::suggest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl JobRequest {
         let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !Self::FIELDS.contains(key)).collect();
         if !unknown.is_empty() {
             let known: Vec<&str> = Self::FIELDS.into_iter().filter(|field| *field != "worktree_id").collect();
-            let meant = unknown.iter().map(|field| words::did_you_mean(field, known.iter().copied()));
+            let meant = unknown.iter().map(|field| suggest::did_you_mean(field, known.iter().copied()));
             let meant = meant.into_iter().find(|meant| !meant.is_empty()).unwrap_or_default();
             return Err(format!("unknown field {}: known are {}{meant}", unknown.join(", "), known.join(", ")));
         }
@@ -169,7 +169,7 @@ impl EventsRequest {
 }
 
 fn unknown_parameter(name: &str, known: &[&str]) -> String {
-    let meant = words::did_you_mean(name, known.iter().copied());
+    let meant = suggest::did_you_mean(name, known.iter().copied());
     format!("unknown parameter `{name}`: known are {}{meant}", known.join(", "))
 }
 

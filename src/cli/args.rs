@@ -1,9 +1,9 @@
 //! The command line, parsed. Does nothing else.
 
-use super::table::{self, COMMANDS, Flag, Row};
+use super::commands::{self, COMMANDS, Flag, Row};
 use crate::api;
 use crate::job::Status;
-use crate::words;
+use crate::suggest;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -113,9 +113,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
 }
 
 fn known(word: &str) -> Result<&'static Row, String> {
-    table::find(word).ok_or_else(|| {
+    commands::find(word).ok_or_else(|| {
         let names = || COMMANDS.iter().map(|row| row.name);
-        let meant = words::did_you_mean(word, names());
+        let meant = suggest::did_you_mean(word, names());
         format!("unknown command `{word}`: known are {}{meant}", names().collect::<Vec<_>>().join(", "))
     })
 }
@@ -129,7 +129,7 @@ fn flag_of(row: &'static Row, argument: &lexopt::Arg) -> Result<&'static Flag, S
     found.ok_or_else(|| {
         let (shown, meant) = match argument {
             Short(letter) => (format!("-{letter}"), None),
-            Long(name) => (format!("--{name}"), words::nearest(name, row.flags.iter().map(|flag| flag.name))),
+            Long(name) => (format!("--{name}"), suggest::nearest(name, row.flags.iter().map(|flag| flag.name))),
             Value(word) => (word.display().to_string(), None),
         };
         let meant = meant.map(|name| format!("; did you mean `--{name}`?")).unwrap_or_default();

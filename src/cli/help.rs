@@ -1,6 +1,6 @@
 //! `--help`, made from the table of commands.
 
-use super::table::{COMMANDS, Flag, Row, find};
+use super::commands::{COMMANDS, Flag, Row, find};
 use crate::server;
 
 /// About a command, or about everything.

@@ -1,7 +1,7 @@
 //! `run --local`: one job in this very process, with its progress as it happens.
 
 use super::{Exit, Refusal, exit_of, pretty, print};
-use super::{show, table};
+use super::{commands, show};
 use crate::api::JobRequest;
 use crate::config::Config;
 use crate::service;
@@ -11,6 +11,9 @@ use signal_hook::iterator::Signals;
 use std::io::Write;
 
 pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refusal> {
+    for warning in &config.warnings {
+        let _ = writeln!(std::io::stderr(), "agenticore: warning: {warning}");
+    }
     let failed = |error: std::io::Error| Refusal::new(Exit::Failed, error.to_string());
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let job = LocalJob::submit(config, request, || signals.pending().next().is_some()).map_err(refused)?;
@@ -42,7 +45,7 @@ fn refused(refusal: service::Refusal) -> Refusal {
 /// The flag by which a field of a request is given here.
 fn flag_of(field: &str) -> Option<&'static str> {
     let name = if field == "repo_url" { "repo".to_owned() } else { field.replace('_', "-") };
-    table::find("run")?.flags.iter().map(|flag| flag.name).find(|flag| *flag == name)
+    commands::find("run")?.flags.iter().map(|flag| flag.name).find(|flag| *flag == name)
 }
 
 /// Ctrl-C cancels the job; its tree is ended and tidied before this process goes.

@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod commands;
 mod config;
 mod doctor;
 mod drain;
@@ -9,7 +10,6 @@ mod help;
 mod init_shared_fs;
 mod local;
 mod show;
-mod table;
 
 use crate::api::{
     self, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, Status as Health,
@@ -118,8 +118,8 @@ fn run(command: Command) -> Result<Exit, Refusal> {
         }
         Command::Profiles { json } => {
             let answer: ProfilesAnswer = Client::new(&config).get("/profiles")?;
-            for error in &answer.errors {
-                let _ = writeln!(std::io::stderr(), "agenticore: {}", show::plain(error));
+            for warning in answer.errors.iter().chain(&answer.warnings) {
+                let _ = writeln!(std::io::stderr(), "agenticore: {}", show::plain(warning));
             }
             print(&if json { pretty(&answer.profiles) } else { show::profiles(&answer.profiles) })
         }

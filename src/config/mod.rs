@@ -4,17 +4,17 @@
 
 mod login;
 mod redis;
-mod table;
+mod settings;
 mod unknown;
 
 pub use redis::Redis;
-pub use table::parse_duration;
+pub use settings::parse_duration;
 
+use settings::{Kind, NEVER_FOR_AGENTS, OLDER_NAMES, Row, TABLE, is_service_link};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use table::{Kind, NEVER_FOR_AGENTS, OLDER_NAMES, Row, TABLE, is_service_link};
 
 #[derive(Clone)]
 pub struct Config {

@@ -1,7 +1,7 @@
 //! What was given and means nothing here: a name that is near a known one was probably meant as that. Pure.
 
-use super::table::{OLDER_NAMES, TABLE, is_service_link};
-use crate::words;
+use super::settings::{OLDER_NAMES, TABLE, is_service_link};
+use crate::suggest;
 use std::collections::BTreeMap;
 
 /// Names of the Python program that this one takes and has no use for, or not yet.
@@ -31,13 +31,13 @@ const OWN: &[&str] = &["AGENTICORE_TEST_", "AGENTICORE_BELOW_INIT", "AGENTICORE_
 /// A sentence for each name that is known to nobody.
 pub fn warnings(variables: &BTreeMap<String, String>, file: &BTreeMap<String, String>) -> Vec<String> {
     let of_keys = file.keys().filter(|key| !is_known_key(key)).map(|key| {
-        let meant = words::did_you_mean(key, TABLE.iter().map(|row| row.key));
+        let meant = suggest::did_you_mean(key, TABLE.iter().map(|row| row.key));
         format!("config.yml: the key `{key}` is not known and is ignored{meant}")
     });
     let set = variables.iter().filter(|(_, value)| !value.trim().is_empty());
     let unknown = set.filter(|(name, value)| !is_known_variable(name, value));
     let of_variables = unknown.map(|(name, _)| {
-        let meant = words::did_you_mean(name, TABLE.iter().map(|row| row.variable));
+        let meant = suggest::did_you_mean(name, TABLE.iter().map(|row| row.variable));
         format!("the variable {name} is not known and is ignored{meant}")
     });
     of_keys.chain(of_variables).collect()

@@ -8,7 +8,7 @@ use crate::job::Mark;
 use crate::profile::Profile;
 use crate::profile::materialize::{self, Materialized};
 use crate::workspace::fetch::{Base, FetchRequest};
-use crate::workspace::regular;
+use crate::workspace::regular_file;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 use std::path::{Path, PathBuf};
@@ -154,7 +154,7 @@ impl Execution<'_> {
         let mut parts = Vec::new();
         for name in profile.flags.clone().take("append-system-prompt-file") {
             let path = profile.file(&name);
-            let text = regular::read_owned(&path, materialize::FILE_LIMIT).map_err(|error| {
+            let text = regular_file::read_owned(&path, materialize::FILE_LIMIT).map_err(|error| {
                 Halt::Failed(format!("profile {}: cannot read {}: {error}", profile.name, path.display()))
             })?;
             parts.push(String::from_utf8_lossy(&text).into_owned());

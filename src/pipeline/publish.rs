@@ -7,7 +7,7 @@ use crate::event::{Draft, Kind};
 use crate::forge::PullRequest;
 use crate::job::{Mark, Record, cut};
 use crate::workspace::cache;
-use crate::workspace::publish::Push;
+use crate::workspace::commit_push::Push;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 

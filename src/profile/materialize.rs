@@ -3,7 +3,7 @@
 
 use super::Profile;
 use crate::process::sys;
-use crate::workspace::{regular, remove};
+use crate::workspace::{regular_file, remove};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
@@ -45,8 +45,8 @@ pub fn write(profile: &Profile, job_dir: &Path, more_servers: &[&Path]) -> Resul
 
 /// The `mcpServers` of a `.mcp.json`.
 pub fn read_servers(file: &Path) -> Result<Map<String, Value>, String> {
-    let text =
-        regular::read_owned(file, FILE_LIMIT).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text = regular_file::read_owned(file, FILE_LIMIT)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let tree: Value =
         serde_json::from_slice(&text).map_err(|error| format!("{} is not valid JSON: {error}", file.display()))?;
     match tree.get("mcpServers") {

@@ -9,7 +9,8 @@ mod parse;
 
 pub use flags::Flags;
 
-use crate::workspace::regular;
+use crate::suggest;
+use crate::workspace::regular_file;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ struct Layer {
     worktree: Option<bool>,
     timeout: Option<Duration>,
     flags: Flags,
+    /// Keys that were probably meant as others, a sentence each.
+    typos: Vec<String>,
     /// Its directory; None for a built-in one.
     directory: Option<PathBuf>,
 }
@@ -81,7 +84,10 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Unknown { name, known } => write!(f, "unknown profile `{name}`: known are {}", known.join(", ")),
+            Error::Unknown { name, known } => {
+                let meant = suggest::did_you_mean(name, known.iter().map(String::as_str));
+                write!(f, "unknown profile `{name}`: known are {}{meant}", known.join(", "))
+            }
             Error::Cycle(names) => write!(f, "profiles extend one another in a circle: {}", names.join(" → ")),
             Error::Broken { path, why } => write!(f, "{path}: {why}"),
         }
@@ -105,6 +111,17 @@ impl Profiles {
             }
         }
         (good, bad)
+    }
+
+    /// What in them was probably meant otherwise, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let sources = self.sources();
+        let layers = sources.known.iter().filter_map(|(name, source)| read(name, source.as_deref()).ok());
+        let typos = layers.flat_map(|layer| {
+            let path = layer.directory.unwrap_or_default().join("profile.yml");
+            layer.typos.into_iter().map(move |typo| format!("{}: {typo}", path.display()))
+        });
+        typos.collect()
     }
 
     pub fn find(&self, name: &str) -> Result<Profile, Error> {
@@ -194,14 +211,12 @@ impl Sources {
     }
 }
 
-impl Profile {}
-
 fn read(name: &str, directory: Option<&Path>) -> Result<Layer, Error> {
     let (path, text) = match directory {
         Some(directory) => {
             let path = directory.join("profile.yml");
             let shown = path.display().to_string();
-            match regular::read_owned(&path, materialize::FILE_LIMIT) {
+            match regular_file::read_owned(&path, materialize::FILE_LIMIT) {
                 Ok(bytes) => (shown, String::from_utf8_lossy(&bytes).into_owned()),
                 Err(error) => return Err(Error::Broken { path: shown, why: error.to_string() }),
             }

@@ -2,8 +2,28 @@
 
 use super::Layer;
 use crate::config::parse_duration;
+use crate::suggest;
 use serde_json::{Map, Value};
 use std::time::Duration;
+
+/// The keys that are read here, and those of `claude:` that are the runner's own.
+const KEYS: [&str; 7] = ["name", "description", "extends", "auto_pr", "trust_repo", "github_token", "claude"];
+const CLAUDE_KEYS: [&str; 2] = ["timeout", "worktree"];
+
+/// A sentence for each key that was probably meant as another one. Keys that resemble none are other tools', and in
+/// `claude:` they are Claude's own flags.
+fn typos(tree: &Map<String, Value>) -> Vec<String> {
+    let below = tree.get("claude").and_then(Value::as_object);
+    let meant = |prefix: &str, keys: &mut dyn Iterator<Item = &String>, known: &[&'static str]| -> Vec<String> {
+        let unknown = keys.filter(|key| !known.contains(&key.as_str()));
+        let near = unknown.filter_map(|key| Some((key, suggest::nearest(key, known.iter().copied())?)));
+        near.map(|(key, name)| format!("the key `{prefix}{key}` is not known here; did you mean `{prefix}{name}`?"))
+            .collect()
+    };
+    let mut found = meant("", &mut tree.keys(), &KEYS);
+    found.extend(below.map(|claude| meant("claude.", &mut claude.keys(), &CLAUDE_KEYS)).unwrap_or_default());
+    found
+}
 
 pub fn layer(text: &str) -> Result<Layer, String> {
     let mut layer = Layer::default();
@@ -12,6 +32,7 @@ pub fn layer(text: &str) -> Result<Layer, String> {
     }
     let tree: Value = serde_saphyr::from_str(text).map_err(|error| crate::config::not_yaml(&error))?;
     let Value::Object(tree) = tree else { return Err("must hold keys and values".into()) };
+    layer.typos = typos(&tree);
     layer.description = text_of(&tree, "description")?;
     layer.extends = text_of(&tree, "extends")?.filter(|name| !name.is_empty());
     layer.auto_pr = truth_of(&tree, "auto_pr")?;

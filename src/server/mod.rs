@@ -74,7 +74,7 @@ fn say_what_runs(service: &Service, address: &str) {
         config.jobs_dir.display(),
         env!("CARGO_PKG_VERSION")
     ));
-    config.warnings.iter().for_each(|warning| log::warn(warning));
+    config.warnings.iter().chain(&service.profiles().warnings).for_each(|warning| log::warn(warning));
     for missing in service.missing() {
         log::warn(&format!("this server needs {missing}"));
     }

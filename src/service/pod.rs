@@ -41,7 +41,8 @@ impl Service {
         let (profiles, broken) = self.runner.profiles.all();
         let profiles: Vec<Profile> = profiles.iter().map(Profile::from).collect();
         let errors = broken.iter().map(ToString::to_string).collect();
-        ProfilesAnswer { success: true, count: profiles.len(), profiles, errors }
+        let warnings = self.runner.profiles.warnings();
+        ProfilesAnswer { success: true, count: profiles.len(), profiles, errors, warnings }
     }
 
     /// From now on nothing is begun here; what runs gets `limit`.

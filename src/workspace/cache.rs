@@ -10,7 +10,7 @@
 
 use super::git::{self, Git};
 use super::lock::{self, Locks};
-use super::regular;
+use super::regular_file;
 use super::url::RepoUrl;
 use crate::config;
 use crate::job::JobId;
@@ -137,7 +137,7 @@ impl Workspaces {
         }
         if !locked.git_dir.join("packed-refs").exists() {
             // The private git directories link to it, so it has to be there.
-            let _ = regular::write(&locked.git_dir.join("packed-refs"), b"");
+            let _ = regular_file::write(&locked.git_dir.join("packed-refs"), b"");
         }
         Ok(locked)
     }
@@ -160,7 +160,7 @@ impl Locked<'_> {
     pub(super) fn forget_remote_refs(&self) -> Result<(), Error> {
         let packed = self.git_dir.join("packed-refs");
         let ours = |line: &&str| line.split(' ').nth(1).is_some_and(|name| name.starts_with("refs/heads/agenticore-"));
-        let kept: String = regular::read_text(&packed, 16 << 20)
+        let kept: String = regular_file::read_text(&packed, 16 << 20)
             .unwrap_or_default()
             .lines()
             .filter(ours)
@@ -169,7 +169,7 @@ impl Locked<'_> {
         let remotes = self.git_dir.join("refs/remotes");
         let done = super::remove::tree(&remotes)
             .and_then(|()| fs::create_dir_all(&remotes))
-            .and_then(|()| regular::write(&packed, kept.as_bytes()));
+            .and_then(|()| regular_file::write(&packed, kept.as_bytes()));
         done.map_err(|error| Error::Final(format!("cannot mend the clone cache {}: {error}", self.git_dir.display())))
     }
 
@@ -225,7 +225,7 @@ fn config_of(url: &RepoUrl) -> String {
 }
 
 fn is_whole(git_dir: &Path) -> bool {
-    let head = regular::read_text(&git_dir.join("HEAD"), 4096).unwrap_or_default();
+    let head = regular_file::read_text(&git_dir.join("HEAD"), 4096).unwrap_or_default();
     let head_is_sound = head.starts_with("ref: ") || head.trim().len() >= 40;
     head_is_sound
         && git_dir.join("objects").is_dir()

@@ -3,9 +3,9 @@
 use super::cache::{Error, Locked};
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
-use super::lens::{Lens, NOWHERE};
+use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::Transport;
-use super::{refs, regular};
+use super::{refs, regular_file};
 use crate::job::Time;
 use crate::process::sys;
 use serde::{Deserialize, Serialize};
@@ -68,44 +68,49 @@ impl Locked<'_> {
     }
 
     fn try_base(&self, request: &FetchRequest, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
-        let lens = Lens::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
+        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
         let earlier = self.fetched();
         let doing = if earlier.is_some() { "fetching" } else { "cloning" };
         if let Some(fetched) = earlier.filter(|f| is_fresh(f, request.not_before))
-            && let Ok(base) = self.resolve(&lens, request, fetched.default_branch)
+            && let Ok(base) = self.resolve(&ours, request, fetched.default_branch)
         {
             return Ok(base);
         }
         progress(&format!("{doing} {}", self.url));
         let began = Time::now();
-        let default_branch = self.persistently(|| default_branch(&lens, self.url.as_str(), self.call_for(request)))?;
+        let default_branch = self.persistently(|| default_branch(&ours, self.url.as_str(), self.call_for(request)))?;
         self.persistently(|| {
             let refspec = "+refs/heads/*:refs/remotes/origin/*";
             let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
             let arguments: Vec<&str> = fetch.into_iter().chain(["--", self.url.as_str(), refspec]).collect();
-            lens.run(&arguments, self.call_for(request)).map(drop)
+            ours.run(&arguments, self.call_for(request)).map(drop)
         })?;
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
-        let _ = serde_json::to_vec(&fetched).map(|bytes| regular::write(&self.directory.join("fetched"), &bytes));
-        self.resolve(&lens, request, default_branch)
+        let _ = serde_json::to_vec(&fetched).map(|bytes| regular_file::write(&self.directory.join("fetched"), &bytes));
+        self.resolve(&ours, request, default_branch)
     }
 
     fn fetched(&self) -> Option<Fetched> {
-        serde_json::from_slice(&regular::read(&self.directory.join("fetched"), 4096).ok()?).ok()
+        serde_json::from_slice(&regular_file::read(&self.directory.join("fetched"), 4096).ok()?).ok()
     }
 
-    fn resolve(&self, lens: &Lens, request: &FetchRequest, default_branch: Option<String>) -> Result<Base, Failure> {
+    fn resolve(
+        &self,
+        ours: &PrivateGitDir,
+        request: &FetchRequest,
+        default_branch: Option<String>,
+    ) -> Result<Base, Failure> {
         let branch = |name: &str| {
             let reference = format!("refs/remotes/origin/{name}");
             match refs::read(&self.git_dir, &reference) {
                 Some(commit) => Ok(Some(commit)),
-                None => lens.commit_of(&reference, Call::default()),
+                None => ours.commit_of(&reference, Call::default()),
             }
         };
         let pr_base = || default_branch.clone().unwrap_or_else(|| "main".into());
         let Some(asked) = request.base_ref else {
-            let name = default_branch.clone().ok_or_else(|| self.without_default(lens))?;
+            let name = default_branch.clone().ok_or_else(|| self.without_default(ours))?;
             let commit = branch(&name)?.ok_or(Failure::Empty)?;
             return Ok(Base { pr_base: name.clone(), name, commit });
         };
@@ -114,28 +119,28 @@ impl Locked<'_> {
             return Ok(Base { name: asked.into(), commit, pr_base: name.into() });
         }
         let is_hash = asked.len() == 40 && asked.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_hash && let Some(commit) = lens.commit_of(asked, Call::default())? {
+        if is_hash && let Some(commit) = ours.commit_of(asked, Call::default())? {
             return Ok(Base { name: asked.into(), commit, pr_base: pr_base() });
         }
         let wanted =
             if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
-        match lens.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(request)) {
+        match ours.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(request)) {
             Ok(_) => {}
-            Err(error) if error.cause() == Cause::NoSuchRef => return Err(self.no_such_base(lens)),
+            Err(error) if error.cause() == Cause::NoSuchRef => return Err(self.no_such_base(ours)),
             Err(error) => return Err(Failure::Git(error)),
         }
-        let noted = fs::read_to_string(lens.path("FETCH_HEAD")).unwrap_or_default();
+        let noted = fs::read_to_string(ours.path("FETCH_HEAD")).unwrap_or_default();
         let hash: String = noted.chars().take_while(char::is_ascii_hexdigit).collect();
-        let commit = lens.commit_of(&hash, Call::default())?.ok_or(Failure::NoSuchBase)?;
+        let commit = ours.commit_of(&hash, Call::default())?.ok_or(Failure::NoSuchBase)?;
         Ok(Base { name: asked.into(), commit, pr_base: pr_base() })
     }
 
-    fn without_default(&self, lens: &Lens) -> Failure {
-        if has_branches(lens) { Failure::NoDefault } else { Failure::Empty }
+    fn without_default(&self, ours: &PrivateGitDir) -> Failure {
+        if has_branches(ours) { Failure::NoDefault } else { Failure::Empty }
     }
 
-    fn no_such_base(&self, lens: &Lens) -> Failure {
-        if has_branches(lens) { Failure::NoSuchBase } else { Failure::Empty }
+    fn no_such_base(&self, ours: &PrivateGitDir) -> Failure {
+        if has_branches(ours) { Failure::NoSuchBase } else { Failure::Empty }
     }
 
     /// Tries again where trying again helps: the network, and lock files of another git.
@@ -233,16 +238,16 @@ fn is_fresh(fetched: &Fetched, not_before: Time) -> bool {
 }
 
 /// The branch that the remote's HEAD points to. None: no HEAD, or one that points to a commit.
-pub(super) fn default_branch(lens: &Lens, url: &str, call: Call) -> Result<Option<String>, git::Error> {
-    let listed = lens.run(&["ls-remote", "--symref", "--", url, "HEAD"], call)?;
+pub(super) fn default_branch(ours: &PrivateGitDir, url: &str, call: Call) -> Result<Option<String>, git::Error> {
+    let listed = ours.run(&["ls-remote", "--symref", "--", url, "HEAD"], call)?;
     let text = String::from_utf8_lossy(&listed.stdout);
     let branch = text.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));
     Ok(branch.map(str::to_owned))
 }
 
-fn has_branches(lens: &Lens) -> bool {
+fn has_branches(ours: &PrivateGitDir) -> bool {
     let arguments = ["for-each-ref", "--count=1", "--format=%(refname)", "refs/remotes/origin/"];
-    lens.run(&arguments, Call::default()).is_ok_and(|listed| !listed.stdout.is_empty())
+    ours.run(&arguments, Call::default()).is_ok_and(|listed| !listed.stdout.is_empty())
 }
 
 /// Removes the lock file that `error` names, if it lies in this cache and is old. We hold the

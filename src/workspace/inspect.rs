@@ -6,9 +6,9 @@
 
 use super::cache::Error;
 use super::git::{self, Call};
-use super::lens::Lens;
+use super::private_git_dir::PrivateGitDir;
 use super::worktree::Worktree;
-use super::{refs, regular};
+use super::{refs, regular_file};
 use crate::process::limited;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,46 +51,46 @@ impl<'a> Worktree<'a> {
     pub fn inspect(&self, base_commit: &str) -> Result<Inspection, Error> {
         let git_dir = self.git_dir()?;
         let head = self.head_of(&git_dir, base_commit)?;
-        let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
-        let has_commits = head != base_commit && !is_ancestor(&lens, &head, base_commit)?;
-        let hidden = self.hidden(&lens, &git_dir, &[&head, base_commit])?;
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, &head)?;
+        let has_commits = head != base_commit && !is_ancestor(&ours, &head, base_commit)?;
+        let hidden = self.hidden(&ours, &git_dir, &[&head, base_commit])?;
         // An agent may have removed its worktree: what it committed before is still there.
-        let is_dirty = self.is_on_disk() && is_dirty(&self.lens(base_commit)?)?;
+        let is_dirty = self.is_on_disk() && is_dirty(&self.private_git_dir(base_commit)?)?;
         Ok(Inspection { head, is_dirty, has_commits, hidden })
     }
 
-    /// A lens with the work tree, the index, and the agent's HEAD, detached.
-    pub(super) fn lens(&self, base_commit: &str) -> Result<Lens<'a>, Error> {
+    /// A private git directory with the work tree, the index, and the agent's HEAD, detached.
+    pub(super) fn private_git_dir(&self, base_commit: &str) -> Result<PrivateGitDir<'a>, Error> {
         let git_dir = self.git_dir()?;
         if !self.is_on_disk() {
             return Err(Error::Final(format!("the worktree {} is gone, and the work in it", self.path().display())));
         }
         let head = self.head_of(&git_dir, base_commit)?;
-        let lens = Lens::onto(&self.spaces.git, &git_dir, &head)?;
-        let index = lens.path("index");
-        let is_known = regular::copy(&self.first_index(), &index, INDEX_LIMIT).is_ok();
-        let lens = lens.with_work_tree(&self.path(), &index);
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, &head)?;
+        let index = ours.path("index");
+        let is_known = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT).is_ok();
+        let ours = ours.with_work_tree(&self.path(), &index);
         if is_known && head == base_commit {
-            return Ok(lens);
+            return Ok(ours);
         }
         // Entries that are the same in HEAD keep what is known of their files.
-        let merged = lens.run(&["read-tree", "--reset", &head], Call::default());
+        let merged = ours.run(&["read-tree", "--reset", &head], Call::default());
         if matches!(merged, Err(git::Error::Failed { .. })) {
             let _ = fs::remove_file(&index);
-            lens.run(&["read-tree", &head], Call::default())?;
+            ours.run(&["read-tree", &head], Call::default())?;
         }
-        Ok(lens)
+        Ok(ours)
     }
 
     /// Why the worktree has to stay although `commit` is published: something in it is not in there.
     pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
         let git_dir = self.git_dir()?;
-        let lens = Lens::onto(&self.spaces.git, &git_dir, commit)?;
-        if let Some(why) = self.hidden(&lens, &git_dir, &[commit, base_commit])? {
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, commit)?;
+        if let Some(why) = self.hidden(&ours, &git_dir, &[commit, base_commit])? {
             return Ok(Some(why));
         }
         let changed =
-            lens.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
+            ours.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
         if changed.stdout.len() >= limited::OUTPUT_LIMIT {
             return Ok(Some("there are too many changes to look through for nested repositories".into()));
         }
@@ -106,31 +106,31 @@ impl<'a> Worktree<'a> {
         }
         // Compared with the new commit: what `git add` could not take up.
         let is_left = self.is_on_disk() && {
-            let index = lens.path("index");
-            let _ = regular::copy(&self.first_index(), &index, INDEX_LIMIT);
-            let lens = lens.with_work_tree(&self.path(), &index);
-            lens.run(&["read-tree", "--reset", commit], Call::default())?;
-            is_dirty(&lens)?
+            let index = ours.path("index");
+            let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
+            let ours = ours.with_work_tree(&self.path(), &index);
+            ours.run(&["read-tree", "--reset", commit], Call::default())?;
+            is_dirty(&ours)?
         };
         Ok(is_left.then(|| "not every change in it could be committed".into()))
     }
 
-    fn hidden(&self, lens: &Lens, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
-        if let Some(stray) = self.stray(lens, git_dir, known)? {
+    fn hidden(&self, ours: &PrivateGitDir, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
+        if let Some(stray) = self.stray(ours, git_dir, known)? {
             return Ok(Some(format!(
                 "the agent's commit {stray} is on another branch than the one it left checked out"
             )));
         }
-        let submodule = self.populated_submodule(lens)?;
+        let submodule = self.populated_submodule(ours)?;
         Ok(submodule.map(|path| format!("the agent worked in the submodule `{path}`, which is not published")))
     }
 
     /// A submodule with files in it: we check none out, so the agent did.
-    fn populated_submodule(&self, lens: &Lens) -> Result<Option<String>, Error> {
+    fn populated_submodule(&self, ours: &PrivateGitDir) -> Result<Option<String>, Error> {
         if fs::symlink_metadata(self.path().join(".gitmodules")).is_err() {
             return Ok(None);
         }
-        let listed = lens.run(&["ls-tree", "-r", "-z", "HEAD"], Call::default())?;
+        let listed = ours.run(&["ls-tree", "-r", "-z", "HEAD"], Call::default())?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let modules =
             listed.split('\0').filter(|line| line.starts_with("160000 ")).filter_map(|line| line.split_once('\t'));
@@ -142,8 +142,8 @@ impl<'a> Worktree<'a> {
 
     /// A commit that was once checked out here, that a branch still points to, and that none of `known`
     /// contains. What the agent amended or rebased away is no work.
-    fn stray(&self, lens: &Lens, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
-        let log = regular::read_text(&self.admin(git_dir).join("logs/HEAD"), LOG_LIMIT).unwrap_or_default();
+    fn stray(&self, ours: &PrivateGitDir, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
+        let log = regular_file::read_text(&self.admin(git_dir).join("logs/HEAD"), LOG_LIMIT).unwrap_or_default();
         let mut seen: Vec<&str> = log.lines().filter_map(|line| line.split(' ').nth(1)).collect();
         seen.retain(|hash| refs::is_hash(hash) && !known.contains(hash));
         if !seen.is_empty() {
@@ -163,7 +163,7 @@ impl<'a> Worktree<'a> {
             .chain(known.iter().copied())
             .chain(["--remotes"])
             .collect();
-        let found = lens.run(&arguments, Call::default())?;
+        let found = ours.run(&arguments, Call::default())?;
         let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
         Ok((!found.is_empty()).then_some(found))
     }
@@ -171,12 +171,12 @@ impl<'a> Worktree<'a> {
     /// The commit that the agent left checked out. It may have removed its branch, or written
     /// nonsense: then its files are all there is, on top of the base.
     fn head_of(&self, git_dir: &Path, base_commit: &str) -> Result<String, Error> {
-        let head = regular::read_text(&self.admin(git_dir).join("HEAD"), 4096).unwrap_or_default();
+        let head = regular_file::read_text(&self.admin(git_dir).join("HEAD"), 4096).unwrap_or_default();
         let name = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
         let found = match refs::read(git_dir, name) {
             Some(commit) => Some(commit),
             None if name.is_empty() => None,
-            None => Lens::onto(&self.spaces.git, git_dir, base_commit)?.commit_of(name, Call::default())?,
+            None => PrivateGitDir::onto(&self.spaces.git, git_dir, base_commit)?.commit_of(name, Call::default())?,
         };
         Ok(found.unwrap_or_else(|| base_commit.to_owned()))
     }
@@ -192,12 +192,12 @@ impl<'a> Worktree<'a> {
     }
 }
 
-fn is_dirty(lens: &Lens) -> Result<bool, git::Error> {
-    lens.run(&STATUS, Call::default()).map(|told| !told.stdout.is_empty())
+fn is_dirty(ours: &PrivateGitDir) -> Result<bool, git::Error> {
+    ours.run(&STATUS, Call::default()).map(|told| !told.stdout.is_empty())
 }
 
-fn is_ancestor(lens: &Lens, commit: &str, of: &str) -> Result<bool, git::Error> {
-    match lens.run(&["merge-base", "--is-ancestor", commit, of], Call::default()) {
+fn is_ancestor(ours: &PrivateGitDir, commit: &str, of: &str) -> Result<bool, git::Error> {
+    match ours.run(&["merge-base", "--is-ancestor", commit, of], Call::default()) {
         Ok(_) => Ok(true),
         Err(git::Error::Failed { .. }) => Ok(false),
         Err(error) => Err(error),

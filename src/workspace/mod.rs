@@ -5,16 +5,16 @@
 
 pub mod askpass;
 pub mod cache;
+pub mod commit_push;
 pub mod credentials;
 pub mod fetch;
 pub mod git;
 pub mod inspect;
-pub mod lens;
 pub mod lock;
-pub mod publish;
+pub mod private_git_dir;
 pub mod refname;
 mod refs;
-pub mod regular;
+pub mod regular_file;
 pub mod remove;
 pub mod url;
 pub mod worktree;

@@ -3,7 +3,7 @@
 //! Loose references only, as gitrepository-layout(5) has them: a file that holds a hash. Whatever is
 //! not such a file is left to git. Called under the repository's lock.
 
-use super::regular;
+use super::regular_file;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ const PACKED_LIMIT: u64 = 16 << 20;
 /// The hash that the loose reference `name` holds. None: it is not loose, or not there.
 pub fn read(git_dir: &Path, name: &str) -> Option<String> {
     let is_plain = name.starts_with("refs/") && !name.contains("..");
-    let text = is_plain.then(|| regular::read_text(&git_dir.join(name), 100).ok())??;
+    let text = is_plain.then(|| regular_file::read_text(&git_dir.join(name), 100).ok())??;
     is_hash(text.trim_end()).then(|| text.trim_end().to_owned())
 }
 
@@ -26,12 +26,12 @@ pub fn tips(git_dir: &Path) -> Vec<String> {
         for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
             if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 waiting.push(path);
-            } else if let Ok(text) = regular::read_text(&path, 100) {
+            } else if let Ok(text) = regular_file::read_text(&path, 100) {
                 found.push(text.trim_end().to_owned());
             }
         }
     }
-    let packed = regular::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).unwrap_or_default();
+    let packed = regular_file::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).unwrap_or_default();
     let of_branch = |line: &str| Some(line.split_once(" refs/heads/")?.0.to_owned());
     found.extend(packed.lines().filter_map(of_branch));
     found.retain(|hash| is_hash(hash));
@@ -62,7 +62,7 @@ pub fn remove_branch(git_dir: &Path, branch: &str) -> bool {
         let _ = fs::remove_file(git_dir.join(path));
     }
     let name = format!("refs/heads/{branch}\n").into_bytes();
-    match regular::read(&git_dir.join("packed-refs"), PACKED_LIMIT) {
+    match regular_file::read(&git_dir.join("packed-refs"), PACKED_LIMIT) {
         Ok(packed) if (packed.len() as u64) < PACKED_LIMIT => !packed.windows(name.len()).any(|window| window == name),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         _ => false,

@@ -6,9 +6,9 @@
 use super::cache::{Error, Locked, Workspaces};
 use super::fetch::Base;
 use super::git::{self, Call, Cause};
-use super::lens::Lens;
+use super::private_git_dir::PrivateGitDir;
 use super::url::RepoUrl;
-use super::{refs, regular, remove};
+use super::{refs, regular_file, remove};
 use crate::job::JobId;
 use crate::process::stop::Stop;
 use std::fs;
@@ -109,9 +109,9 @@ impl Worktree<'_> {
 
     fn fill(&self, git_dir: &Path, base: &Base, stop: &Stop) -> Result<(), git::Error> {
         let index = self.admin(git_dir).join("index");
-        let lens = Lens::onto(&self.spaces.git, git_dir, &base.commit)?.with_work_tree(&self.path(), &index);
-        lens.run(&["read-tree", "--reset", "-u", &base.commit], Call { login: None, stop: Some(stop) })?;
-        regular::copy(&index, &self.first_index(), u64::MAX).map_err(|error| {
+        let ours = PrivateGitDir::onto(&self.spaces.git, git_dir, &base.commit)?.with_work_tree(&self.path(), &index);
+        ours.run(&["read-tree", "--reset", "-u", &base.commit], Call { login: None, stop: Some(stop) })?;
+        regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(|error| {
             git::Error::NotStarted(format!("cannot keep the index of {}: {error}", self.path().display()))
         })
     }
@@ -164,9 +164,9 @@ impl Worktree<'_> {
         let branch = self.id.branch();
         let may_be_there = was_registered || locked.git_dir.join("refs/heads").join(&branch).exists();
         if may_be_there && !refs::remove_branch(&locked.git_dir, &branch) {
-            let lens = Lens::onto(&self.spaces.git, &locked.git_dir, super::lens::NOWHERE)?;
+            let ours = PrivateGitDir::onto(&self.spaces.git, &locked.git_dir, super::private_git_dir::NOWHERE)?;
             let call = Call { login: None, stop: Some(&locked.stop) };
-            lens.run(&["update-ref", "-d", &format!("refs/heads/{branch}")], call)?;
+            ours.run(&["update-ref", "-d", &format!("refs/heads/{branch}")], call)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! REST: each request is translated for the service, and what that says is translated back. Decides nothing itself.
 
-mod answers;
 pub mod routes;
+mod status;
 mod stream;
 mod wait;
 
@@ -9,7 +9,7 @@ use super::guard::Guard;
 use super::http::{Answer, Handler, Head, Reply, Request};
 use crate::api::{self, EventsRequest, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, View};
 use crate::service::{Refusal, Seen, SentKey, Service};
-use answers::{json, refused};
+use status::{json, refused};
 use std::borrow::Cow;
 use std::sync::Arc;
 use stream::EventStream;
@@ -123,7 +123,7 @@ impl Handler for Rest {
         let offered = offered_keys(head);
         let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();
         let may_come_in = routes::is_public(&head.path) || self.guard.admits(&offered);
-        if may_come_in { Ok(()) } else { Err(answers::wants_key()) }
+        if may_come_in { Ok(()) } else { Err(status::wants_key()) }
     }
 
     fn answer(&self, request: &Request) -> Reply {

@@ -1,9 +1,9 @@
 //! The one table of routes: dispatch, what is allowed where, and what the help and the 404s say come from it.
 
-use super::answers::problem;
+use super::status::problem;
 use super::{Answered, Asked, Rest};
 use crate::server::http::{Answer, Head};
-use crate::words;
+use crate::suggest;
 use tiny_http::Method;
 
 pub struct Route {
@@ -91,7 +91,7 @@ pub fn find(head: &Head) -> Result<(&'static Route, &str), Answer> {
     if here.is_empty() {
         let mut known: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
         known.dedup();
-        let meant = words::did_you_mean(path, known.iter().copied());
+        let meant = suggest::did_you_mean(path, known.iter().copied());
         return Err(problem(404, &format!("there is nothing here: known are {}{meant}", known.join(", "))));
     }
     let allow = here.iter().map(|(route, _)| route.method.as_str()).collect::<Vec<_>>().join(", ");

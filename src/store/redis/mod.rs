@@ -9,13 +9,13 @@
 
 pub mod admin;
 mod attempts;
+mod autoscale;
 mod claims;
 pub mod clone_locks;
 mod context;
-mod keeper;
 pub mod keys;
+mod leases;
 mod link;
-mod load;
 mod outcomes;
 mod own_state;
 mod pop;
@@ -34,12 +34,12 @@ use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Spec, Status};
 use crate::process::stop::Reason;
 use attempts::{Attempts, Pen};
+use autoscale::Load;
 use claims::{Claims, Gate};
 use clone_locks::CloneLocks;
 use context::{Access, Context};
-use keeper::Keeper;
+use leases::LeaseKeeper;
 use link::Address;
-use load::Load;
 use own_state::OwnState;
 use pop::{Pops, Precedence};
 use reap::Reaper;
@@ -107,8 +107,12 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
         access,
     };
 
-    let keeper =
-        Keeper { access: store.renewals.clone(), attempts: attempts.clone(), locks: clone_locks, own: own.clone() };
+    let keeper = LeaseKeeper {
+        access: store.renewals.clone(),
+        attempts: attempts.clone(),
+        locks: clone_locks,
+        own: own.clone(),
+    };
     store.start("leases", move || keeper.keep())?;
     let workers = config.max_parallel_jobs;
     let following = tail.clone();
@@ -119,7 +123,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
     let sweeper = Sweeper { access: own_connections() };
     store.start("sweeper", move || sweeper.sweep_on())?;
     let volume = own_connections();
-    store.start("outcomes", move || keeper::watch_volume(&volume, &attempts))?;
+    store.start("outcomes", move || leases::watch_volume(&volume, &attempts))?;
     store.start("tail", move || following.follow())?;
     Ok(Arc::new(store))
 }

@@ -21,14 +21,14 @@ scripts! {
     PUT "scripts/put.lua"
     CLAIM "scripts/claim.lua"
     MARK "scripts/mark.lua"
-    BACK "scripts/back.lua"
+    REQUEUE "scripts/requeue.lua"
     SEAL "scripts/seal.lua"
     CLOSE "scripts/close.lua"
     RELIST "scripts/relist.lua"
     REMOVE "scripts/remove.lua"
 }
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
-pub static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/load.lua")));
+pub static AUTOSCALE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/autoscale.lua")));
 pub static PICK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/pick.lua")));
 static LOCKS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/locks.lua")));
 static UNSET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/unset.lua")));
@@ -201,7 +201,7 @@ impl Transitions<'_> {
         let event = event.map(StreamEvent::new);
         let [at, line, _] = StreamEvent::arguments(event.as_ref());
         let arguments = [token, read, &json, write.stamp, &attempt, &at, &line];
-        Ok(self.run(&BACK, &write.record.id, &[], &arguments)?.0)
+        Ok(self.run(&REQUEUE, &write.record.id, &[], &arguments)?.0)
     }
 
     /// Decides the outcome; returns the one that is sealed, or that the job ended with. An empty

@@ -17,22 +17,22 @@ pub const NOWHERE: &str = "ref: refs/heads/agenticore-none";
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n";
 
-pub struct Lens<'a> {
+pub struct PrivateGitDir<'a> {
     git: &'a Git,
     directory: PathBuf,
     work_tree: Option<PathBuf>,
     index: Option<PathBuf>,
 }
 
-impl<'a> Lens<'a> {
+impl<'a> PrivateGitDir<'a> {
     /// Looks onto the git directory `cache`. `head` is what HEAD holds: a commit, or `ref: …`.
     pub fn onto(git: &'a Git, cache: &Path, head: &str) -> Result<Self, Error> {
         let directory = git.runtime_dir.join(format!("git-{}", uuid::Uuid::new_v4().simple()));
-        let lens = Self { git, directory, work_tree: None, index: None };
-        lens.make(cache, head).map_err(|error| {
+        let ours = Self { git, directory, work_tree: None, index: None };
+        ours.make(cache, head).map_err(|error| {
             Error::NotStarted(format!("cannot make a private git directory in {}: {error}", git.runtime_dir.display()))
         })?;
-        Ok(lens)
+        Ok(ours)
     }
 
     fn make(&self, cache: &Path, head: &str) -> io::Result<()> {
@@ -97,7 +97,7 @@ impl<'a> Lens<'a> {
     }
 }
 
-impl Drop for Lens<'_> {
+impl Drop for PrivateGitDir<'_> {
     fn drop(&mut self) {
         // Only links and small files: what they point to stays.
         let _ = fs::remove_dir_all(&self.directory);

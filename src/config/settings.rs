@@ -1,4 +1,4 @@
-//! The table of settings: names, defaults, what a value must look like. Pure.
+//! The one table of settings: names, defaults, what a value must look like. Pure.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

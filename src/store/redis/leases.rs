@@ -25,14 +25,14 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How long what a pod says of itself stays without being said again, in leases.
 const STATE_LEASES: u32 = 3;
 
-pub struct Keeper {
+pub struct LeaseKeeper {
     pub access: Arc<Access>,
     pub attempts: Arc<Attempts>,
     pub locks: Arc<CloneLocks>,
     pub own: Arc<OwnState>,
 }
 
-impl Keeper {
+impl LeaseKeeper {
     pub fn keep(&self) {
         let (ctx, link) = (&self.access.ctx, &self.access.link);
         let (mut renew_at, mut was_away, mut format_is_known) = (Instant::now(), false, false);

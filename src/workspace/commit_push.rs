@@ -5,10 +5,10 @@ use super::credentials::Login;
 use super::fetch::default_branch;
 use super::git::{self, Call, Cause};
 use super::inspect::Inspection;
-use super::lens::{Lens, NOWHERE};
+use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::RepoUrl;
 use super::worktree::Worktree;
-use super::{refs, regular};
+use super::{refs, regular_file};
 use crate::process::stop::Stop;
 use std::io;
 use std::path::Path;
@@ -37,28 +37,28 @@ impl Worktree<'_> {
         ];
         // Objects are written to the cache: under its lock, like everything that writes there.
         let locked = self.spaces.lock(self.url, stop)?;
-        let lens = self.lens(&found.head)?;
+        let ours = self.private_git_dir(&found.head)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
         // What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest
         // from nothing; `remainder` finds it afterwards.
-        match lens.run(&["add", "--all", "--ignore-errors"], call()) {
+        match ours.run(&["add", "--all", "--ignore-errors"], call()) {
             Err(git::Error::Failed { cause: Cause::Other, .. }) | Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
         // A merge that the agent had not committed stays one.
-        let merged = regular::read_text(&self.admin(&locked.git_dir).join("MERGE_HEAD"), 4096).unwrap_or_default();
+        let merged = regular_file::read_text(&self.admin(&locked.git_dir).join("MERGE_HEAD"), 4096).unwrap_or_default();
         if !merged.is_empty() && merged.lines().all(refs::is_hash) {
-            let noted = regular::write(&lens.path("MERGE_HEAD"), merged.as_bytes());
+            let noted = regular_file::write(&ours.path("MERGE_HEAD"), merged.as_bytes());
             noted.map_err(|error| Error::Final(format!("the merge cannot be committed: {error}")))?;
         }
         let commit = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "-m", message];
-        lens.run_as(&commit, &author, call())?;
-        // HEAD is detached in the lens, so it holds the new commit itself.
-        let made = lens.head();
+        ours.run_as(&commit, &author, call())?;
+        // HEAD is detached in the ours, so it holds the new commit itself.
+        let made = ours.head();
         if let Some(branch) = &self.branch {
             // A worktree that is kept shows the commit on its branch, and nothing as changed.
             let shown = refs::set_branch(&locked.git_dir, branch, &made)
-                .and_then(|()| self.show_index(&locked.git_dir, &lens.path("index")));
+                .and_then(|()| self.show_index(&locked.git_dir, &ours.path("index")));
             shown.map_err(|error| Error::Final(format!("branch {branch} of the clone cache: {error}")))?;
         }
         drop(locked);
@@ -69,21 +69,21 @@ impl Worktree<'_> {
         let admin = self.admin(git_dir);
         // Whatever the agent put in its place goes.
         super::remove::tree(&admin.join("index"))?;
-        regular::copy(index, &admin.join("index"), u64::MAX)
+        regular_file::copy(index, &admin.join("index"), u64::MAX)
     }
 
     /// The cache holds this commit.
     pub fn cache_has(&self, commit: &str) -> Result<bool, Error> {
         let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(false) };
-        let lens = Lens::onto(&self.spaces.git, &git_dir, NOWHERE)?;
-        Ok(lens.commit_of(commit, Call::default())?.is_some())
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?;
+        Ok(ours.commit_of(commit, Call::default())?.is_some())
     }
 
     /// Where `branch` is on the remote.
     pub fn on_remote(&self, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Option<String>, Error> {
         let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(None) };
-        let lens = Lens::onto(&self.spaces.git, &git_dir, NOWHERE)?;
-        Ok(remote_branch(&lens, self.url, branch, Call { login, stop: Some(stop) })?)
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?;
+        Ok(remote_branch(&ours, self.url, branch, Call { login, stop: Some(stop) })?)
     }
 
     /// The branch that a pull request goes to: the one the job was to begin at, if it is one, else the default.
@@ -99,23 +99,23 @@ impl Worktree<'_> {
         {
             return Ok(Some(name.to_owned()));
         }
-        let lens = Lens::onto(&self.spaces.git, &self.git_dir()?, NOWHERE)?;
-        Ok(default_branch(&lens, self.url.as_str(), Call { login, stop: Some(stop) })?)
+        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir()?, NOWHERE)?;
+        Ok(default_branch(&ours, self.url.as_str(), Call { login, stop: Some(stop) })?)
     }
 
     /// Creates `branch` on the remote at `commit`; never moves one that is there.
     pub fn push(&self, commit: &str, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Push, Error> {
         let git_dir = self.git_dir()?;
-        let lens = Lens::onto(&self.spaces.git, &git_dir, commit)?;
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, commit)?;
         let absent = format!("--force-with-lease=refs/heads/{branch}:");
         let refspec = format!("{commit}:refs/heads/{branch}");
         let call = Call { login: login.clone(), stop: Some(stop) };
         let pushed =
-            lens.run(&["push", "--porcelain", "--no-verify", &absent, "--", self.url.as_str(), &refspec], call);
+            ours.run(&["push", "--porcelain", "--no-verify", &absent, "--", self.url.as_str(), &refspec], call);
         match pushed {
             Ok(_) => Ok(Push::Done),
             Err(error) if error.cause() == Cause::BranchExists => {
-                let there = remote_branch(&lens, self.url, branch, Call { login, stop: Some(stop) })?;
+                let there = remote_branch(&ours, self.url, branch, Call { login, stop: Some(stop) })?;
                 match there {
                     Some(there) if there == commit => Ok(Push::Done),
                     Some(there) => Ok(Push::Exists(there)),
@@ -134,8 +134,8 @@ impl Worktree<'_> {
     }
 }
 
-fn remote_branch(lens: &Lens, url: &RepoUrl, branch: &str, call: Call) -> Result<Option<String>, git::Error> {
-    let listed = lens.run(&["ls-remote", "--", url.as_str(), &format!("refs/heads/{branch}")], call)?;
+fn remote_branch(ours: &PrivateGitDir, url: &RepoUrl, branch: &str, call: Call) -> Result<Option<String>, git::Error> {
+    let listed = ours.run(&["ls-remote", "--", url.as_str(), &format!("refs/heads/{branch}")], call)?;
     let text = String::from_utf8_lossy(&listed.stdout);
     Ok(text.split_whitespace().next().map(str::to_owned))
 }

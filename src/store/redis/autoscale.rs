@@ -82,7 +82,7 @@ impl Load {
         let ordinal = ordinal(&ctx.pod).map(|number| number.to_string()).unwrap_or_default();
         let flag = |truth: bool| if truth { "1" } else { "0" };
         let (idle_below, is_new) = self.access.link.with(|connection| {
-            let mut call = scripts::LOAD.prepare_invoke();
+            let mut call = scripts::AUTOSCALE.prepare_invoke();
             call.key(ctx.keys.pods()).key(ctx.keys.busy());
             call.arg(&ctx.pod).arg(&ordinal).arg(running).arg(flag(takes)).arg(flag(!self.own.is_draining()));
             call.arg(BELIEVED.as_millis() as u64);
