@@ -292,9 +292,10 @@ mod tests {
         let said = all(format!("{long}\n").as_bytes(), 1 << 16);
         assert!(matches!(&said[..], [Output::Result(report)] if report.text.as_ref().unwrap().len() == TEXT_LIMIT));
         let intricate = format!("{{\"type\":\"assistant\",\"x\":[{}0]}}\n", "0,".repeat(VALUES_LIMIT));
-        assert!(
-            matches!(&all(intricate.as_bytes(), 1 << 16)[..], [Output::Notice(text)] if text.contains("too many values"))
-        );
+        assert!(matches!(
+            &all(intricate.as_bytes(), 1 << 16)[..],
+            [Output::Notice(text)] if text.contains("too many values")
+        ));
         let longer = vec![b'x'; LINE_LIMIT + 10];
         let mut stream = longer.clone();
         stream.extend_from_slice(b"\nafter\n");

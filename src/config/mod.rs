@@ -2,19 +2,23 @@
 //!
 //! Never global, never read again later. Prints no secret.
 
+mod file;
 mod login;
 mod redis;
 mod settings;
 mod unknown;
+mod values;
 
+pub use file::not_yaml;
 pub use redis::Redis;
 pub use settings::parse_duration;
 
-use settings::{Kind, NEVER_FOR_AGENTS, OLDER_NAMES, Row, TABLE, is_service_link};
+use settings::{Kind, OLDER_NAMES, Row, TABLE, is_service_link};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use values::Values;
 
 #[derive(Clone)]
 pub struct Config {
@@ -181,7 +185,7 @@ impl Config {
     pub fn from(variables: BTreeMap<String, String>) -> Result<Self, Error> {
         let home = variables.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         let file = match &home {
-            Some(home) => read_file(&home.join(".agenticore/config.yml"))?,
+            Some(home) => file::read(&home.join(".agenticore/config.yml"))?,
             None => BTreeMap::new(),
         };
         let warnings = unknown::warnings(&variables, &file);
@@ -334,175 +338,6 @@ fn resolve(
         is_secret: row.kind.is_secret(),
         help: row.help,
     })
-}
-
-/// The resolved table, read by name.
-struct Values<'a>(&'a [Effective]);
-
-impl Values<'_> {
-    fn get(&self, variable: &str) -> Option<&str> {
-        self.0.iter().find(|e| e.variable == variable)?.value.as_deref()
-    }
-
-    fn text(&self, variable: &str) -> String {
-        self.get(variable).unwrap_or_default().to_owned()
-    }
-
-    fn owned(&self, variable: &str) -> Option<String> {
-        self.get(variable).map(str::to_owned)
-    }
-
-    fn path(&self, variable: &str) -> Option<PathBuf> {
-        self.get(variable).map(PathBuf::from)
-    }
-
-    fn number(&self, variable: &str) -> u64 {
-        self.get(variable).and_then(|text| text.parse().ok()).unwrap_or_default()
-    }
-
-    fn duration(&self, variable: &str) -> Duration {
-        self.get(variable).and_then(parse_duration).unwrap_or_default()
-    }
-
-    fn is_true(&self, variable: &str) -> bool {
-        self.get(variable) == Some("true")
-    }
-
-    fn list(&self, variable: &str) -> Vec<String> {
-        self.get(variable).map(|text| text.split(',').map(str::to_owned).collect()).unwrap_or_default()
-    }
-
-    /// What no single row can tell.
-    fn check(&self) -> Result<(), Error> {
-        for name in self.list("AGENTICORE_AGENT_ENV") {
-            if NEVER_FOR_AGENTS.contains(&name.as_str()) || name.starts_with("GITHUB_") || name == "GH_TOKEN" {
-                let why = format!("AGENTICORE_AGENT_ENV names {name}, which no agent may have");
-                return Err(Error::Inconsistent(why));
-            }
-        }
-        let pod = self.text("AGENTICORE_POD_NAME");
-        let has_name = pod.is_empty() || pod.bytes().any(|b| b.is_ascii_alphanumeric());
-        if !has_name || pod.len() > 253 || pod.bytes().any(|b| !(b.is_ascii_alphanumeric() || b"._-".contains(&b))) {
-            let why =
-                format!("AGENTICORE_POD_NAME is `{pod}`, but must be letters, digits, dots, dashes and underscores");
-            return Err(Error::Inconsistent(why));
-        }
-        let host = self.text("AGENTICORE_HOST");
-        if host.contains(['/', ' ', '@']) {
-            let why =
-                format!("AGENTICORE_HOST is `{host}`, but must be a host name or an address, without scheme or port");
-            return Err(Error::Inconsistent(why));
-        }
-        Ok(())
-    }
-
-    fn claude(&self, home: Option<&Path>) -> Claude {
-        let otel = self.is_true("AGENTICORE_OTEL_ENABLED").then(|| Otel {
-            endpoint: self.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
-            protocol: self.text("OTEL_EXPORTER_OTLP_PROTOCOL"),
-            log_prompts: self.is_true("AGENTICORE_OTEL_LOG_PROMPTS"),
-            log_tool_details: self.is_true("AGENTICORE_OTEL_LOG_TOOL_DETAILS"),
-        });
-        Claude {
-            binary: self.text("AGENTICORE_CLAUDE_BINARY"),
-            timeout: self.duration("AGENTICORE_CLAUDE_TIMEOUT"),
-            login_dir: self.path("AGENTICORE_CLAUDE_CONFIG_DIR").or_else(|| Some(home?.join(".claude"))),
-            max_retries: self.number("AGENTICORE_CLAUDE_MAX_RETRIES"),
-            default_mcp_file: self.path("AGENTICORE_DEFAULT_MCP_FILE"),
-            extra_env: self.list("AGENTICORE_AGENT_ENV"),
-            stall_timeout: self.duration("AGENTICORE_STALL_TIMEOUT"),
-            result_grace: self.duration("AGENTICORE_RESULT_GRACE"),
-            kill_grace: self.duration("AGENTICORE_KILL_GRACE"),
-            otel,
-        }
-    }
-
-    fn repos(&self) -> Repos {
-        Repos {
-            root: self.path("AGENTICORE_REPOS_ROOT").unwrap_or_default(),
-            worktree_root: self.path("AGENTICORE_WORKTREE_ROOT").unwrap_or_default(),
-            allow_local: self.is_true("AGENTICORE_ALLOW_LOCAL_REPOS"),
-            allow_http: self.is_true("AGENTICORE_ALLOW_HTTP_REPOS"),
-            git_timeout: self.duration("AGENTICORE_GIT_TIMEOUT"),
-            lock_timeout: self.duration("AGENTICORE_LOCK_TIMEOUT"),
-            author_name: self.text("AGENTICORE_GIT_AUTHOR_NAME"),
-            author_email: self.text("AGENTICORE_GIT_AUTHOR_EMAIL"),
-            publish_tries: self.number("AGENTICORE_PUBLISH_TRIES") as u32,
-            publish_backoff: self.duration("AGENTICORE_PUBLISH_BACKOFF"),
-        }
-    }
-
-    fn github(&self) -> Result<GitHub, Error> {
-        let key = self
-            .owned("GITHUB_APP_PRIVATE_KEY")
-            .map(PrivateKey::Pem)
-            .or_else(|| self.path("GITHUB_APP_PRIVATE_KEY_PATH").map(PrivateKey::File))
-            .or_else(|| self.owned("GITHUB_APP_PRIVATE_KEY_BASE64").map(PrivateKey::Base64));
-        let app = match (self.owned("GITHUB_APP_ID"), self.owned("GITHUB_APP_INSTALLATION_ID"), key) {
-            (Some(id), Some(installation), Some(private_key)) => Some(GitHubApp { id, installation, private_key }),
-            (None, None, None) => None,
-            _ => {
-                let why = "a GitHub App needs GITHUB_APP_ID, GITHUB_APP_INSTALLATION_ID and one of \
-                           GITHUB_APP_PRIVATE_KEY, _PATH, _BASE64: not all of them are set";
-                return Err(Error::Inconsistent(why.into()));
-            }
-        };
-        Ok(GitHub {
-            server_url: self.text("GITHUB_SERVER_URL"),
-            api_url: self.text("GITHUB_API_URL"),
-            token: self.owned("GITHUB_TOKEN"),
-            app,
-        })
-    }
-}
-
-/// One sentence of an error that shows several lines.
-pub fn not_yaml(error: &dyn fmt::Display) -> String {
-    let text = error.to_string();
-    format!("is not valid YAML: {}", text.lines().next().unwrap_or_default())
-}
-
-/// `config.yml` as `a.b` → text. A file that is not there is empty.
-fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Error> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(Error::File(path.to_owned(), error.to_string())),
-    };
-    let mut found = BTreeMap::new();
-    if text.trim().is_empty() {
-        return Ok(found);
-    }
-    let tree: serde_json::Value =
-        serde_saphyr::from_str(&text).map_err(|e| Error::File(path.to_owned(), not_yaml(&e)))?;
-    match tree {
-        serde_json::Value::Null => {}
-        serde_json::Value::Object(_) => flatten("", &tree, &mut found),
-        _ => return Err(Error::File(path.to_owned(), "must hold keys and values".into())),
-    }
-    Ok(found)
-}
-
-fn flatten(prefix: &str, value: &serde_json::Value, into: &mut BTreeMap<String, String>) {
-    use serde_json::Value;
-    let text = match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&path, value, into);
-            }
-            return;
-        }
-        Value::Null => return,
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
-            .collect::<Vec<_>>()
-            .join(","),
-        other => other.to_string(),
-    };
-    into.insert(prefix.to_owned(), text);
 }
 
 fn runtime_dir(temporary: &Path, jobs_dir: &Path) -> PathBuf {

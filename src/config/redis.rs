@@ -1,6 +1,7 @@
 //! What a fleet needs to know: where Redis is, and the times that leases go by. Pure.
 
-use super::{Error, Values};
+use super::Error;
+use super::values::Values;
 use std::path::PathBuf;
 use std::time::Duration;
 

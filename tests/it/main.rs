@@ -24,5 +24,6 @@ mod publish;
 mod regressions;
 mod secrets;
 mod soak;
+mod tidy;
 mod watching;
 mod wire;

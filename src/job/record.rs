@@ -1,0 +1,206 @@
+//! The record of a job: what is kept of it. Pure. Only the states beside it change one.
+
+use super::{JobId, Time};
+use serde::{Deserialize, Serialize};
+
+/// The most of an agent's final text that a record keeps, in bytes (the interface's number).
+pub const OUTPUT_LIMIT: usize = 50_000;
+/// The most of an error that a record keeps, in bytes (the interface's number).
+pub const ERROR_LIMIT: usize = 10_000;
+/// Workers a job may cost their lives before it ends as poison.
+pub const DEATHS_LIMIT: u32 = 3;
+/// The format of the records that this program writes. One without a number is another program's.
+pub(super) const FORMAT: u32 = 1;
+/// How long another program's ended job is kept, in seconds: 100 years. Nobody said that it may go.
+pub(super) const FOREIGN_STAYS: u64 = 100 * 366 * 86_400;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+impl Status {
+    pub const ALL: [Status; 6] =
+        [Status::Queued, Status::Running, Status::Succeeded, Status::Failed, Status::Cancelled, Status::Expired];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Queued => "queued",
+            Status::Running => "running",
+            Status::Succeeded => "succeeded",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Expired => "expired",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Status::Queued | Status::Running)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    FireAndForget,
+    Sync,
+}
+
+/// What a user asked for, already checked.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub task: String,
+    pub profile: String,
+    pub repo_url: Option<String>,
+    pub base_ref: Option<String>,
+    pub session_id: Option<String>,
+    pub file_path: Option<String>,
+    pub create_repo: bool,
+    pub private: bool,
+    pub mode: Mode,
+    pub ttl_seconds: u64,
+    /// The name of the Idempotency-Key it was submitted with.
+    pub key: Option<String>,
+}
+
+/// How the agent's run was judged. Kept in the record, so that an attempt that takes over
+/// publishes what was done and never runs the agent again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    pub succeeded: bool,
+    pub exit_code: Option<i32>,
+    pub output: Option<String>,
+    pub error: Option<String>,
+}
+
+/// What the agent used, as it reports it in its `result`.
+#[derive(Clone, Default, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    pub cost_usd: Option<f64>,
+    /// The session's cost so far: Claude's own figure, cumulative over resumed runs.
+    pub session_cost_usd: Option<f64>,
+    pub turns: Option<u64>,
+    pub usage: Option<serde_json::Value>,
+    #[serde(default)]
+    pub denied_tools: Vec<String>,
+}
+
+/// How another than its holder took an attempt's job from it. Kept in the record, so that the event that tells of
+/// it cannot get lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handover {
+    pub attempt: u32,
+    pub time: Time,
+    /// Its worker was lost with it; otherwise it went in order.
+    pub lost: bool,
+    pub why: String,
+}
+
+/// The most handovers that a record remembers, the latest ones.
+pub(super) const HANDOVERS_LIMIT: usize = 100;
+
+/// The job record: the interface's fields, then ours. Read through [`Queued`], [`Running`] and
+/// [`Ended`], which alone can change it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub id: JobId,
+    pub repo_url: Option<String>,
+    pub base_ref: Option<String>,
+    pub task: String,
+    pub profile: String,
+    pub(super) status: Status,
+    pub mode: Mode,
+    pub exit_code: Option<i32>,
+    pub session_id: Option<String>,
+    pub pr_url: Option<String>,
+    pub output: Option<String>,
+    pub error: Option<String>,
+    pub created_at: Time,
+    pub started_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    pub ttl_seconds: u64,
+    pub pid: Option<u32>,
+    pub pod_name: Option<String>,
+    pub worktree_path: Option<String>,
+    pub branch: Option<String>,
+    pub job_config_dir: Option<String>,
+    pub file_path: Option<String>,
+    // Beyond the interface.
+    #[serde(default)]
+    pub(super) format: u32,
+    #[serde(default)]
+    pub create_repo: bool,
+    #[serde(default)]
+    pub private: bool,
+    /// The session the user asked to resume; `session_id` becomes what Claude reports.
+    pub resume_session: Option<String>,
+    /// Rises at every claim; fences what an attempt writes.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Workers lost while they ran this job.
+    #[serde(default)]
+    pub deaths: u32,
+    /// The Idempotency-Key it was submitted with, as the store names it.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The pod on whose disk the worktree is; None without a fleet.
+    #[serde(default)]
+    pub worktree_on: Option<String>,
+    /// The commit the worktree began at.
+    pub base_commit: Option<String>,
+    /// The branch a pull request goes to.
+    pub pr_base: Option<String>,
+    /// The commit to push; set before the push begins.
+    pub commit: Option<String>,
+    /// The branch is on the remote.
+    #[serde(default)]
+    pub pushed: bool,
+    /// Why the worktree stays although its work is published, or there was none to publish.
+    pub kept_because: Option<String>,
+    /// Something a reader should know that is no error, such as why there is no PR.
+    pub note: Option<String>,
+    /// Set when the agent's run was judged; from then on it is never run again.
+    pub verdict: Option<Verdict>,
+    /// What others did to its attempts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<Handover>,
+    /// How many events its attempts have written, at the last mark.
+    #[serde(default)]
+    pub events: u32,
+    #[serde(flatten)]
+    pub spent: Spent,
+}
+
+impl Record {
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Written by the Python program of the same name: it is shown, and left alone.
+    pub fn is_foreign(&self) -> bool {
+        self.format == 0
+    }
+
+    /// Says no to a record that a later version of this program wrote in a way that this one does not know.
+    pub fn check_format(&self) -> Result<(), String> {
+        if self.format <= FORMAT {
+            return Ok(());
+        }
+        let (found, known) = (self.format, FORMAT);
+        Err(format!(
+            "job {} was written by a newer agenticore (record format {found}, this version knows up to {known}): it is \
+             left to servers of that version",
+            self.id
+        ))
+    }
+}

@@ -1,0 +1,127 @@
+//! The house stays readable: each module says what it is for, no line is too long, no file hides another.
+
+use std::path::{Path, PathBuf};
+
+const WIDEST: usize = 120;
+/// Longer than this a file holds more than one thing.
+const LONGEST: usize = 450;
+
+fn files(below: &str, ending: &str) -> Vec<PathBuf> {
+    fn walk(directory: &Path, ending: &str, into: &mut Vec<PathBuf>) {
+        for path in std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                walk(&path, ending, into);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                into.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(below), ending, &mut found);
+    assert!(!found.is_empty(), "{below}");
+    found
+}
+
+fn assert_none(what: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_module_says_what_it_is_for() {
+    let silent =
+        files("src", "rs").into_iter().filter(|path| !std::fs::read_to_string(path).unwrap().starts_with("//!"));
+    assert_none("no //! on its first line", silent.map(|path| path.display().to_string()).collect());
+}
+
+#[test]
+fn no_line_is_too_long_and_no_file_either() {
+    let (mut wide, mut long) = (Vec::new(), Vec::new());
+    let sources = [files("src", "rs"), files("src", "lua")].concat();
+    for path in &sources {
+        let text = std::fs::read_to_string(path).unwrap();
+        let is_data = |line: &str| line.contains("r#\"");
+        let too_wide = text.lines().enumerate().filter(|(_, line)| line.chars().count() > WIDEST && !is_data(line));
+        wide.extend(too_wide.map(|(at, _)| format!("{}:{}", path.display(), at + 1)));
+        let own = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
+        if own > LONGEST {
+            long.push(format!("{}: {own} lines without its tests", path.display()));
+        }
+    }
+    assert_none("lines of more than 120 characters", wide);
+    assert_none("files that hold too much", long);
+}
+
+#[test]
+fn documentation_fits_the_screen() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root.join(name)).into();
+    pages.extend(files("docs", "md"));
+    let mut wide = Vec::new();
+    for path in pages {
+        let mut is_code = false;
+        for (at, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            is_code ^= line.trim_start().starts_with("```");
+            if !is_code && !line.starts_with('|') && line.chars().count() > WIDEST {
+                wide.push(format!("{}:{}", path.display(), at + 1));
+            }
+        }
+    }
+    assert_none("lines of more than 120 characters", wide);
+}
+
+#[test]
+fn nothing_is_left_to_be_done() {
+    let marks = ["TODO", "FIXME", "XXX", "unimplemented!", "todo!"];
+    let left = files("src", "rs").into_iter().filter(|path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        marks.iter().any(|mark| text.contains(mark))
+    });
+    assert_none("something is left to be done", left.map(|path| path.display().to_string()).collect());
+}
+
+/// Nobody above the service names what is below it; `doctor` alone looks there.
+#[test]
+fn doors_go_through_the_service() {
+    let below = ["crate::store", "crate::pipeline", "crate::fleet", "crate::workspace"];
+    let mut found = Vec::new();
+    for path in [files("src/server", "rs"), files("src/cli", "rs")].concat() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names = text.lines().filter(|line| below.iter().any(|name| line.contains(name)));
+        found.extend(names.map(|line| format!("{}: {}", path.display(), line.trim())));
+    }
+    assert_none("a door that goes past the service", found);
+}
+
+/// No part uses what stands above it in ARCHITECTURE.md.
+#[test]
+fn nothing_uses_what_stands_above_it() {
+    let layers: [&[&str]; 9] = [
+        &["cli"],
+        &["doctor", "server"],
+        &["service"],
+        &["fleet"],
+        &["pipeline"],
+        &["agent", "workspace", "profile", "forge"],
+        &["store", "volume"],
+        &["process"],
+        &["api", "config", "event", "job", "suggest", "redact", "log"],
+    ];
+    // The shapes of profiles are told by profiles; a volume is told by settings.
+    let allowed = [("api", "profile"), ("config", "process")];
+    let of = |name: &str| layers.iter().position(|layer| layer.contains(&name));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    for path in files("src", "rs") {
+        let own = path.strip_prefix(&root).unwrap().iter().next().unwrap().to_string_lossy().replace(".rs", "");
+        let Some(at) = of(&own) else { continue };
+        let text = std::fs::read_to_string(&path).unwrap();
+        for part in text.split("crate::").skip(1) {
+            let name: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if of(&name).is_some_and(|used| used < at) && !allowed.contains(&(own.as_str(), name.as_str())) {
+                found.push(format!("{} uses crate::{name}", path.display()));
+            }
+        }
+    }
+    found.dedup();
+    assert_none("a part that uses what stands above it", found);
+}
