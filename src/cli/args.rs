@@ -1,12 +1,20 @@
 //! The command line, parsed. Does nothing else.
 
-use super::commands::{self, COMMANDS, Flag, Row};
+use super::commands::{self, COMMANDS, Flag, Row, SERVER};
+use super::follow::Logs;
 use crate::api;
 use crate::job::Status;
 use crate::suggest;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::time::Duration;
+
+/// A command, and where the server is if that was said.
+#[derive(Debug, PartialEq)]
+pub struct Parsed {
+    pub command: Command,
+    pub server: Option<String>,
+}
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
@@ -27,6 +35,7 @@ pub enum Command {
         id: String,
         json: bool,
     },
+    Logs(Logs),
     Cancel {
         id: String,
         json: bool,
@@ -80,7 +89,13 @@ struct Raw {
     flags: Vec<(&'static str, String)>,
 }
 
-pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
+pub fn parse(arguments: Vec<OsString>) -> Result<Parsed, String> {
+    let mut server = None;
+    let command = parse_command(arguments, &mut server)?;
+    Ok(Parsed { command, server })
+}
+
+fn parse_command(arguments: Vec<OsString>, server: &mut Option<String>) -> Result<Command, String> {
     // An image whose entry point is this binary is also called by the name of the command.
     let is_named = arguments.first().is_some_and(|word| word == "agenticore");
     let mut parser = lexopt::Parser::from_args(arguments.into_iter().skip(usize::from(is_named)));
@@ -109,6 +124,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
             }
         }
     }
+    *server = raw.server()?;
     command(row.unwrap_or(&COMMANDS[0]).name, raw)
 }
 
@@ -160,6 +176,12 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             json,
         })),
         "job" => Command::Job { id: raw.only_word("job", "ID")?, json },
+        "logs" => Command::Logs(Logs {
+            id: raw.only_word("logs", "ID")?,
+            follow: raw.has("follow"),
+            since: raw.value("since")?.map(|text| api::cursor(&text).map(|_| text)).transpose()?.unwrap_or_default(),
+            json,
+        }),
         "cancel" => Command::Cancel { id: raw.only_word("cancel", "ID")?, json },
         _ => {
             raw.no_words(name)?;
@@ -219,6 +241,14 @@ impl Raw {
         }
     }
 
+    fn server(&self) -> Result<Option<String>, String> {
+        let Some(url) = self.value(SERVER.name)? else { return Ok(None) };
+        if !(url.starts_with("http://") || url.starts_with("https://")) {
+            return Err(format!("--server must begin with http:// or https://, not `{url}`"));
+        }
+        Ok(Some(url.trim_end_matches('/').to_owned()))
+    }
+
     fn port(&self) -> Result<Option<u16>, String> {
         let wrong = |text: &str| format!("--port must be a number from 0 to 65535, not `{text}`");
         self.value("port")?.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()
@@ -249,7 +279,7 @@ mod tests {
     use super::*;
 
     fn of(line: &[&str]) -> Result<Command, String> {
-        parse(line.iter().map(OsString::from).collect())
+        parse(line.iter().map(OsString::from).collect()).map(|parsed| parsed.command)
     }
 
     #[test]
@@ -267,6 +297,15 @@ mod tests {
         assert_eq!(of(&["version"]), of(&["--version"]));
         assert_eq!(of(&["agenticore", "version"]), Ok(Command::Version));
         assert_eq!(of(&["agenticore"]), of(&["serve"]));
+    }
+
+    #[test]
+    fn the_server_may_be_elsewhere() {
+        let parsed = parse(["jobs", "--server", "https://a.example/"].iter().map(OsString::from).collect()).unwrap();
+        assert_eq!(parsed.server.as_deref(), Some("https://a.example"));
+        assert!(of(&["jobs", "--server", "a.example"]).unwrap_err().contains("must begin with http"));
+        let Ok(Command::Logs(logs)) = of(&["logs", "abcd", "-f", "--since", "00001-000002"]) else { panic!() };
+        assert!(logs.follow && logs.since == "00001-000002");
     }
 
     #[test]

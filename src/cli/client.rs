@@ -5,11 +5,15 @@ use crate::api::Problem;
 use crate::config::Config;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 /// No request of this client waits for a job, so none takes long.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long one stream is read before it is taken up again at its cursor: a server that is gone without a word is
+/// noticed by then.
+const STREAM_LIMIT: Duration = Duration::from_secs(300);
 /// A thousand records of 200 KB.
 const ANSWER_LIMIT: u64 = 256 << 20;
 
@@ -28,7 +32,8 @@ impl Client {
             // The server is ours: no proxy stands between.
             .proxy(None)
             .build();
-        Self { agent: settings.into(), url: config.server_url(), key: config.api_keys.first().cloned() }
+        let key = config.client.key.clone().or_else(|| config.api_keys.first().cloned());
+        Self { agent: settings.into(), url: config.server_url(), key }
     }
 
     pub fn url(&self) -> &str {
@@ -37,6 +42,27 @@ impl Client {
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         self.send("GET", path, None, None)
+    }
+
+    /// The JSON of what would be a stream otherwise.
+    pub fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        let request = self.request("GET", path).header("accept", "application/json");
+        self.read(request, Vec::new())
+    }
+
+    /// The lines of an event stream, from a cursor on.
+    pub fn stream(&self, path: &str, after: &str) -> Result<impl BufRead + use<>, Refusal> {
+        let mut request = self.request("GET", path).header("accept", "text/event-stream");
+        if !after.is_empty() {
+            request = request.header("last-event-id", after);
+        }
+        let request = request.body(Vec::new()).map_err(|_| self.no_address())?;
+        let request = self.agent.configure_request(request).timeout_global(Some(STREAM_LIMIT)).build();
+        let mut response = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+        if response.status().as_u16() != 200 {
+            return Err(self.refused(&mut response));
+        }
+        Ok(BufReader::new(response.into_body().into_reader()))
     }
 
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
@@ -64,51 +90,72 @@ impl Client {
         body: Option<&Value>,
         idempotency_key: Option<&str>,
     ) -> Result<T, Refusal> {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if let Some(key) = &self.key {
-            request = request.header("x-api-key", key);
-        }
+        let mut request = self.request(method, path);
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
-        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request.body(bytes).map_err(|_| {
-            Refusal::new(
-                Exit::BadUsage,
-                format!("{} is no address: check AGENTICORE_HOST and AGENTICORE_API_KEYS", self.url),
-            )
-        })?;
-        let unreachable = |error: ureq::Error| {
-            let why = format!(
-                "no server answers at {}: {error}; start one with `agenticore serve`, or set AGENTICORE_HOST \
-                               and AGENTICORE_PORT",
-                self.url
-            );
-            Refusal::new(Exit::Unreachable, why)
-        };
-        let mut response = self.agent.run(request).map_err(unreachable)?;
+        self.read(request, body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
+    }
+
+    fn request(&self, method: &str, path: &str) -> Builder {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.header("x-api-key", key),
+            None => request,
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, request: Builder, body: Vec<u8>) -> Result<T, Refusal> {
+        let request = request.body(body).map_err(|_| self.no_address())?;
+        let mut response = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(&mut response));
+        }
         let status = response.status().as_u16();
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_LIMIT)
-            .lossy_utf8(true)
-            .read_to_string()
-            .map_err(unreachable)?;
-        let stranger =
-            || Refusal::new(Exit::Failed, format!("what answers at {} is no agenticore server ({status})", self.url));
-        if (200..=299).contains(&status) {
-            return serde_json::from_str(&text).map_err(|_| stranger());
-        }
-        let answer: Value = serde_json::from_str(&text).map_err(|_| stranger())?;
+        serde_json::from_str(&self.text(&mut response)?).map_err(|_| self.stranger(status))
+    }
+
+    fn text(&self, response: &mut Response) -> Result<String, Refusal> {
+        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).lossy_utf8(true);
+        body.read_to_string().map_err(|error| self.unreachable(error))
+    }
+
+    fn refused(&self, response: &mut Response) -> Refusal {
+        let status = response.status().as_u16();
+        let answer = self.text(response).map(|text| serde_json::from_str::<Value>(&text));
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => return self.stranger(status),
+            Err(refusal) => return refusal,
+        };
         if status == 401 {
-            let why = format!("{} wants another API key: set AGENTICORE_API_KEYS to one of the server's", self.url);
-            return Err(Refusal::new(Exit::BadUsage, why));
+            let why = format!("{} wants another API key: set AGENTICORE_API_KEY to one of the server's", self.url);
+            return Refusal::new(Exit::BadUsage, why);
         }
-        let exit = if status < 500 { Exit::BadUsage } else { Exit::Failed };
-        Err(Refusal::new(exit, reason(answer)))
+        Refusal::new(if status < 500 { Exit::BadUsage } else { Exit::Failed }, reason(answer))
+    }
+
+    fn no_address(&self) -> Refusal {
+        let why = format!("{} is no address: check AGENTICORE_URL, AGENTICORE_HOST and the API key", self.url);
+        Refusal::new(Exit::BadUsage, why)
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> Refusal {
+        let why = format!(
+            "no server answers at {}: {error}; start one with `agenticore serve`, or set AGENTICORE_URL, or \
+             AGENTICORE_HOST and AGENTICORE_PORT",
+            self.url
+        );
+        Refusal::new(Exit::Unreachable, why)
+    }
+
+    fn stranger(&self, status: u16) -> Refusal {
+        Refusal::new(Exit::Failed, format!("what answers at {} is no agenticore server ({status})", self.url))
     }
 }
+
+type Builder = ureq::http::request::Builder;
+type Response = ureq::http::Response<ureq::Body>;
 
 /// Why the server says no: a problem, or that it is not ready.
 fn reason(answer: Value) -> String {

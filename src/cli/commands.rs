@@ -30,8 +30,10 @@ const fn short(letter: char, name: &'static str, value: Option<&'static str>, he
 }
 
 const JSON: Flag = flag("json", None, "print JSON");
+/// What every command has that asks a server.
+pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 12] = [
+pub const COMMANDS: [Row; 13] = [
     Row {
         name: "serve",
         word: None,
@@ -65,6 +67,7 @@ standard input. With --wait the exit code tells how the job ended.",
             flag("local", None, "run it in this very process, without a server, and show its progress"),
             flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),
             flag("json", None, "print the job's record as JSON"),
+            SERVER,
         ],
         more: "  agenticore run \"fix the failing test\" --repo https://github.com/you/project --wait
   agenticore run - --local < task.md
@@ -79,6 +82,7 @@ standard input. With --wait the exit code tells how the job ended.",
             short('n', "limit", Some("LIMIT"), "how many, 1 to 1000 (20)"),
             short('s', "status", Some("STATUS"), "queued, running, succeeded, failed, cancelled or expired ones alone"),
             flag("json", None, "print a JSON array"),
+            SERVER,
         ],
         more: "  agenticore jobs --json | jq '.[].pod_name'\n",
     },
@@ -88,8 +92,22 @@ standard input. With --wait the exit code tells how the job ended.",
         summary: "show one job",
         about: "Shows one job. The first characters of its id will do, if there are at least 4 and no other job's
 id begins with them.",
-        flags: &[flag("json", None, "print a JSON object")],
+        flags: &[flag("json", None, "print a JSON object"), SERVER],
         more: "",
+    },
+    Row {
+        name: "logs",
+        word: Some("ID"),
+        summary: "show what happened to a job, and follow it",
+        about: "Shows what the agent of a job said and did, and what became of it. With --follow also what happens
+from now on, to the job's end; a server that is away meanwhile is waited for, and nothing is missed.",
+        flags: &[
+            short('f', "follow", None, "go on until the job has ended"),
+            flag("since", Some("CURSOR"), "only what happened after this event, as --json shows its cursor"),
+            flag("json", None, "print each event as JSON, one a line"),
+            SERVER,
+        ],
+        more: "  agenticore logs 3f2a1b9c -f\n",
     },
     Row {
         name: "cancel",
@@ -97,7 +115,7 @@ id begins with them.",
         summary: "cancel one job",
         about: "Cancels a queued or running job: its whole process tree is ended. Of two that end it at once, one
 wins, and that stays.",
-        flags: &[JSON],
+        flags: &[JSON, SERVER],
         more: "",
     },
     Row {
@@ -112,6 +130,7 @@ is not draining.",
             flag("timeout", Some("SECONDS"), "what running jobs get (300); less than what Kubernetes gives"),
             flag("cancel", None, "take it back: jobs are begun again"),
             flag("json", None, "say at the end how it went as JSON"),
+            SERVER,
         ],
         more: "Exit codes: 0 the pod is empty, 3 jobs were put back. It asks the server at AGENTICORE_HOST and
 AGENTICORE_PORT, and when that cannot be reached, Redis.
@@ -138,7 +157,7 @@ fleet, run it in each pod.
         word: None,
         summary: "list execution profiles",
         about: "Lists the execution profiles that the server knows.",
-        flags: &[JSON],
+        flags: &[JSON, SERVER],
         more: "",
     },
     Row {
@@ -150,6 +169,7 @@ fleet, run it in each pod.
             flag("alive", None, "say nothing, ask whether it answers: a health check without a shell"),
             flag("wait", Some("SECONDS"), "wait until it is ready to take jobs, for so long at most"),
             JSON,
+            SERVER,
         ],
         more: "Exit code 6: it cannot be reached.\n",
     },

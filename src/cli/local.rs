@@ -1,9 +1,11 @@
 //! `run --local`: one job in this very process, with its progress as it happens.
 
+use super::events::EventPrinter;
 use super::{Exit, Refusal, exit_of, pretty, print};
 use super::{commands, show};
 use crate::api::JobRequest;
 use crate::config::Config;
+use crate::job::Time;
 use crate::service;
 use crate::service::local::{Canceller, LocalJob};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -18,10 +20,17 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let job = LocalJob::submit(config, request, || signals.pending().next().is_some()).map_err(refused)?;
     cancel_on_signal(signals, job.canceller()).map_err(failed)?;
-    let job = job.run(|event| {
+    let printer = match json {
         // With --json standard output is the record alone.
-        let line = show::event(event);
-        let _ = if json { writeln!(std::io::stderr(), "{line}") } else { writeln!(std::io::stdout(), "{line}") };
+        true => EventPrinter::new(Time::now(), &std::io::stderr()),
+        false => EventPrinter::new(Time::now(), &std::io::stdout()),
+    };
+    let job = job.run(|event| {
+        let text = printer.text(event);
+        let _ = match json {
+            true => std::io::stderr().write_all(text.as_bytes()),
+            false => std::io::stdout().write_all(text.as_bytes()),
+        };
     });
     let job = job.map_err(refused)?;
     print(&if json { pretty(&job) } else { format!("\n{}", show::job(&job)) })?;

@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod doctor;
 mod drain;
+mod events;
+mod follow;
 mod help;
 mod init_shared_fs;
 mod local;
@@ -17,9 +19,11 @@ use crate::api::{
 use crate::config::Config;
 use crate::job::Status;
 use crate::server;
-use args::{Command, Run};
+use args::{Command, Parsed, Run};
 use client::Client;
 use serde::Serialize;
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 use std::fmt;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -57,9 +61,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// How soon, and at most how seldom, `run --wait` asks for news.
-const FIRST_POLL: Duration = Duration::from_millis(100);
-const LAST_POLL: Duration = Duration::from_secs(2);
+/// How soon `status --wait` asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The exit code of a command that Ctrl-C ended, as shells have it.
+const STOPPED: i32 = 130;
 /// How long `run --wait` bears a server that restarts: its jobs go on then.
 const AWAY_LIMIT: Duration = Duration::from_secs(120);
 
@@ -74,13 +79,14 @@ pub fn main(arguments: Vec<std::ffi::OsString>) -> Exit {
     }
 }
 
-fn run(command: Command) -> Result<Exit, Refusal> {
+fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
     match command {
         Command::Help(about) => return print(&help::text(about)),
         Command::Version => return print(concat!("agenticore ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
     }
     let mut config = Config::load().map_err(|error| Refusal::new(Exit::BadUsage, error.to_string()))?;
+    config.client.url = server.or(config.client.url);
     match command {
         Command::Help(_) | Command::Version => Ok(Exit::Done),
         Command::Serve { host, port } => {
@@ -112,6 +118,7 @@ fn run(command: Command) -> Result<Exit, Refusal> {
             answer.job.stale = answer.stale;
             print(&if json { pretty(&answer.job) } else { show::job(&answer.job) })
         }
+        Command::Logs(logs) => follow::logs(&Client::new(&config), &logs),
         Command::Cancel { id, json } => {
             let answer: JobAnswer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
             print(&if json { pretty(&answer.job) } else { format!("{}\n", show::outcome(&answer.job)) })
@@ -157,13 +164,17 @@ fn say_if_stale(is_stale: bool) {
 fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     let request = request_of(run)?;
     let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
-    // Waiting is done here, by asking: that also survives a restart of the server.
+    // Waiting is done here, by following its events: that also survives a restart of the server.
     let answer: JobAnswer = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?;
     let mut job = answer.job;
     if run.wait {
         let (id, status) = (&job.id, job.status.as_str());
         let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
-        job = wait(client, job, run.json)?;
+        if let Some(why) = &job.waiting_for {
+            let _ = writeln!(std::io::stderr(), "the job waits for {}", show::plain(why));
+        }
+        say_how_to_go_on(id.short())?;
+        job = follow::wait(client, job, AWAY_LIMIT)?;
     }
     if run.json {
         print(&pretty(&job))?;
@@ -171,42 +182,25 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
         print(&show::job(&job))?;
     } else {
         let (id, status) = (&job.id, job.status.as_str());
-        print(&format!("{status} {id}\nfollow it with: agenticore job {}\n", id.short()))?;
+        print(&format!("{status} {id}\nfollow it with: agenticore logs {} -f\n", id.short()))?;
     }
     Ok(if run.wait { exit_of(&job) } else { Exit::Done })
 }
 
-fn wait(client: &Client, mut job: Job, json: bool) -> Result<Job, Refusal> {
-    let path = format!("/jobs/{}", job.id);
-    let progress = show::Progress::new(json);
-    let mut pause = FIRST_POLL;
-    let (mut away_since, mut told) = (None, None);
-    while !job.status.has_ended() {
-        if let Some(why) = &job.waiting_for
-            && told.as_ref() != Some(why)
-        {
-            told = Some(why.clone());
-            let _ = writeln!(std::io::stderr(), "the job waits for {}", show::plain(why));
+/// Ctrl-C ends the waiting, not the job.
+fn say_how_to_go_on(id: &str) -> Result<(), Refusal> {
+    let failed = |error: std::io::Error| Refusal::new(Exit::Failed, error.to_string());
+    let mut signals = Signals::new([SIGINT]).map_err(failed)?;
+    let text =
+        format!("\nthe job goes on; follow it with: agenticore logs {id} -f\ncancel it with: agenticore cancel {id}\n");
+    // Waits for Ctrl-C; ends with the process.
+    let waits = move || {
+        if signals.forever().next().is_some() {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            std::process::exit(STOPPED);
         }
-        progress.show(&job);
-        std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(LAST_POLL);
-        match client.get::<JobAnswer>(&path) {
-            Ok(answer) => {
-                job = answer.job;
-                away_since = None;
-            }
-            Err(refusal) if refusal.exit == Exit::Unreachable => {
-                let since = *away_since.get_or_insert_with(std::time::Instant::now);
-                if since.elapsed() > AWAY_LIMIT {
-                    return Err(refusal);
-                }
-            }
-            Err(refusal) => return Err(refusal),
-        }
-    }
-    progress.clear();
-    Ok(job)
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(waits).map(drop).map_err(failed)
 }
 
 /// A server that has just been started, or is not told enough yet, may become ready.
@@ -221,7 +215,7 @@ fn wait_until_ready(client: &Client, limit: Duration) -> Result<(), Refusal> {
             let why = format!("not ready within {} s: {}", limit.as_secs(), refusal.why);
             return Err(Refusal::new(refusal.exit, why));
         }
-        std::thread::sleep(LAST_POLL.min(Duration::from_millis(500)));
+        std::thread::sleep(ASK_AGAIN);
     }
 }
 

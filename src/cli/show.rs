@@ -1,12 +1,9 @@
 //! How answers look to people: colour on a terminal only, and never with NO_COLOR.
 
-use crate::api::{Event, Job, JobSummary, Profile};
-use crate::event::Kind;
+use crate::api::{Job, JobSummary, Profile};
 use crate::job::{Status, Time};
 use serde_json::Value;
-use std::cell::RefCell;
-use std::io::{IsTerminal, Write};
-use std::time::Instant;
+use std::io::IsTerminal;
 
 #[derive(Clone, Copy)]
 pub enum Colour {
@@ -18,17 +15,19 @@ pub enum Colour {
     Blue = 34,
 }
 
-fn is_colourful(terminal: bool) -> bool {
+/// Whether colours may be shown there.
+pub fn is_colourful(terminal: bool) -> bool {
     let plain = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     terminal && !plain("NO_COLOR") && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
+/// For standard output.
 pub fn paint(text: &str, colour: Colour) -> String {
-    if is_colourful(std::io::stdout().is_terminal()) {
-        format!("\x1b[{}m{text}\x1b[0m", colour as u8)
-    } else {
-        text.to_owned()
-    }
+    paint_if(is_colourful(std::io::stdout().is_terminal()), text, colour)
+}
+
+pub fn paint_if(is_colourful: bool, text: &str, colour: Colour) -> String {
+    if is_colourful { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
 }
 
 /// A text from outside for a terminal: without control characters, which could do anything there.
@@ -158,64 +157,6 @@ pub fn profiles(list: &[Profile]) -> String {
         text.push_str(&format!("{:14} {}\n", "", paint(&details, Colour::Dim)));
     }
     text
-}
-
-/// What happened, in a line.
-pub fn event(event: &Event) -> String {
-    let time = event.time.to_string();
-    let time = paint(time.get(11..19).unwrap_or_default(), Colour::Dim);
-    let text = plain(&event.text);
-    let (mark, colour) = match event.kind {
-        Kind::AgentText => ("says", Colour::Bold),
-        Kind::AgentTool => ("does", Colour::Blue),
-        Kind::AgentToolResult => ("sees", Colour::Dim),
-        Kind::AgentNotice | Kind::PublishNotice | Kind::EventsCut | Kind::WorkerLost => ("note", Colour::Yellow),
-        Kind::PrOpened | Kind::Pushed | Kind::Committed => ("work", Colour::Green),
-        _ => ("job", Colour::Dim),
-    };
-    let name = event.kind.as_str().replace('_', " ");
-    let text = match (event.kind, &event.tool) {
-        (Kind::AgentTool, Some(tool)) => format!("{}: {}", plain(tool), shorten(&text)),
-        (Kind::AgentText, _) => text,
-        (Kind::AgentToolResult | Kind::AgentNotice, _) => shorten(&text),
-        (_, _) if text.is_empty() => name,
-        (_, _) => format!("{name}: {}", shorten(&text)),
-    };
-    format!("{time} {} {text}", paint(&format!("{mark:4}"), colour))
-}
-
-/// On a terminal a line or two of it; elsewhere, where somebody searches, all on one line.
-fn shorten(text: &str) -> String {
-    let width = if std::io::stdout().is_terminal() { 160 } else { 1000 };
-    let line = text.split('\n').map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ⏎ ");
-    if line.chars().count() <= width { line } else { line.chars().take(width - 1).chain(['…']).collect() }
-}
-
-/// One line on a terminal's standard error that is written over again while something is waited for.
-pub struct Progress {
-    began: Instant,
-    shows: bool,
-    last: RefCell<String>,
-}
-
-impl Progress {
-    pub fn new(json: bool) -> Self {
-        Self { began: Instant::now(), shows: !json && std::io::stderr().is_terminal(), last: RefCell::default() }
-    }
-
-    pub fn show(&self, job: &Job) {
-        let text = format!("{} for {} s", job.status.as_str(), self.began.elapsed().as_secs());
-        if self.shows && *self.last.borrow() != text {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
-            *self.last.borrow_mut() = text;
-        }
-    }
-
-    pub fn clear(&self) {
-        if self.shows {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
 }
 
 #[cfg(test)]

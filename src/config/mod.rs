@@ -25,6 +25,7 @@ pub struct Config {
     pub host: String,
     pub port: u16,
     pub api_keys: Vec<String>,
+    pub client: Client,
     pub claude: Claude,
     pub default_profile: String,
     pub repos: Repos,
@@ -56,6 +57,14 @@ pub struct Config {
     effective: Vec<Effective>,
     /// What was given and means nothing here, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// How commands reach a server.
+#[derive(Clone)]
+pub struct Client {
+    /// None: at the host and port that a server would listen on.
+    pub url: Option<String>,
+    pub key: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -210,6 +219,7 @@ impl Config {
             host: values.text("AGENTICORE_HOST"),
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
+            client: Client { url: values.owned("AGENTICORE_URL"), key: values.owned("AGENTICORE_API_KEY") },
             redis,
             wants_redis: store == "redis",
             secret_name: values.owned("AGENTICORE_SECRET_NAME"),
@@ -293,6 +303,9 @@ impl Config {
 
     /// Where clients find the server.
     pub fn server_url(&self) -> String {
+        if let Some(url) = &self.client.url {
+            return url.clone();
+        }
         let host = match self.host.as_str() {
             "0.0.0.0" | "" => "127.0.0.1".to_owned(),
             "::" => "[::1]".to_owned(),

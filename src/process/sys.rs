@@ -245,6 +245,16 @@ pub fn with_limit_of_start(command: &mut Command) {
     }
 }
 
+/// How many columns the terminal behind `fd` has, if it is one and says so.
+pub fn terminal_width(fd: BorrowedFd) -> Option<u16> {
+    // SAFETY: all-zero bytes are a valid winsize, which outlives the call.
+    unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        check(libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &mut size)).ok()?;
+        Some(size.ws_col).filter(|columns| *columns > 0)
+    }
+}
+
 pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: fcntl with integer arguments on a descriptor that the caller holds open.
     unsafe {

@@ -140,7 +140,7 @@ fn a_local_run_needs_no_server_and_shows_what_happens() {
     let done = lab.run(&["run", "--local", "[[write a.txt 1]] [[say I did it]]", "--repo", &repo.url()]);
     let text = out(&done);
     assert_eq!(done.status.code(), Some(0), "{text}{}", err(&done));
-    for part in ["agent started", "does Write: a.txt", "says I did it", "pushed: agenticore-", "cost"] {
+    for part in ["agent started", "does  Write: a.txt", "says  I did it", "pushed: agenticore-", "cost"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(repo.branches().len(), 2);

@@ -103,7 +103,7 @@ fn a_strangers_branch_is_left_alone() {
     std::fs::write(gate, "").unwrap();
     let job = server.wait(&id);
     assert_eq!(job["status"], "failed", "{job:#}");
-    assert!(job["error"].as_str().unwrap().contains("none of this job's work"), "{job:#}");
+    assert!(job["error"].as_str().unwrap().contains("not this job's work"), "{job:#}");
     assert_eq!(repo.git(&["rev-parse", &branch]).unwrap(), theirs);
     assert!(std::path::Path::new(job["worktree_path"].as_str().unwrap()).join("a.txt").exists());
     server.stop();

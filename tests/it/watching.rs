@@ -279,3 +279,108 @@ fn a_waiting_request_survives_a_redis_that_goes_and_comes_back() {
     assert_eq!((&answer["job"]["status"], &answer["job"]["output"]), (&json!("succeeded"), &json!("done")), "{answer}");
     fleet.finish(vec![pod]);
 }
+
+/// A command that talks to `server`.
+fn command(lab: &Lab, server: &Server, words: &[&str]) -> std::process::Command {
+    let mut command = lab.command(words);
+    command.env("AGENTICORE_URL", &server.url).env("AGENTICORE_PORT", "1");
+    command
+}
+
+#[test]
+fn logs_shows_the_same_whether_it_followed_or_came_later() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let task = format!("[[bash seq 1 20]] [[wait-for {}]] [[bash false]] [[say I am done.]]", gate.display());
+    let id = server.submit(json!({"task": task}));
+    let following =
+        command(&lab, &server, &["logs", &id[..8], "-f"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    eventually("the agent works", || {
+        let events = page(&server, &id, "limit=100");
+        events["events"].as_array().unwrap().iter().any(|event| event["kind"] == "agent_tool_result").then_some(())
+    });
+    std::fs::write(&gate, "").unwrap();
+    let followed = following.wait_with_output().unwrap();
+    assert!(followed.status.success());
+    let later = command(&lab, &server, &["logs", &id]).output().unwrap();
+    assert_eq!(String::from_utf8(followed.stdout).unwrap(), String::from_utf8(later.stdout.clone()).unwrap());
+    let text = String::from_utf8(later.stdout).unwrap();
+    for part in [
+        "0:00 job   queued\n",
+        "does  Bash: ",
+        "sees  1\n",
+        "… 15 more lines\n",
+        "fails error:",
+        "says  I am done.\n",
+        "job   ended: succeeded\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "{text}");
+    // Machines get one event a line, and can go on after any of them.
+    let json = command(&lab, &server, &["logs", &id, "--json"]).output().unwrap().stdout;
+    let json: Vec<Value> =
+        String::from_utf8(json).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json, all(&server, &id, 1000));
+    let middle = json[json.len() / 2]["cursor"].as_str().unwrap();
+    let rest = command(&lab, &server, &["logs", &id, "--json", "--since", middle]).output().unwrap().stdout;
+    assert_eq!(String::from_utf8(rest).unwrap().lines().count(), json.len() - json.len() / 2 - 1);
+    for (words, why) in [(&["logs", "zzzz"][..], "no such job"), (&["logs", &id, "--since", "x"], "cursor")] {
+        let output = command(&lab, &server, words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(why), "{words:?}: {said}");
+    }
+    server.stop();
+}
+
+#[test]
+fn following_goes_on_when_the_server_comes_back() {
+    let lab = Lab::new().with("AGENTICORE_PORT", crate::support::redis::free_port().to_string());
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let words = ["run", &format!("[[raw one]] [[wait-for {}]] [[say done]]", gate.display()), "--wait"];
+    let mut run = lab.command(&words);
+    let run = run.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let id = eventually("it runs", || {
+        let jobs = server.get("/jobs?status=running").1;
+        jobs["jobs"][0]["session_id"].is_string().then(|| jobs["jobs"][0]["id"].as_str().unwrap().to_owned())
+    });
+    let mut follow = lab.command(&["logs", &id, "-f", "--json"]);
+    let follow = follow.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    server.stop();
+    std::fs::write(&gate, "").unwrap();
+    let server = lab.serve();
+    let ended = run.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(ended.status.code(), Some(0), "{out}{err}");
+    assert!(out.contains("succeeded") && !out.contains("says"), "the outcome is on standard output: {out}");
+    assert!(err.contains("says  done") && err.contains("handed back"), "what happened is on standard error: {err}");
+    let followed = follow.wait_with_output().unwrap();
+    let followed = String::from_utf8(followed.stdout).unwrap();
+    let followed: Vec<Value> = followed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(followed, all(&server, &id, 1000), "nothing is missing and nothing came twice");
+    server.stop();
+}
+
+#[test]
+fn ctrl_c_ends_the_waiting_and_not_the_job() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let task = format!("[[wait-for {}]] [[say done]]", gate.display());
+    let mut run = command(&lab, &server, &["run", &task, "-w"]);
+    let run = run.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let id = eventually("it runs", || {
+        let jobs = server.get("/jobs?status=running").1;
+        jobs["jobs"][0]["id"].as_str().map(str::to_owned)
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(130) && said.contains(&format!("agenticore cancel {}", &id[..8])), "{said}");
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(server.wait(&id)["status"], "succeeded");
+    server.stop();
+}
