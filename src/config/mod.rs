@@ -25,6 +25,8 @@ pub struct Config {
     pub host: String,
     pub port: u16,
     pub api_keys: Vec<String>,
+    pub allowed_hosts: Vec<String>,
+    pub allowed_origins: Vec<String>,
     pub client: Client,
     pub claude: Claude,
     pub default_profile: String,
@@ -219,6 +221,8 @@ impl Config {
             host: values.text("AGENTICORE_HOST"),
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
+            allowed_hosts: values.list("AGENTICORE_ALLOWED_HOSTS"),
+            allowed_origins: values.list("AGENTICORE_ALLOWED_ORIGINS"),
             client: Client { url: values.owned("AGENTICORE_URL"), key: values.owned("AGENTICORE_API_KEY") },
             redis,
             wants_redis: store == "redis",
@@ -299,6 +303,11 @@ impl Config {
             true => Path::new(name).is_file(),
             false => std::env::split_paths(path).any(|directory| directory.join(name).is_file()),
         }
+    }
+
+    /// Bound to this machine alone.
+    pub fn is_local(&self) -> bool {
+        ["127.0.0.1", "::1", "[::1]", "localhost"].contains(&self.host.as_str())
     }
 
     /// Where clients find the server.

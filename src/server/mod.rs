@@ -1,15 +1,19 @@
 //! `serve`: the doors, and the order in which a server starts and goes away.
 
+mod doors;
 mod guard;
 mod http;
+mod mcp;
 mod rest;
 
 use crate::config::Config;
 use crate::log;
 use crate::process::sys;
 use crate::service::Service;
+use doors::Doors;
 use guard::Guard;
 use http::Server;
+use mcp::Mcp;
 use rest::Rest;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -47,8 +51,12 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let listener = TcpListener::bind(&address).map_err(cannot(&listening))?;
     let service = Arc::new(Service::start(config).map_err(StartError)?);
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
-    let rest = Rest::new(service.clone(), Guard::new(service.config().api_keys.clone()));
-    let server = Server::start(listener, Arc::new(rest), service.workers()).map_err(cannot("start the server"))?;
+    let config = service.config();
+    let (keys, hosts, origins) =
+        (config.api_keys.clone(), config.allowed_hosts.clone(), config.allowed_origins.clone());
+    let guard = Guard::new(keys, hosts, origins, config.is_local());
+    let doors = Doors { guard, rest: Rest::new(service.clone()), mcp: Mcp::new(service.clone()) };
+    let server = Server::start(listener, Arc::new(doors), service.workers()).map_err(cannot("start the server"))?;
     say_what_runs(&service, &server.address().to_string());
     let asked = count_signals(signals).map_err(cannot("start a thread"))?;
     while asked.load(Ordering::SeqCst) == 0 {
@@ -78,8 +86,7 @@ fn say_what_runs(service: &Service, address: &str) {
     for missing in service.missing() {
         log::warn(&format!("this server needs {missing}"));
     }
-    let is_open = !["127.0.0.1", "::1", "[::1]", "localhost"].contains(&config.host.as_str());
-    if is_open && config.api_keys.is_empty() {
+    if !config.is_local() && config.api_keys.is_empty() {
         let token = config.github.token.is_some() || config.github.app.is_some();
         log::warn(&format!(
             "no API keys are set: anybody who reaches {address} can run code here{}; {}, {}",

@@ -26,8 +26,12 @@ impl Service {
 
     /// Follows what happens to a job, from a cursor on: see [`EventWatch`].
     pub fn watch_events(&self, id: &str, after: Cursor) -> Result<ServerEventWatch, Refusal> {
-        let id = self.find(id)?.it.id;
-        Ok(EventWatch::new(self.runner.store.clone(), id, after))
+        Ok(self.watch_job(&self.find(id)?.it.id, after))
+    }
+
+    /// The same for a job that is known to be there.
+    pub fn watch_job(&self, id: &JobId, after: Cursor) -> ServerEventWatch {
+        EventWatch::new(self.runner.store.clone(), id.clone(), after)
     }
 }
 

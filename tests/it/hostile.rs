@@ -286,8 +286,9 @@ fn slow_bodies_and_strangers_keep_nobody_out() {
     let slow: Vec<_> = (0..1050)
         .map(|_| {
             let mut stream = std::net::TcpStream::connect(&address).unwrap();
-            let _ = stream
-                .write_all(b"POST /jobs HTTP/1.1\r\nHost: h\r\nX-Api-Key: a-key\r\nContent-Length: 1000\r\n\r\n{");
+            let _ = stream.write_all(
+                b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: a-key\r\nContent-Length: 1000\r\n\r\n{",
+            );
             stream
         })
         .collect();
@@ -298,7 +299,7 @@ fn slow_bodies_and_strangers_keep_nobody_out() {
     drop(slow);
     // Without a key a body is not even read.
     let mut stream = std::net::TcpStream::connect(&address).unwrap();
-    stream.write_all(b"POST /jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n").unwrap();
+    stream.write_all(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n").unwrap();
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");

@@ -83,7 +83,7 @@ fn requests_that_are_framed_wrong() {
     let lab = Lab::new();
     let server = lab.serve();
     let post = |headers: &str, body: &str| {
-        format!("POST /jobs HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n\r\n{body}").into_bytes()
+        format!("POST /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n\r\n{body}").into_bytes()
     };
     for (bytes, status) in [
         (post("Content-Length: 100000000000", ""), 413),
@@ -109,7 +109,7 @@ fn requests_that_are_framed_wrong() {
     most.resize(1 << 20, b' ');
     assert_eq!(server.request("POST", "/jobs", Some(&most)).0, 200);
     // Two requests on one connection, the second sent with the first.
-    let two = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\nGET /profiles HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let two = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /profiles HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     stream.write_all(two).unwrap();
     let mut answers = String::new();
@@ -129,7 +129,7 @@ fn half_requests_keep_nobody_out() {
             let bytes: &[u8] = if n % 2 == 0 {
                 b"GET /hea"
             } else {
-                b"POST /jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{"
+                b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
             };
             stream.write_all(bytes).unwrap();
             stream

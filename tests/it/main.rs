@@ -20,6 +20,7 @@ mod hostile;
 mod input;
 mod install;
 mod jobs;
+mod mcp;
 mod publish;
 mod regressions;
 mod secrets;

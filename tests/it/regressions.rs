@@ -19,7 +19,7 @@ fn connect(server: &Server) -> TcpStream {
 fn wait_for(server: &Server, key: &str, task: &str) -> TcpStream {
     let body = json!({"task": task, "wait": true}).to_string();
     let head = format!(
-        "POST /jobs HTTP/1.1\r\nHost: h\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /jobs HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream = connect(server);
@@ -84,7 +84,7 @@ fn a_connection_takes_one_descriptor_and_the_limit_is_raised_for_the_server_alon
     let open: Vec<TcpStream> = (0..200)
         .map(|_| {
             let mut stream = connect(&server);
-            stream.write_all(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             let mut begin = [0; 15];
             stream.read_exact(&mut begin).unwrap();
             stream

@@ -20,7 +20,7 @@ impl Stream {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let last = after.map(|cursor| format!("Last-Event-ID: {cursor}\r\n")).unwrap_or_default();
         // HTTP/1.0: the lines come as they are, without chunks.
-        write!(stream, "GET /jobs/{id}/events HTTP/1.0\r\nHost: h\r\n{last}\r\n").unwrap();
+        write!(stream, "GET /jobs/{id}/events HTTP/1.0\r\nHost: localhost\r\n{last}\r\n").unwrap();
         let mut lines = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -224,7 +224,7 @@ fn a_thousand_waiting_requests_ask_redis_for_nothing() {
         let mut stream = TcpStream::connect(first.url.trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let length = body.len();
-        let head = "POST /jobs HTTP/1.0\r\nHost: h\r\n";
+        let head = "POST /jobs HTTP/1.0\r\nHost: localhost\r\n";
         write!(stream, "{head}Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
         let mut begin = [0; 15];
         stream.read_exact(&mut begin).unwrap();

@@ -7,14 +7,24 @@ use tiny_http::{HTTPVersion, Header, Response};
 
 pub struct Answer {
     pub status: u16,
+    /// JSON; empty: there is none.
     pub body: String,
-    pub allow: Option<String>,
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
     pub fn json(status: u16, body: &impl serde::Serialize) -> Self {
         // Text, numbers and names: there is nothing in an answer that JSON cannot hold.
-        Self { status, body: serde_json::to_string(body).unwrap_or_default(), allow: None }
+        Self { status, body: serde_json::to_string(body).unwrap_or_default(), headers: Vec::new() }
+    }
+
+    pub fn empty(status: u16) -> Self {
+        Self { status, body: String::new(), headers: Vec::new() }
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
 }
 
@@ -32,8 +42,9 @@ impl From<Answer> for Reply {
 
 /// Writes a whole answer. tiny_http writes head and body; a Connection header it does not.
 pub fn write(stream: &TcpStream, answer: &Answer, keep_alive: bool, without_body: bool) -> io::Result<()> {
-    let mut headers = vec![("Content-Type", "application/json"), ("Server", "agenticore")];
-    headers.extend(answer.allow.as_deref().map(|methods| ("Allow", methods)));
+    let mut headers = vec![("Server", "agenticore")];
+    headers.extend((!answer.body.is_empty()).then_some(("Content-Type", "application/json")));
+    headers.extend(answer.headers.iter().map(|(name, value)| (*name, value.as_str())));
     let headers = headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok()).collect();
     let body = answer.body.as_bytes();
     let response = Response::new(answer.status.into(), headers, Cursor::new(body), Some(body.len()), None)
@@ -58,11 +69,12 @@ pub enum Framing {
 }
 
 impl Framing {
-    pub fn head(self, content_type: &str) -> Vec<u8> {
+    pub fn head(self, content_type: &str, more: &[(&'static str, String)]) -> Vec<u8> {
         let chunked = if self == Framing::Chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
+        let more: String = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nServer: agenticore\r\nCache-Control: no-store\r\n\
-             X-Accel-Buffering: no\r\nConnection: close\r\n{chunked}\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nServer: agenticore\r\n\
+             Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\nConnection: close\r\n{more}{chunked}\r\n"
         )
         .into_bytes()
     }
@@ -91,7 +103,7 @@ mod tests {
     fn frames_are_chunks_where_the_client_knows_them() {
         assert_eq!(Framing::Chunked.frame(b"0123456789abcdef!"), b"11\r\n0123456789abcdef!\r\n");
         assert_eq!((Framing::Chunked.frame(b""), Framing::Plain.frame(b"x")), (Vec::new(), b"x".to_vec()));
-        let head = |framing: Framing| String::from_utf8(framing.head("text/plain")).unwrap();
+        let head = |framing: Framing| String::from_utf8(framing.head("text/plain", &[])).unwrap();
         assert!(head(Framing::Chunked).contains("Transfer-Encoding") && !head(Framing::Plain).contains("Transfer"));
     }
 }

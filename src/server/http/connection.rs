@@ -39,7 +39,9 @@ impl Connection {
                 Ok(head) => head,
                 Err(Refused(status, why)) => return self.refuse(&problem(status, &why)),
             };
-            if let Err(answer) = self.shared.handler.screen(&head) {
+            let more = self.shared.handler.headers(&head);
+            if let Err(mut answer) = self.shared.handler.screen(&head) {
+                answer.headers.extend(more);
                 return self.refuse(&answer);
             }
             if head.expects_continue && head.body_length > self.buffer.len() {
@@ -56,8 +58,11 @@ impl Connection {
             let request = Request { head, body };
             let reply = catch_unwind(AssertUnwindSafe(|| self.shared.handler.answer(&request)));
             match reply.unwrap_or_else(|_| problem(500, "a fault of agenticore: its log says more").into()) {
-                Reply::Whole(answer) => answer::write(&self.stream, &answer, keep_alive, without_body)?,
-                Reply::Flow(flow) => return self.begin(flow, framing),
+                Reply::Whole(mut answer) => {
+                    answer.headers.extend(more);
+                    answer::write(&self.stream, &answer, keep_alive, without_body)?;
+                }
+                Reply::Flow(flow) => return self.begin(flow, framing, &more),
             }
             if !keep_alive {
                 return Ok(Fate::Closed);
@@ -68,12 +73,12 @@ impl Connection {
     }
 
     /// Begins an answer that flows, unless too many do already.
-    fn begin(&mut self, flow: Box<dyn Flow>, framing: Framing) -> io::Result<Fate> {
+    fn begin(&mut self, flow: Box<dyn Flow>, framing: Framing, more: &[(&'static str, String)]) -> io::Result<Fate> {
         if !self.shared.connections.may_flow(self.number) {
             let why = "too many requests wait here already: the job goes on; ask for it in a moment";
             return self.refuse(&problem(503, why));
         }
-        let begin = [framing.head(flow.content_type()), framing.frame(&flow.opening())].concat();
+        let begin = [framing.head(flow.content_type(), more), framing.frame(&flow.opening())].concat();
         self.stream.as_ref().write_all(&begin)?;
         self.resume(flow, framing)
     }

@@ -31,6 +31,11 @@ fn refused<T>(status: u16, why: &str) -> Result<T, Refused> {
 }
 
 impl Head {
+    /// All values of a header, in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

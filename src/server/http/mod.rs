@@ -15,6 +15,8 @@ mod listen;
 pub use answer::{Answer, Reply};
 pub use flows::{Flow, Next, Resumed, Waker};
 pub use head::Head;
+#[cfg(test)]
+pub use head::parse as parse_head;
 pub use listen::Server;
 
 use std::time::Duration;
@@ -42,4 +44,9 @@ pub trait Handler: Send + Sync + 'static {
     fn screen(&self, head: &Head) -> Result<(), Answer>;
 
     fn answer(&self, request: &Request) -> Reply;
+
+    /// What every answer to this request carries, whatever it is.
+    fn headers(&self, _head: &Head) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }

@@ -1,12 +1,12 @@
 //! REST: each request is translated for the service, and what that says is translated back. Decides nothing itself.
 
 pub mod routes;
-mod status;
+pub mod status;
 mod stream;
 mod wait;
 
-use super::guard::Guard;
-use super::http::{Answer, Handler, Head, Reply, Request};
+use super::guard::{offered_keys, pairs};
+use super::http::{Head, Reply, Request};
 use crate::api::{self, EventsRequest, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, View};
 use crate::service::{Refusal, Seen, SentKey, Service};
 use status::{json, refused};
@@ -17,7 +17,8 @@ use wait::WaitForEnd;
 
 pub struct Rest {
     service: Arc<Service>,
-    guard: Guard,
+    /// Keys tell one caller from another.
+    has_keys: bool,
 }
 
 /// A request, and what stands in its path for `{id}`.
@@ -43,8 +44,9 @@ impl Asked<'_> {
 type Answered = Result<Reply, Refusal>;
 
 impl Rest {
-    pub fn new(service: Arc<Service>, guard: Guard) -> Self {
-        Self { service, guard }
+    pub fn new(service: Arc<Service>) -> Self {
+        let has_keys = !service.config().api_keys.is_empty();
+        Self { service, has_keys }
     }
 
     fn health(&self, _: &Asked) -> Answered {
@@ -59,7 +61,7 @@ impl Rest {
     fn submit(&self, asked: &Asked) -> Answered {
         let request = JobRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
-        let offered = if self.guard.wants_keys() { offered_keys(asked.head) } else { Vec::new() };
+        let offered = if self.has_keys { offered_keys(asked.head) } else { Vec::new() };
         let caller = offered.first().map_or("", |key| key.as_ref());
         let key = asked.head.header("idempotency-key").map(|key| SentKey { caller, key });
         let job = self.service.submit(request, key)?;
@@ -118,15 +120,8 @@ impl Rest {
     }
 }
 
-impl Handler for Rest {
-    fn screen(&self, head: &Head) -> Result<(), Answer> {
-        let offered = offered_keys(head);
-        let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();
-        let may_come_in = routes::is_public(&head.path) || self.guard.admits(&offered);
-        if may_come_in { Ok(()) } else { Err(status::wants_key()) }
-    }
-
-    fn answer(&self, request: &Request) -> Reply {
+impl Rest {
+    pub fn answer(&self, request: &Request) -> Reply {
         match routes::find(&request.head) {
             Ok((route, id)) => {
                 let asked = Asked { head: &request.head, body: &request.body, id };
@@ -135,18 +130,4 @@ impl Handler for Rest {
             Err(answer) => answer.into(),
         }
     }
-}
-
-/// The keys that a request carries, in the order in which they count.
-fn offered_keys(head: &Head) -> Vec<Cow<'_, str>> {
-    let bearer = head.header("authorization").and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    let in_query = pairs(head).filter(|(name, _)| name == "api_key").map(|(_, value)| value);
-    head.header("x-api-key").into_iter().chain(bearer).map(Cow::Borrowed).chain(in_query).collect()
-}
-
-fn pairs(head: &Head) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    form_urlencoded::parse(head.query.as_bytes())
 }

@@ -3,6 +3,7 @@
 use super::status::problem;
 use super::{Answered, Asked, Rest};
 use crate::server::http::{Answer, Head};
+use crate::server::mcp;
 use crate::suggest;
 use tiny_http::Method;
 
@@ -89,14 +90,14 @@ pub fn find(head: &Head) -> Result<(&'static Route, &str), Answer> {
         return Ok(*found);
     }
     if here.is_empty() {
-        let mut known: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+        let mut known: Vec<&str> = ROUTES.iter().map(|route| route.path).chain([mcp::PATH]).collect();
         known.dedup();
         let meant = suggest::did_you_mean(path, known.iter().copied());
         return Err(problem(404, &format!("there is nothing here: known are {}{meant}", known.join(", "))));
     }
     let allow = here.iter().map(|(route, _)| route.method.as_str()).collect::<Vec<_>>().join(", ");
     let refusal = problem(405, &format!("{} does nothing here: allowed are {allow}", head.method));
-    Err(Answer { allow: Some(allow), ..refusal })
+    Err(refusal.with("Allow", allow))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub fn problem(status: u16, why: &str) -> Answer {
 
 /// The interface's own words, without `success`.
 pub fn wants_key() -> Answer {
-    Answer::json(401, &serde_json::json!({ "error": "Invalid or missing API key" }))
+    Answer::json(401, &serde_json::json!({ "error": "Invalid or missing API key" })).with("WWW-Authenticate", "Bearer")
 }
 
 pub fn refused(refusal: &Refusal) -> Answer {

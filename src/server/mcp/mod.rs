@@ -1,0 +1,175 @@
+//! MCP over streamable HTTP: one endpoint, every revision, no session, any pod.
+//!
+//! Translates for the service as REST does; decides nothing about jobs. To end a request, by hanging up or by a
+//! notification, ends the waiting and never the job.
+
+mod eras;
+mod reply;
+mod tools;
+mod wait;
+
+use super::http::{Answer, Head, Reply, Request};
+use crate::service::Service;
+use eras::{Call, Era, Fault, LEGACY, Message};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use tiny_http::Method;
+use tools::Said;
+use wait::ToolWait;
+
+pub const PATH: &str = "/mcp";
+
+/// What a model is told of this server before it sees the tools.
+const INSTRUCTIONS: &str = "Agenticore runs coding agents. run_task hands one a task and a repository and returns a \
+     job at once; wait_for_job answers when it has ended, get_job shows how it stands, \
+     get_job_events what it did. The result is a pull request (pr_url). A job goes on whether \
+     or not anybody waits for it; cancel_job stops it.";
+
+/// How long lists of tools may be kept, in milliseconds: they change with the server's version.
+const TTL: u64 = 300_000;
+
+pub struct Mcp {
+    service: Arc<Service>,
+}
+
+pub fn is_for(path: &str) -> bool {
+    path.trim_end_matches('/') == PATH
+}
+
+impl Mcp {
+    pub fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+
+    pub fn answer(&self, request: &Request) -> Reply {
+        if let Some(refused) = check_head(&request.head) {
+            return refused.into();
+        }
+        match eras::read(Some(&request.head), &request.body) {
+            Ok(Message::Heard) => Answer::empty(202).into(),
+            Ok(Message::Call(call)) => self.call(&call),
+            Err(fault) => faulty(&fault).into(),
+        }
+    }
+
+    fn call(&self, call: &Call) -> Reply {
+        let result = match (call.era, call.method.as_str()) {
+            (Era::Legacy, "initialize") => Ok(initialized(&call.params)),
+            (Era::Legacy, "ping") => Ok(json!({})),
+            (Era::Modern, "server/discover") => Ok(discovered()),
+            (_, "tools/list") => listed(call),
+            (_, "tools/call") => return self.call_tool(call),
+            _ => {
+                let why = format!("there is no method {}", call.method);
+                Err(Fault::new(call.era, 404, -32601, why, &call.id))
+            }
+        };
+        match result {
+            Ok(result) => Answer::json(200, &reply::result(call, result)).into(),
+            Err(fault) => faulty(&fault).into(),
+        }
+    }
+
+    fn call_tool(&self, call: &Call) -> Reply {
+        let bad = |why: String| faulty(&Fault::new(call.era, 400, -32602, why, &call.id)).into();
+        let Some(name) = call.params.get("name").and_then(Value::as_str) else {
+            return bad("`name` is missing".into());
+        };
+        let Some(tool) = tools::find(name) else {
+            let meant = crate::suggest::did_you_mean(name, tools::TOOLS.iter().map(|tool| tool.name));
+            return bad(format!("there is no tool {name}{meant}"));
+        };
+        let arguments = match call.params.get("arguments") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(arguments)) => arguments.clone(),
+            Some(_) => return bad("`arguments` must be an object".into()),
+        };
+        let said = tool.check(&arguments).and_then(|()| (tool.call)(&self.service, &arguments));
+        match said {
+            Ok(Said::AtTheEnd(job)) => Reply::Flow(Box::new(ToolWait::new(&self.service, *job, call))),
+            Ok(Said::Now(value)) => Answer::json(200, &reply::result(call, reply::content(&value, false))).into(),
+            // A model reads it and mends its call.
+            Err(why) => Answer::json(200, &reply::result(call, reply::failure(&why))).into(),
+        }
+    }
+}
+
+/// What has to be right before a body is looked at.
+fn check_head(head: &Head) -> Option<Answer> {
+    let refused = |status: u16, why: &str| {
+        let fault = Fault { status, ..Fault::new(Era::Modern, status, -32600, why, &Value::Null) };
+        Some(faulty(&fault))
+    };
+    if head.method != Method::Post {
+        return refused(
+            405,
+            "messages are sent by POST: there is no stream to be opened here, and no session to be ended",
+        )
+        .map(|answer| answer.with("Allow", "POST"));
+    }
+    let media =
+        head.header("content-type").map(|kind| kind.split(';').next().unwrap_or_default().trim().to_lowercase());
+    if media.as_deref() != Some("application/json") {
+        return refused(415, "the Content-Type must be application/json");
+    }
+    let accepts =
+        |kind: &str| head.header("accept").is_none_or(|accepted| accepted.contains(kind) || accepted.contains("*/*"));
+    if !accepts("application/json") || !accepts("text/event-stream") {
+        return refused(406, "the Accept header must name application/json and text/event-stream");
+    }
+    None
+}
+
+fn faulty(fault: &Fault) -> Answer {
+    Answer::json(fault.status, &fault.to_json())
+}
+
+fn server_info() -> Value {
+    json!({"name": "agenticore", "title": "Agenticore", "version": env!("CARGO_PKG_VERSION")})
+}
+
+fn initialized(params: &Map<String, Value>) -> Value {
+    let asked = params.get("protocolVersion").and_then(Value::as_str).unwrap_or_default();
+    // The client decides whether it can do with another one.
+    let version = LEGACY.into_iter().find(|known| *known == asked).unwrap_or(LEGACY[0]);
+    json!({
+        "protocolVersion": version,
+        "capabilities": {"tools": {}},
+        "serverInfo": server_info(),
+        "instructions": INSTRUCTIONS,
+    })
+}
+
+fn discovered() -> Value {
+    json!({
+        "supportedVersions": eras::supported(),
+        "capabilities": {"tools": {}},
+        "instructions": INSTRUCTIONS,
+        "ttlMs": TTL,
+        "cacheScope": "public",
+    })
+}
+
+fn listed(call: &Call) -> Result<Value, Fault> {
+    if call.params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
+        return Err(Fault::new(call.era, 400, -32602, "there is one page of tools, and no cursor", &call.id));
+    }
+    let tools: Vec<Value> = tools::TOOLS.iter().map(tools::Tool::to_json).collect();
+    Ok(match call.era {
+        Era::Modern => json!({"tools": tools, "ttlMs": TTL, "cacheScope": "public"}),
+        Era::Legacy => json!({"tools": tools}),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_asked_for_is_answered_if_it_is_known() {
+        let of = |version: &str| initialized(json!({"protocolVersion": version}).as_object().unwrap());
+        assert_eq!(of("2025-06-18")["protocolVersion"], "2025-06-18");
+        assert_eq!(of("1999-01-01")["protocolVersion"], "2025-11-25");
+        assert_eq!(discovered()["supportedVersions"][0], eras::MODERN);
+    }
+}

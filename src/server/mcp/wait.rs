@@ -1,0 +1,123 @@
+//! A tool call that answers at a job's end: progress as the job's events come, then the job.
+
+use super::eras::Call;
+use super::{reply, tools};
+use crate::api::{Event, Job, JobAnswer};
+use crate::event::{Cursor, Kind};
+use crate::job::cut;
+use crate::server::http::{Flow, Next, Resumed, Waker};
+use crate::service::{Heard, Refusal, ServerEventWatch, Service};
+use serde_json::{Map, Value};
+use std::io;
+
+pub struct ToolWait {
+    watch: ServerEventWatch,
+    job: Job,
+    call: Call,
+    token: Option<Value>,
+    /// Rises with each progress that is told.
+    step: u64,
+}
+
+impl ToolWait {
+    pub fn new(service: &Service, job: Job, call: &Call) -> Self {
+        let token = call.progress_token();
+        let call = Call { era: call.era, id: call.id.clone(), method: call.method.clone(), params: Map::new() };
+        Self { watch: service.watch_job(&job.id, Cursor::START), job, call, token, step: 0 }
+    }
+
+    fn message(value: &Value) -> Vec<u8> {
+        format!("event: message\ndata: {value}\n\n").into_bytes()
+    }
+
+    /// The first one says what a client that gives up should know.
+    fn first_progress(&mut self) -> Vec<u8> {
+        let id = &self.job.id;
+        self.progress(&format!(
+            "job {id} is {}; it goes on if you stop waiting: get_job shows it, cancel_job cancels it",
+            self.job.status.as_str()
+        ))
+    }
+
+    fn progress(&mut self, text: &str) -> Vec<u8> {
+        let Some(token) = &self.token else { return Vec::new() };
+        self.step += 1;
+        Self::message(&reply::progress(token, self.step, text))
+    }
+
+    fn tell(&mut self, event: &Event) -> Vec<u8> {
+        sentence(event).map(|text| self.progress(&text)).unwrap_or_default()
+    }
+
+    fn ended(&self, job: &Job) -> Vec<u8> {
+        let answer = serde_json::to_value(JobAnswer::new(job.clone(), false)).unwrap_or_default();
+        Self::message(&reply::result(&self.call, reply::content(&answer, tools::is_error(job))))
+    }
+}
+
+/// What happened, for a person who waits; None: not worth a word.
+fn sentence(event: &Event) -> Option<String> {
+    let text = cut(event.text.lines().next().unwrap_or_default().to_owned(), 200);
+    Some(match event.kind {
+        Kind::AgentToolResult | Kind::AgentNotice => return None,
+        Kind::AgentText => format!("the agent says: {text}"),
+        Kind::AgentTool => format!("the agent uses {}: {text}", event.tool.as_deref().unwrap_or("a tool")),
+        kind if text.is_empty() => kind.as_str().replace('_', " "),
+        kind => format!("{}: {text}", kind.as_str().replace('_', " ")),
+    })
+}
+
+impl Flow for ToolWait {
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b": waiting\n\n"
+    }
+
+    fn on_news(&mut self, waker: Waker) {
+        self.watch.on_news(waker);
+    }
+
+    fn next(&mut self) -> Next {
+        match self.watch.next() {
+            Heard::Nothing => Next::Waits,
+            Heard::Event(event) => Next::Says(self.tell(&event)),
+            Heard::More => Next::Resumes,
+        }
+    }
+
+    fn resume(mut self: Box<Self>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Resumed> {
+        if self.step == 0 {
+            let first = self.first_progress();
+            write(&first)?;
+            // Without a token there is none; it is said once.
+            self.step = self.step.max(1);
+        }
+        let mut happened = Vec::new();
+        let ended = self.watch.read(&mut |event: &Event| -> Result<(), Refusal> {
+            happened.push(event.clone());
+            Ok(())
+        });
+        for event in &happened {
+            let told = self.tell(event);
+            write(&told)?;
+        }
+        match ended {
+            Ok(Some(job)) => write(&self.ended(&job)).map(|()| Resumed::Done),
+            Ok(None) => Ok(Resumed::Waits(self)),
+            Err(refusal) => {
+                let failed = reply::result(&self.call, reply::failure(&refusal.to_string()));
+                write(&Self::message(&failed)).map(|()| Resumed::Done)
+            }
+        }
+    }
+
+    fn last_words(&mut self) -> Vec<u8> {
+        let id = &self.job.id;
+        let why = format!("this server goes away; job {id} goes on, and wait_for_job waits for it again");
+        // A result that is an error: the model reads it and asks again, perhaps of another pod.
+        Self::message(&reply::result(&self.call, reply::failure(&why)))
+    }
+}

@@ -1,0 +1,229 @@
+//! MCP over HTTP, in both eras, message by message; and the guard that stands before every door.
+
+use crate::support::{Lab, Server, eventually};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+struct Told {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Told {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}{}", self.head, self.body))
+    }
+
+    /// The messages of an event stream.
+    fn messages(&self) -> Vec<Value> {
+        let data = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+}
+
+fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut text = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n", body.len());
+    let given = |name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    for (name, value) in
+        [("Host", "localhost"), ("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
+    {
+        if !given(name) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
+    stream.write_all(format!("{text}\r\n{body}").as_bytes()).unwrap();
+    stream
+}
+
+fn told(mut stream: TcpStream) -> Told {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    Told { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
+}
+
+fn legacy(server: &Server, message: &Value) -> Told {
+    told(send(server, "POST", "/mcp", &[("MCP-Protocol-Version", "2025-06-18")], &message.to_string()))
+}
+
+fn modern_call(server: &Server, method: &str, mut params: Value) -> TcpStream {
+    let name = params["name"].as_str().map(str::to_owned);
+    let mut meta = params["_meta"].take().as_object().cloned().unwrap_or_default();
+    meta.insert("io.modelcontextprotocol/protocolVersion".into(), json!("2026-07-28"));
+    meta.insert("io.modelcontextprotocol/clientCapabilities".into(), json!({}));
+    params["_meta"] = json!(meta);
+    let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).to_string();
+    let mut headers = vec![("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", method)];
+    headers.extend(name.as_deref().map(|name| ("Mcp-Name", name)));
+    send(server, "POST", "/mcp", &headers, &body)
+}
+
+fn modern(server: &Server, method: &str, params: Value) -> Told {
+    told(modern_call(server, method, params))
+}
+
+#[test]
+fn a_legacy_client_shakes_hands_lists_and_calls() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18",
+        "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    // The first message comes without the header.
+    let hello = told(send(&server, "POST", "/mcp/", &[], &hello.to_string()));
+    assert_eq!((hello.status, &hello.json()["result"]["protocolVersion"]), (200, &json!("2025-06-18")));
+    assert!(!hello.head.to_lowercase().contains("mcp-session-id"));
+    let initialized = legacy(&server, &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    assert_eq!((initialized.status, initialized.body.as_str()), (202, ""));
+    assert_eq!(legacy(&server, &json!({"jsonrpc": "2.0", "id": 1, "method": "ping"})).json()["result"], json!({}));
+    let tools = legacy(&server, &json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})).json();
+    let names: Vec<&str> =
+        tools["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"run_task") && names.contains(&"list_profiles"), "{names:?}");
+    let call = |id: u64, name: &str, arguments: Value| {
+        let params = json!({"name": name, "arguments": arguments});
+        legacy(&server, &json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})).json()
+    };
+    let ran = call(3, "run_task", json!({"task": "[[say done]]", "repo_url": "", "base_ref": ""}));
+    assert_eq!((&ran["id"], &ran["result"]["isError"]), (&json!(3), &json!(false)), "{ran}");
+    let structured = &ran["result"]["structuredContent"];
+    let text: Value = serde_json::from_str(ran["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
+    assert_eq!(&text, structured);
+    let id = structured["job"]["id"].as_str().unwrap();
+    server.wait(id);
+    // The same JSON as its REST route.
+    let shown = call(4, "get_job", json!({"job_id": id}));
+    assert_eq!(shown["result"]["structuredContent"], server.get(&format!("/jobs/{id}")).1);
+    let events = call(5, "get_job_events", json!({"job_id": id, "limit": 1000.0}));
+    assert_eq!(events["result"]["structuredContent"]["ended"], true);
+    let listed = call(6, "list_jobs", json!({"status": "succeeded", "limit": 5}));
+    assert_eq!(listed["result"]["structuredContent"]["count"], 1);
+    for (name, arguments, why) in [
+        ("run_task", json!({}), "run_task needs `task`"),
+        ("run_task", json!({"task": "x", "repo": "y"}), "unknown argument `repo`"),
+        ("run_task", json!({"task": "x", "profile": "codin"}), "did you mean `coding`?"),
+        ("get_job", json!({"job_id": "../../x"}), "no such job"),
+        ("list_jobs", json!({"limit": 0}), "from 1 to 1000"),
+        ("list_jobs", json!({"status": "done"}), "`status` must be one of"),
+        ("cancel_job", json!({"job_id": id}), "has ended already"),
+    ] {
+        let said = call(8, name, arguments);
+        let text = said["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(said["result"]["isError"] == true && text.contains(why), "{name}: {said}");
+    }
+    let unknown = call(9, "fly", json!({}));
+    assert_eq!(unknown["error"]["code"], -32602);
+    let unknown = legacy(&server, &json!({"jsonrpc": "2.0", "id": 10, "method": "resources/list"}));
+    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (200, &json!(-32601)));
+    server.stop();
+}
+
+#[test]
+fn a_modern_client_needs_no_handshake() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let found = modern(&server, "server/discover", json!({})).json();
+    assert_eq!((&found["result"]["resultType"], &found["id"]), (&json!("complete"), &json!(7)));
+    assert_eq!(found["result"]["supportedVersions"][0], "2026-07-28");
+    let tools = modern(&server, "tools/list", json!({})).json();
+    assert!(tools["result"]["ttlMs"].is_u64() && tools["result"]["cacheScope"] == "public");
+    assert_eq!(tools["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "agenticore");
+    let ran = modern(&server, "tools/call", json!({"name": "list_profiles"})).json();
+    assert_eq!(ran["result"]["structuredContent"], server.get("/profiles").1);
+    let unknown = modern(&server, "ping", json!({}));
+    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!(-32601)));
+    for (method, headers, status) in [
+        ("GET", &[][..], 405),
+        ("DELETE", &[], 405),
+        ("POST", &[("Content-Type", "text/plain")], 415),
+        ("POST", &[("Accept", "application/json")], 406),
+    ] {
+        let refused = told(send(&server, method, "/mcp", headers, "{}"));
+        assert_eq!(refused.status, status, "{method} {headers:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_call_that_waits_tells_how_it_goes_and_to_hang_up_cancels_nothing() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let task = format!("[[raw working]] [[wait-for {}]] [[say done]]", gate.display());
+    let arguments = json!({"task": task, "wait": true});
+    let params = json!({"name": "run_task", "arguments": arguments, "_meta": {"progressToken": "p"}});
+    let mut first = modern_call(&server, "tools/call", params.clone());
+    let mut begin = [0; 15];
+    first.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    let id = eventually("it runs", || {
+        let jobs = server.get("/jobs?status=running").1;
+        jobs["jobs"][0]["id"].as_str().map(str::to_owned)
+    });
+    drop(first);
+    let waiting = modern_call(
+        &server,
+        "tools/call",
+        json!({"name": "wait_for_job", "arguments": {"job_id": id}, "_meta": {"progressToken": 4}}),
+    );
+    std::fs::write(&gate, "").unwrap();
+    let messages = told(waiting).messages();
+    let (last, progress) = messages.split_last().unwrap();
+    assert_eq!(
+        (&last["id"], &last["result"]["structuredContent"]["job"]["output"]),
+        (&json!(7), &json!("done")),
+        "{last}"
+    );
+    assert_eq!(last["result"]["structuredContent"], server.get(&format!("/jobs/{id}")).1);
+    let steps: Vec<u64> = progress.iter().map(|told| told["params"]["progress"].as_u64().unwrap()).collect();
+    assert!(steps.len() >= 4 && steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    assert!(progress.iter().all(|told| told["params"]["progressToken"] == 4));
+    assert!(progress[0]["params"]["message"].as_str().unwrap().contains("cancel_job"), "{}", progress[0]);
+    // Without a token nothing is told but the answer; a job that failed is an error of the tool.
+    let params = json!({"name": "run_task", "arguments": {"task": "[[exit 3]]", "wait": true}});
+    let messages = told(modern_call(&server, "tools/call", params)).messages();
+    assert_eq!((messages.len(), &messages[0]["result"]["isError"]), (1, &json!(true)), "{messages:?}");
+    server.stop();
+}
+
+#[test]
+fn keys_and_the_guard_stand_before_every_door() {
+    let lab =
+        Lab::new().with("AGENTICORE_API_KEYS", "secret").with("AGENTICORE_ALLOWED_ORIGINS", "https://tools.example");
+    let server = lab.serve();
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+    let task = r#"{"task":"[[say x]]"}"#;
+    for (path, body) in [("/mcp", ping.as_str()), ("/jobs", task)] {
+        let ask = |headers: &[(&str, &str)]| told(send(&server, "POST", path, headers, body));
+        let refused = ask(&[]);
+        assert!(refused.status == 401 && refused.head.contains("WWW-Authenticate: Bearer"), "{}", refused.head);
+        assert_eq!(told(send(&server, "POST", &format!("{path}?api_key=secret"), &[], body)).status, 200);
+        let key = ("Authorization", "Bearer secret");
+        assert_eq!(ask(&[key]).status, 200);
+        assert_eq!(ask(&[key, ("Host", "evil.example")]).status, 421);
+        for origin in ["https://evil.example", "null"] {
+            assert_eq!(ask(&[key, ("Origin", origin)]).status, 403);
+        }
+        assert_eq!(ask(&[key, ("Sec-Fetch-Site", "cross-site")]).status, 403);
+        let listed = ask(&[key, ("Origin", "https://tools.example"), ("Sec-Fetch-Site", "cross-site")]);
+        assert!(listed.status == 200 && listed.head.contains("Access-Control-Allow-Origin: https://tools.example"));
+        let preflight = [("Origin", "https://tools.example"), ("Access-Control-Request-Method", "POST")];
+        let preflight = told(send(&server, "OPTIONS", path, &preflight, ""));
+        assert!(
+            preflight.status == 204 && preflight.head.contains("Access-Control-Allow-Methods"),
+            "{}",
+            preflight.head
+        );
+    }
+    // A web page can send a form, as text, without asking first.
+    let form = [("Content-Type", "text/plain"), ("Origin", "http://evil.example"), ("Authorization", "Bearer secret")];
+    assert_eq!(told(send(&server, "POST", "/admin/drain", &form, "")).status, 403);
+    assert_eq!(server.get("/health").1["draining"], Value::Null);
+    assert!(!server.log().contains("secret"));
+    server.stop();
+}
