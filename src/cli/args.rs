@@ -187,12 +187,18 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             raw.no_words(name)?;
             match name {
                 "jobs" => Command::Jobs {
-                    limit: raw.value("limit")?.map_or(Ok(api::LIST_DEFAULT), |text| api::limit(&text))?,
-                    status: raw.value("status")?.map(|text| api::status(&text)).transpose()?,
+                    limit: raw
+                        .value("limit")?
+                        .map_or(Ok(api::LIST_DEFAULT), |text| api::limit(&text))
+                        .map_err(of_flag)?,
+                    status: raw.value("status")?.map(|text| api::status(&text)).transpose().map_err(of_flag)?,
                     json,
                 },
                 "drain" => Command::Drain {
-                    limit: raw.value("timeout")?.map_or(Ok(api::DRAIN_DEFAULT), |text| api::drain_timeout(&text))?,
+                    limit: raw
+                        .value("timeout")?
+                        .map_or(Ok(api::DRAIN_DEFAULT), |text| api::drain_timeout(&text))
+                        .map_err(of_flag)?,
                     cancel: raw.has("cancel"),
                     json,
                 },
@@ -213,6 +219,11 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             }
         }
     })
+}
+
+/// A request's field is a flag here.
+fn of_flag(why: String) -> String {
+    ["limit", "status", "timeout"].iter().fold(why, |why, name| why.replace(&format!("`{name}`"), &format!("--{name}")))
 }
 
 impl Raw {
@@ -319,7 +330,7 @@ mod tests {
             (&["run", "a", "--speed"], "has no flag --speed: it has --repo"),
             (&["run", "a", "-x"], "has no flag -x"),
             (&["jobs", "-n", "0"], "from 1 to 1000"),
-            (&["jobs", "-s", "done"], "`status` must be one of"),
+            (&["jobs", "-s", "done"], "--status must be one of"),
             (&["jobs", "x"], "takes no argument"),
             (&["serve", "--port", "http"], "--port must be"),
             (&["job"], "needs ID"),

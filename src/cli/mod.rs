@@ -96,7 +96,12 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
                 .map(|()| Exit::Done)
                 .map_err(|error| Refusal::new(Exit::Failed, format!("the server did not start: {error}")))
         }
-        Command::Config { json } => print(&config::text(&config, json)),
+        Command::Config { json } => {
+            for warning in &config.warnings {
+                let _ = writeln!(std::io::stderr(), "agenticore: {warning}");
+            }
+            print(&config::text(&config, json))
+        }
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
         Command::Run(run) => submit(&Client::new(&config), &run),
         Command::Jobs { limit, status, json } => {

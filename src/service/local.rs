@@ -86,15 +86,11 @@ impl LocalJob {
             worker.spawn(move || runner.execute(claim)).map_err(failed)
         });
         let worker = work.transpose()?;
-        let mut hear = |event: &Event| -> Result<(), Refusal> {
-            tell(event);
-            Ok(())
-        };
-        let mut ended = watch.read(&mut hear)?;
+        let mut ended = None;
         while ended.is_none() {
             match watch.wait(TICK) {
-                Heard::Event(event) => hear(&event)?,
-                Heard::More => ended = watch.read(&mut hear)?,
+                Heard::Event(event) => tell(&event),
+                Heard::More => ended = watch.read(&mut tell)?,
                 Heard::Nothing if worker.as_ref().is_none_or(|worker| worker.is_finished()) => break,
                 Heard::Nothing => {}
             }

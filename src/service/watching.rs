@@ -9,8 +9,8 @@ use crate::store::{Jobs, Seen, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many events are read at once.
-const AT_ONCE: usize = 200;
+/// How many events are read at once: of 16 KiB each at most.
+const AT_ONCE: usize = 32;
 /// How soon is read again what could not be read, or is on its way to the volume still.
 const READ_AGAIN: Duration = Duration::from_millis(300);
 
@@ -39,8 +39,15 @@ impl Service {
 pub struct EndWatch {
     store: Arc<dyn Store>,
     watcher: Watcher,
-    /// As it was last seen.
     job: Job,
+}
+
+/// What became of a job that somebody waits for.
+pub enum Look {
+    NotYet,
+    Ended(Box<Job>),
+    /// It was forgotten: how it ended is not known any more.
+    Gone,
 }
 
 impl EndWatch {
@@ -54,25 +61,25 @@ impl EndWatch {
         self.watcher.on_news(waker);
     }
 
-    /// Reads the job once; it may block for as long as the store does. The job, once it has ended.
-    pub fn look(&mut self) -> Option<Job> {
+    /// Reads the job once; it may block for as long as the store does.
+    pub fn look(&mut self) -> Look {
         match self.store.get(self.watcher.id()) {
             Ok(Seen { it: Some(record), .. }) if record.status().has_ended() => {
-                self.job = Job::new(&record, None);
-                Some(self.job.clone())
+                Look::Ended(Box::new(Job::new(&record, None)))
             }
-            // Its time to live was over before anybody looked: what was known last is all there is.
-            Ok(Seen { it: None, stale: false }) if self.has_news() => Some(self.job.clone()),
+            // Its time to live was over before anybody looked.
+            Ok(Seen { it: None, stale: false }) if self.has_news() => Look::Gone,
             _ => {
                 if self.has_news() {
                     // It has ended, and cannot be read just now.
                     std::thread::sleep(READ_AGAIN);
                 }
-                None
+                Look::NotYet
             }
         }
     }
 
+    /// As it was when the waiting began.
     pub fn last_seen(&self) -> &Job {
         &self.job
     }
@@ -92,13 +99,17 @@ pub struct EventWatch<S: Jobs + ?Sized> {
     watcher: Watcher,
     /// Up to where it was told.
     cursor: Cursor,
+    /// The last reading found something: there may be more.
+    has_more: bool,
+    /// The last reading found nothing.
+    is_at_a_gap: bool,
 }
 
 impl<S: Jobs + ?Sized> EventWatch<S> {
     pub fn new(store: Arc<S>, id: JobId, after: Cursor) -> Self {
         // Watched before anything is read, so that nothing falls between.
         let watcher = store.watch(&id, Interest::Events, after);
-        Self { store, watcher, cursor: after }
+        Self { store, watcher, cursor: after, has_more: true, is_at_a_gap: false }
     }
 
     pub fn on_news(&self, waker: Waker) {
@@ -107,12 +118,18 @@ impl<S: Jobs + ?Sized> EventWatch<S> {
 
     /// Never blocks.
     pub fn next(&mut self) -> Heard {
+        if self.has_more {
+            return Heard::More;
+        }
         let news = self.watcher.next();
         self.heard(news)
     }
 
     /// The same, waiting for `limit` at most.
     pub fn wait(&mut self, limit: Duration) -> Heard {
+        if self.has_more {
+            return Heard::More;
+        }
         let news = self.watcher.wait(limit);
         self.heard(news)
     }
@@ -128,33 +145,28 @@ impl<S: Jobs + ?Sized> EventWatch<S> {
         }
     }
 
-    /// Tells what happened and was not told yet; it may block for as long as the store does. The job, once it has
-    /// ended and everything was told.
-    pub fn read<E: From<Refusal>>(&mut self, tell: &mut dyn FnMut(&Event) -> Result<(), E>) -> Result<Option<Job>, E> {
-        let ended = matches!(self.watcher.next(), Some(News::Ended));
+    /// Tells some of what happened and was not told yet; it may block for as long as the store does. The job, once it
+    /// has ended and everything was told.
+    pub fn read(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<Option<Job>, Refusal> {
+        let was_ended = matches!(self.watcher.next(), Some(News::Ended));
         self.watcher.catch_up();
-        let before = self.cursor;
-        loop {
-            let record = match self.store.get(self.watcher.id()) {
-                Ok(Seen { it: Some(record), .. }) => record,
-                Ok(_) => return Err(Refusal::Unknown(self.watcher.id().to_string()).into()),
-                Err(error) => return Err(Refusal::from(error).into()),
-            };
-            let events = self.store.events(&record, self.cursor, AT_ONCE).map_err(|error| E::from(error.into()))?;
-            for event in &events {
-                tell(&Event::from(event))?;
-                self.cursor = event.cursor();
-            }
+        let record = match self.store.get(self.watcher.id())? {
+            Seen { it: Some(record), .. } => record,
+            _ => return Err(Refusal::Unknown(self.watcher.id().to_string())),
+        };
+        let events = self.store.events(&record, self.cursor, AT_ONCE)?;
+        events.iter().for_each(|event| tell(&Event::from(event)));
+        self.has_more = !events.is_empty();
+        if let Some(last) = events.last() {
+            self.cursor = last.cursor();
             self.watcher.has_read(self.cursor);
-            if events.is_empty() && record.status().has_ended() {
-                return Ok(Some(Job::new(&record, None)));
-            }
-            if events.is_empty() {
-                if ended || self.cursor == before {
-                    std::thread::sleep(READ_AGAIN);
-                }
-                return Ok(None);
-            }
+        } else if record.status().has_ended() {
+            return Ok(Some(Job::new(&record, None)));
+        } else if was_ended || self.is_at_a_gap {
+            // What is on its way comes within a second.
+            std::thread::sleep(READ_AGAIN);
         }
+        self.is_at_a_gap = events.is_empty();
+        Ok(None)
     }
 }

@@ -9,6 +9,7 @@ use crate::job::JobId;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,25 +45,39 @@ pub struct Journal {
     last: u32,
     held_back: Vec<u8>,
     held_since: Option<Instant>,
+    /// It was said that it cannot be used.
+    is_broken: bool,
 }
 
 impl Journal {
-    /// Finds what is there; a journal that is not there is empty.
-    pub fn open(path: PathBuf, job: JobId, chatter: Chatter) -> Result<Self, String> {
+    /// Finds what is there; a journal that is not there is empty. One that cannot be read is said, and no reason not
+    /// to run the job: its events are told as they come, and nowhere later.
+    pub fn open(path: PathBuf, job: JobId, chatter: Chatter) -> Self {
+        let (held_back, held_since) = (Vec::new(), None);
         let mut journal =
-            Self { path, job, chatter, file: None, length: 0, last: 0, held_back: Vec::new(), held_since: None };
-        journal.scan().map_err(|error| explain("read", &journal.path, &error))?;
-        Ok(journal)
+            Self { path, job, chatter, file: None, length: 0, last: 0, held_back, held_since, is_broken: false };
+        if let Err(error) = journal.scan() {
+            journal.report(&error);
+        }
+        journal
+    }
+
+    /// Once: an agent may say a thousand things.
+    fn report(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_broken, true) {
+            let why = explain("keep events in", &self.path, error);
+            crate::log::warn(&format!("job {}: {why}; the job goes on without", self.job));
+        }
     }
 
     fn scan(&mut self) -> io::Result<()> {
-        let mut reader = match File::open(&self.path) {
+        let mut reader = match open_regular(&self.path, OpenOptions::new().read(true)) {
             Ok(file) => BufReader::new(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
         let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        while read_line(&mut reader, &mut line)? > 0 {
             match (self.length, parse(&line)) {
                 (0, _) if is_head(&line) => {}
                 (_, Some(event)) => self.last = event.number,
@@ -80,7 +95,7 @@ impl Journal {
     }
 
     /// Adds an event, whose number follows the last one's.
-    pub fn append(&mut self, event: &Event) -> Result<(), String> {
+    pub fn append(&mut self, event: &Event) {
         let (is_first, chatter) = (self.length == 0 && self.held_back.is_empty(), event.kind.is_chatter());
         if is_first {
             let head = Head { format: FORMAT, job: self.job.clone() };
@@ -90,7 +105,9 @@ impl Journal {
         self.held_since.get_or_insert_with(Instant::now);
         let may_wait = chatter && self.chatter == Chatter::InBatches && self.held_back.len() < BATCH_BYTES;
         self.last = event.number;
-        if may_wait && !self.is_due() { Ok(()) } else { self.write(!chatter) }
+        if !may_wait || self.is_due() {
+            self.write(!chatter);
+        }
     }
 
     /// Something was held back for long enough.
@@ -99,14 +116,16 @@ impl Journal {
     }
 
     /// Writes what was held back; what cannot be written stays so, up to a bound, and is tried again.
-    pub fn flush(&mut self) -> Result<(), String> {
-        if self.held_back.is_empty() { Ok(()) } else { self.write(false) }
+    pub fn flush(&mut self) {
+        if !self.held_back.is_empty() {
+            self.write(false);
+        }
     }
 
-    fn write(&mut self, sync: bool) -> Result<(), String> {
+    fn write(&mut self, sync: bool) {
         let length = self.length;
         let written = self.try_write(sync);
-        if written.is_err() {
+        if let Err(error) = &written {
             // A torn line would hide all that follow it.
             if let Some(file) = &mut self.file {
                 let _ = file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length)));
@@ -115,7 +134,9 @@ impl Journal {
             if self.held_back.len() > 4 * BATCH_BYTES {
                 self.held_back.clear();
             }
+            self.report(error);
         } else {
+            self.is_broken = false;
             self.length += self.held_back.len() as u64;
             self.held_back.clear();
             if self.chatter == Chatter::InBatches {
@@ -124,12 +145,11 @@ impl Journal {
             }
         }
         self.held_since = (!self.held_back.is_empty()).then(Instant::now);
-        written.map_err(|error| explain("write", &self.path, &error))
     }
 
     fn try_write(&mut self, sync: bool) -> io::Result<()> {
         if self.file.is_none() {
-            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
+            let mut file = open_regular(&self.path, OpenOptions::new().create(true).truncate(false).write(true))?;
             file.set_len(self.length)?;
             file.seek(SeekFrom::Start(self.length))?;
             self.file = Some(file);
@@ -142,16 +162,17 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        // Chatter that cannot be written is not worth more.
-        let _ = self.flush();
+        self.flush();
     }
 }
 
 /// The events after number `after`, in order, at most `limit`.
 pub fn read(path: &Path, after: u32, limit: usize) -> Result<Vec<Event>, String> {
-    match File::open(path) {
+    match open_regular(path, OpenOptions::new().read(true)) {
         Ok(file) => read_after(file, after, limit).map_err(|error| explain("read", path, &error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        // It never was a journal, and never will be: it hides nothing that comes after it.
+        Err(error) if is_no_file(&error) => Ok(Vec::new()),
         Err(error) => Err(explain("read", path, &error)),
     }
 }
@@ -163,7 +184,7 @@ fn read_after(mut file: File, after: u32, limit: usize) -> io::Result<Vec<Event>
     let (mut found, mut line) = (Vec::new(), Vec::new());
     while found.len() < limit {
         line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
+        if read_line(&mut reader, &mut line)? == 0 {
             break;
         }
         match parse(&line) {
@@ -198,6 +219,25 @@ fn first_whole_line(file: &mut File, from: u64) -> io::Result<Option<(u64, u32)>
     Ok(parse(&line).map(|event| (from + skipped, event.number)))
 }
 
+/// A pipe would keep whoever opens it waiting, and a link may lead anywhere: agents can write here.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::from(io::ErrorKind::InvalidInput)) }
+}
+
+fn is_no_file(error: &io::Error) -> bool {
+    let is_link = error.raw_os_error() == Some(libc::ELOOP);
+    is_link || matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory)
+}
+
+/// The longest line that is read: no event is as long.
+const LONGEST_LINE: u64 = 64 * 1024;
+
+/// Adds a line to `line`; one that is too long has no end, and so is no event.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    reader.take(LONGEST_LINE).read_until(b'\n', line)
+}
+
 fn parse(line: &[u8]) -> Option<Event> {
     serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
 }
@@ -225,17 +265,17 @@ mod tests {
     fn a_torn_line_is_cut_off_and_numbers_go_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e.jsonl");
-        let open = || Journal::open(path.clone(), JobId::random(), Chatter::AtOnce).unwrap();
+        let open = || Journal::open(path.clone(), JobId::random(), Chatter::AtOnce);
         let mut journal = open();
-        journal.append(&event(1, Kind::Claimed, "one")).unwrap();
-        journal.append(&event(2, Kind::AgentText, "two")).unwrap();
+        journal.append(&event(1, Kind::Claimed, "one"));
+        journal.append(&event(2, Kind::AgentText, "two"));
         drop(journal);
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(br#"{"number":3,"time":"2"#).unwrap();
         assert_eq!(numbers(&path, 0, 10), [1, 2]);
         let mut journal = open();
         assert_eq!(journal.last(), 2);
-        journal.append(&event(3, Kind::Pushed, "three")).unwrap();
+        journal.append(&event(3, Kind::Pushed, "three"));
         assert_eq!((numbers(&path, 1, 10), numbers(&path, 0, 2)), (vec![2, 3], vec![1, 2]));
     }
 
@@ -243,23 +283,41 @@ mod tests {
     fn chatter_waits_for_company_and_what_the_runner_reports_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e.jsonl");
-        let mut journal = Journal::open(path.clone(), JobId::random(), Chatter::InBatches).unwrap();
-        journal.append(&event(1, Kind::AgentText, "a")).unwrap();
+        let mut journal = Journal::open(path.clone(), JobId::random(), Chatter::InBatches);
+        journal.append(&event(1, Kind::AgentText, "a"));
         assert_eq!(numbers(&path, 0, 10), [] as [u32; 0]);
-        journal.append(&event(2, Kind::Committed, "b")).unwrap();
+        journal.append(&event(2, Kind::Committed, "b"));
         assert_eq!(numbers(&path, 0, 10), [1, 2]);
-        journal.append(&event(3, Kind::AgentText, "c")).unwrap();
+        journal.append(&event(3, Kind::AgentText, "c"));
         drop(journal);
         assert_eq!(numbers(&path, 0, 10), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_no_file_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, make) in
+            [("pipe", "mkfifo \"$0\""), ("directory", "mkdir \"$0\""), ("link", "ln -s /dev/zero \"$0\"")]
+        {
+            let path = dir.path().join(name);
+            assert!(std::process::Command::new("sh").args(["-c", make]).arg(&path).status().unwrap().success());
+            assert_eq!(numbers(&path, 0, 10), [] as [u32; 0], "{name}");
+            let mut journal = Journal::open(path.clone(), JobId::random(), Chatter::AtOnce);
+            journal.append(&event(1, Kind::Claimed, "one"));
+            assert_eq!(journal.last(), 1);
+        }
+        let huge = dir.path().join("huge");
+        File::create(&huge).unwrap().set_len(3 << 30).unwrap();
+        assert_eq!(numbers(&huge, 0, 10), [] as [u32; 0]);
     }
 
     #[test]
     fn a_reader_finds_its_place_in_a_long_journal() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e.jsonl");
-        let mut journal = Journal::open(path.clone(), JobId::random(), Chatter::InBatches).unwrap();
+        let mut journal = Journal::open(path.clone(), JobId::random(), Chatter::InBatches);
         for number in 1..=3_000 {
-            journal.append(&event(number, Kind::AgentText, &"x".repeat(number as usize % 900))).unwrap();
+            journal.append(&event(number, Kind::AgentText, &"x".repeat(number as usize % 900)));
         }
         drop(journal);
         for after in [0, 1, 2, 500, 1_499, 2_998, 2_999, 3_000, 9_999] {

@@ -258,3 +258,116 @@ fn a_hangup_is_an_end_in_order_and_no_death() {
     );
     server.stop();
 }
+
+/// A pipe or a directory where a job's events are kept: agents can write there.
+#[test]
+fn what_an_agent_plants_for_events_holds_up_neither_the_job_nor_its_end() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "1");
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let first = server.submit(json!({"task": format!("[[wait-for {}]]", gate.display())}));
+    let ids: Vec<String> = (0..3).map(|n| server.submit(json!({"task": format!("[[say {n}]]")}))).collect();
+    let journal = |id: &str| lab.path("jobs/events").join(format!("{id}-1.jsonl"));
+    assert!(Command::new("mkfifo").arg(journal(&ids[0])).status().unwrap().success());
+    std::fs::create_dir(journal(&ids[1])).unwrap();
+    std::fs::write(&gate, "").unwrap();
+    for id in [&first, &ids[0], &ids[1], &ids[2]] {
+        let job = server.wait(id);
+        assert_eq!((&job["status"], &job["attempt"]), (&json!("succeeded"), &json!(1)), "{job:#}");
+        let mut stream = connect(&server);
+        write!(stream, "GET /jobs/{id}/events HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.contains("event: end\n") && text.contains(r#""kind":"ended""#), "{text}");
+    }
+    assert_eq!(server.log().matches("the job goes on without").count(), 2, "{}", server.log());
+    server.stop();
+}
+
+/// A record that was away for a moment was taken for a job that is gone.
+#[test]
+fn a_waiting_request_is_not_answered_while_redis_is_emptied_again_and_again() {
+    let Some(fleet) = Fleet::new() else { return };
+    let own = fleet.lab.path("own-jobs").display().to_string();
+    let pod = fleet.pod_with("pod-a", &[("AGENTICORE_JOBS_DIR", &own)]);
+    let gate = fleet.lab.path("gate");
+    let mut waiting = wait_for(&pod, "k", &format!("[[wait-for {}]] [[say done]]", gate.display()));
+    eventually("it runs", || (pod.get("/jobs?status=running").1["count"] == 1).then_some(()));
+    for _ in 0..8 {
+        let _: () = fleet.redis.ask(&["FLUSHALL"]);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    std::fs::write(&gate, "").unwrap();
+    let mut text = String::new();
+    waiting.read_to_string(&mut text).unwrap();
+    assert!(text.contains(r#""status":"succeeded""#), "{text}");
+    fleet.finish_quietly(pod);
+}
+
+#[test]
+fn clients_that_do_not_read_hold_no_thread_and_keep_nobody_waiting() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let chatter = "[[bash seq 1 3000]] ".repeat(60);
+    let long = server.run(json!({"task": format!("{chatter} [[say done]]")}));
+    let before = threads_of(server.child.id());
+    let deaf: Vec<TcpStream> = (0..400)
+        .map(|_| {
+            let mut stream = connect(&server);
+            write!(stream, "GET /jobs/{}/events HTTP/1.1\r\nHost: localhost\r\n\r\n", long["id"].as_str().unwrap())
+                .unwrap();
+            stream
+        })
+        .collect();
+    let job = server.post(&json!({"task": "[[say quick]]", "wait": true})).1;
+    assert_eq!(job["job"]["output"], "quick");
+    eventually("nobody holds a thread", || (threads_of(server.child.id()) <= before + 4).then_some(()));
+    drop(deaf);
+    server.stop();
+}
+
+#[test]
+fn head_has_no_body_and_a_second_request_behind_a_waiting_one_resets_nothing() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let job = server.run(json!({"task": "[[say x]]"}));
+    let mut head = connect(&server);
+    write!(head, "HEAD /jobs/{}/events HTTP/1.1\r\nHost: localhost\r\n\r\n", job["id"].as_str().unwrap()).unwrap();
+    let mut text = String::new();
+    head.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"), "{text}");
+    let mut waiting = wait_for(&server, "k", "[[sleep 300]] [[say done]]");
+    waiting.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    waiting.read_to_string(&mut text).expect("an end, and no reset");
+    assert!(text.contains(r#""output":"done""#), "{text}");
+    server.stop();
+}
+
+#[test]
+fn a_server_that_goes_says_that_a_waiting_requests_job_has_not_ended() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let mut waiting = wait_for(&server, "k", "[[sleep 600000]]");
+    server.stop();
+    let mut text = String::new();
+    waiting.read_to_string(&mut text).unwrap();
+    assert!(text.contains(r#""success":false"#) && text.contains("the job goes on"), "{text}");
+}
+
+#[test]
+fn a_parameter_that_means_nothing_is_said() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    for (method, path, why) in [
+        ("POST", "/admin/drain?timout=5", "did you mean `timeout`?"),
+        ("POST", "/jobs?wait=true", "unknown parameter `wait`"),
+        ("GET", "/jobs?limt=3", "did you mean `limit`?"),
+    ] {
+        let (status, answer) = server.request(method, path, Some(br#"{"task":"x"}"#));
+        assert!(status == 400 && answer["error"].as_str().unwrap().contains(why), "{path}: {answer}");
+    }
+    assert_eq!(server.get("/health?probe=1").0, 200);
+    assert_eq!(server.get("/admin/drain").1["draining"], false);
+    server.stop();
+}

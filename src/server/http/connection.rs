@@ -2,7 +2,7 @@
 //! as there is something to read, to decide or to write.
 
 use super::answer::{self, Answer, Framing, Reply};
-use super::flows::{Flow, Resumed};
+use super::flows::{Flow, Flowing, Resumed};
 use super::head::{self, HEAD_LIMIT, Head, Refused};
 use super::listen::Shared;
 use super::{BODY_TIME, HEAD_TIME, IDLE_TIME, Request};
@@ -27,7 +27,7 @@ pub struct Connection {
 pub enum Fate {
     Closed,
     /// Its answer flows on.
-    Flows(Box<dyn Flow>, Framing),
+    Flows(Flowing),
 }
 
 impl Connection {
@@ -37,18 +37,18 @@ impl Connection {
             first = false;
             let head = match head {
                 Ok(head) => head,
-                Err(Refused(status, why)) => return self.refuse(&problem(status, &why)),
+                Err(Refused(status, why)) => return self.refuse(&problem(status, &why), false),
             };
             let more = self.shared.handler.headers(&head);
             if let Err(mut answer) = self.shared.handler.screen(&head) {
                 answer.headers.extend(more);
-                return self.refuse(&answer);
+                return self.refuse(&answer, head.method == Method::Head);
             }
             if head.expects_continue && head.body_length > self.buffer.len() {
                 self.stream.as_ref().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             let Some(body) = self.read_body(head.body_length)? else {
-                return self.refuse(&problem(408, "the body did not come in time"));
+                return self.refuse(&problem(408, "the body did not come in time"), false);
             };
             // Only now: half a request makes room for a whole one.
             self.shared.connections.is_busy(self.number, true);
@@ -61,6 +61,10 @@ impl Connection {
                 Reply::Whole(mut answer) => {
                     answer.headers.extend(more);
                     answer::write(&self.stream, &answer, keep_alive, without_body)?;
+                }
+                Reply::Flow(flow) if without_body => {
+                    self.stream.as_ref().write_all(&framing.head(flow.content_type(), &more))?;
+                    return Ok(Fate::Closed);
                 }
                 Reply::Flow(flow) => return self.begin(flow, framing, &more),
             }
@@ -76,25 +80,27 @@ impl Connection {
     fn begin(&mut self, flow: Box<dyn Flow>, framing: Framing, more: &[(&'static str, String)]) -> io::Result<Fate> {
         if !self.shared.connections.may_flow(self.number) {
             let why = "too many requests wait here already: the job goes on; ask for it in a moment";
-            return self.refuse(&problem(503, why));
+            return self.refuse(&problem(503, why), false);
         }
         let begin = [framing.head(flow.content_type(), more), framing.frame(&flow.opening())].concat();
         self.stream.as_ref().write_all(&begin)?;
-        self.resume(flow, framing)
+        Ok(self.resume(flow, framing))
     }
 
-    /// Writes what a flow has to say that may take time to find.
-    pub fn resume(&mut self, flow: Box<dyn Flow>, framing: Framing) -> io::Result<Fate> {
-        let stream = self.stream.clone();
-        let mut write = |bytes: &[u8]| stream.as_ref().write_all(&framing.frame(bytes));
-        let resumed = catch_unwind(AssertUnwindSafe(|| flow.resume(&mut write)));
-        match resumed.unwrap_or_else(|_| Err(io::Error::other("a flow failed")))? {
+    /// Has a flow look up what takes time to find.
+    pub fn resume(&mut self, flow: Box<dyn Flow>, framing: Framing) -> Fate {
+        let resumed = catch_unwind(AssertUnwindSafe(|| flow.resume()));
+        // One that fails is cut off: its end is not written, so that nobody takes it for whole.
+        let Ok((bytes, resumed)) = resumed else { return Fate::Closed };
+        let mut backlog = framing.frame(&bytes);
+        let flow = match resumed {
+            Resumed::GoesOn(flow) => Some(flow),
             Resumed::Done => {
-                self.stream.as_ref().write_all(framing.end())?;
-                Ok(Fate::Closed)
+                backlog.extend(framing.end());
+                None
             }
-            Resumed::Waits(flow) => Ok(Fate::Flows(flow, framing)),
-        }
+        };
+        Fate::Flows(Flowing { number: self.number, stream: self.stream.clone(), framing, backlog, flow })
     }
 
     /// The next request's head; None when the client has no more. `patience`: for its first byte.
@@ -152,8 +158,8 @@ impl Connection {
 
     /// Says no and closes. What the client still sends is read for a moment, so that it sees the
     /// answer instead of a reset.
-    fn refuse(&mut self, answer: &Answer) -> io::Result<Fate> {
-        answer::write(&self.stream, answer, false, false)?;
+    fn refuse(&mut self, answer: &Answer, without_body: bool) -> io::Result<Fate> {
+        answer::write(&self.stream, answer, false, without_body)?;
         self.stream.shutdown(Shutdown::Write)?;
         let until = Instant::now() + Duration::from_secs(1);
         let mut dropped = 0;

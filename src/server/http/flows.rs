@@ -1,15 +1,16 @@
 //! To wait without a thread: one thread holds every answer that only waits.
 //!
 //! It writes what a flow has at hand, a heartbeat when that is nothing for a while, and notices at once when a peer
-//! hangs up. It never blocks on one of them: not in a write, and not in looking anything up. What may take time is
-//! done by [`Flow::resume`] on a thread that the connection gets for that.
+//! hangs up (closing its writing side is that too). It never blocks on one of them: not in a write, and not in looking
+//! anything up. What takes time to find is found by [`Flow::resume`], on a thread that the connection gets for that,
+//! some at a time: a peer that reads slowly keeps no thread.
 
 use super::answer::Framing;
 use super::{HEARTBEAT, WRITE_TIME};
 use crate::process::sys::{self, Interest};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,9 @@ use std::time::{Duration, Instant};
 /// nothing at all is gone after a while.
 const BACKLOG: usize = 32 * 1024;
 /// Flows that are resumed at once, each on a thread.
-const RESUMED_AT_ONCE: usize = 256;
+const RESUMED_AT_ONCE: usize = 64;
+/// How long a peer gets to close its side when everything is written.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long the thread sleeps at most: heartbeats need no better clock.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -45,8 +48,8 @@ pub trait Flow: Send {
     /// Never blocks.
     fn next(&mut self) -> Next;
 
-    /// Writes what takes time to find: what lies in the past, and the end. May block.
-    fn resume(self: Box<Self>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Resumed>;
+    /// Looks up what takes time to find: some of what lies in the past, or the end. May block, but not on the peer.
+    fn resume(self: Box<Self>) -> (Vec<u8>, Resumed);
 
     /// The server goes: what is said last.
     fn last_words(&mut self) -> Vec<u8>;
@@ -60,8 +63,20 @@ pub enum Next {
 }
 
 pub enum Resumed {
+    /// That was the end.
     Done,
-    Waits(Box<dyn Flow>),
+    GoesOn(Box<dyn Flow>),
+}
+
+/// An answer on its way: what is to be written next, and what comes after that.
+pub struct Flowing {
+    pub number: u64,
+    pub stream: Arc<TcpStream>,
+    pub framing: Framing,
+    /// In frames already.
+    pub backlog: Vec<u8>,
+    /// None: nothing.
+    pub flow: Option<Box<dyn Flow>>,
 }
 
 /// A flow that wants a thread. `done` is dropped when that is over.
@@ -97,16 +112,14 @@ struct Inbox {
 }
 
 struct Waiting {
-    number: u64,
-    stream: Arc<TcpStream>,
-    flow: Box<dyn Flow>,
-    framing: Framing,
-    /// To be written.
-    backlog: Vec<u8>,
-    /// Since when the peer has taken nothing of it.
+    of: Flowing,
+    /// Since when the peer has taken nothing of what is to be written.
     stuck_since: Option<Instant>,
     said_at: Instant,
-    wants_thread: bool,
+    /// Since when it wants a thread.
+    wants_thread: Option<Instant>,
+    /// Everything is written; what the peer still sends is read until then, so that it sees an end and no reset.
+    lingers_until: Option<Instant>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -133,17 +146,19 @@ impl Flows {
         self.inbox.wake();
     }
 
-    /// Takes over a connection whose answer waits from now on.
-    pub fn take(&self, number: u64, stream: Arc<TcpStream>, mut flow: Box<dyn Flow>, framing: Framing) {
-        let inbox = self.inbox.clone();
-        flow.on_news(Arc::new(move || {
-            if lock(&inbox.with_news).insert(number) {
-                inbox.wake();
-            }
-        }));
-        let (backlog, stuck_since, said_at) = (Vec::new(), None, Instant::now());
-        let held = Waiting { number, stream, flow, framing, backlog, stuck_since, said_at, wants_thread: false };
-        lock(&self.inbox.new).push(held);
+    /// Takes over a connection whose answer goes on from here.
+    pub fn take(&self, mut flowing: Flowing) {
+        let (inbox, number) = (self.inbox.clone(), flowing.number);
+        if let Some(flow) = &mut flowing.flow {
+            flow.on_news(Arc::new(move || {
+                if lock(&inbox.with_news).insert(number) {
+                    inbox.wake();
+                }
+            }));
+        }
+        let said_at = Instant::now();
+        let waiting = Waiting { of: flowing, stuck_since: None, said_at, wants_thread: None, lingers_until: None };
+        lock(&self.inbox.new).push(waiting);
         self.inbox.wake();
     }
 
@@ -152,100 +167,116 @@ impl Flows {
         let mut held: HashMap<u64, Waiting> = HashMap::new();
         while !stops() {
             for new in std::mem::take(&mut *lock(&self.inbox.new)) {
-                let _ = new.stream.set_nonblocking(true);
-                lock(&self.inbox.with_news).insert(new.number);
-                held.insert(new.number, new);
+                let _ = new.of.stream.set_nonblocking(true);
+                lock(&self.inbox.with_news).insert(new.of.number);
+                held.insert(new.of.number, new);
             }
             for number in std::mem::take(&mut *lock(&self.inbox.with_news)) {
                 if let Some(one) = held.get_mut(&number) {
                     one.ask();
                 }
             }
-            let mut gone: Vec<u64> = self.wait_for_peers(&mut held);
-            for one in held.values_mut() {
-                one.beat();
-                let was_full = one.backlog.len() > BACKLOG;
-                if !one.write() {
-                    gone.push(one.number);
-                } else if was_full && one.backlog.len() <= BACKLOG {
-                    // It takes more again.
-                    lock(&self.inbox.with_news).insert(one.number);
-                }
-            }
+            // Written before it is waited for, so that nothing that is at hand waits.
+            let mut gone: Vec<u64> = held.values_mut().filter_map(|one| self.write(one)).collect();
+            gone.extend(self.wait_for_peers(&mut held));
             for number in gone {
                 held.remove(&number);
                 close(number);
             }
             for number in self.to_be_resumed(&held) {
-                if let Some(Waiting { number, stream, flow, framing, .. }) = held.remove(&number) {
-                    // It gets a thread again, whose writes block, for so long at most.
-                    let _ = stream.set_nonblocking(false);
+                if let Some(Waiting { of: Flowing { number, stream, framing, flow: Some(flow), .. }, .. }) =
+                    held.remove(&number)
+                {
                     self.inbox.resumed.fetch_add(1, Ordering::SeqCst);
                     resume(Ready { number, stream, flow, framing, done: Turn(self.inbox.clone()) });
                 }
             }
         }
-        for (number, mut one) in held.into_iter().chain(lock(&self.inbox.new).drain(..).map(|one| (one.number, one))) {
-            let words = one.flow.last_words();
-            one.say(&words);
-            one.backlog.extend(one.framing.end());
+        for mut one in held.into_values().chain(std::mem::take(&mut *lock(&self.inbox.new))) {
+            if let Some(mut flow) = one.of.flow.take() {
+                one.say(&flow.last_words());
+            }
             one.write();
-            close(number);
+            close(one.of.number);
         }
     }
 
+    /// Those that want a thread and have nothing to write, the one that has waited longest first.
     fn to_be_resumed(&self, held: &HashMap<u64, Waiting>) -> Vec<u64> {
         let room = RESUMED_AT_ONCE.saturating_sub(self.inbox.resumed.load(Ordering::SeqCst));
-        let wanting = held.values().filter(|one| one.wants_thread && one.backlog.is_empty());
-        wanting.take(room).map(|one| one.number).collect()
+        let wanting = held.values().filter(|one| one.of.backlog.is_empty());
+        let mut wanting: Vec<_> = wanting.filter_map(|one| Some((one.wants_thread?, one.of.number))).collect();
+        wanting.sort();
+        wanting.into_iter().take(room).map(|(_, number)| number).collect()
+    }
+
+    /// Writes what one has at hand; its number, if it is over.
+    fn write(&self, one: &mut Waiting) -> Option<u64> {
+        one.beat();
+        let was_full = one.of.backlog.len() > BACKLOG;
+        let lives = one.write();
+        if was_full && one.of.backlog.len() <= BACKLOG {
+            // It takes more again.
+            lock(&self.inbox.with_news).insert(one.of.number);
+        }
+        (!lives).then_some(one.of.number)
     }
 
     /// Waits for news, for peers that can take more, and for peers that hang up; these are returned.
     fn wait_for_peers(&self, held: &mut HashMap<u64, Waiting>) -> Vec<u64> {
         let numbers: Vec<u64> = held.keys().copied().collect();
-        let interest = |one: &Waiting| if one.backlog.is_empty() { Interest::HangUp } else { Interest::Write };
+        let interest = |one: &Waiting| match () {
+            () if !one.of.backlog.is_empty() => Interest::Write,
+            () if one.lingers_until.is_some() => Interest::Read,
+            () => Interest::HangUp,
+        };
         let peers = numbers.iter().filter_map(|number| held.get(number));
-        let mut polled: Vec<_> = peers.map(|one| (one.stream.as_fd(), interest(one))).collect();
+        let mut polled: Vec<_> = peers.map(|one| (one.of.stream.as_fd(), interest(one))).collect();
         polled.push((self.woken.as_fd(), Interest::Read));
-        let ready = sys::poll(&polled, TICK).unwrap_or_default();
+        let has_work = !lock(&self.inbox.with_news).is_empty() || !self.to_be_resumed(held).is_empty();
+        let ready = sys::poll(&polled, if has_work { Duration::ZERO } else { TICK }).unwrap_or_default();
         let mut piece = [0; 256];
         while matches!((&self.woken).read(&mut piece), Ok(count) if count > 0) {}
         let hung_up = numbers.iter().zip(ready).filter(|(_, ready)| ready.hung_up);
-        hung_up.map(|(number, _)| *number).collect()
+        // One that lingers is read to its end, which is told there.
+        let lingers = |number: &u64| held.get(number).is_some_and(|one| one.lingers_until.is_some());
+        hung_up.map(|(number, _)| *number).filter(|number| !lingers(number)).collect()
     }
 }
 
 impl Waiting {
     fn say(&mut self, bytes: &[u8]) {
-        self.backlog.extend(self.framing.frame(bytes));
+        self.of.backlog.extend(self.of.framing.frame(bytes));
         self.said_at = Instant::now();
     }
 
     /// Takes what the flow has to say.
     fn ask(&mut self) {
-        while !self.wants_thread && self.backlog.len() <= BACKLOG {
-            match self.flow.next() {
+        while self.wants_thread.is_none() && self.of.backlog.len() <= BACKLOG {
+            let Some(flow) = &mut self.of.flow else { return };
+            match flow.next() {
                 Next::Waits => return,
                 Next::Says(bytes) => self.say(&bytes),
-                Next::Resumes => self.wants_thread = true,
+                Next::Resumes => self.wants_thread = Some(Instant::now()),
             }
         }
     }
 
     fn beat(&mut self) {
-        if self.said_at.elapsed() >= HEARTBEAT {
-            let beat = self.flow.heartbeat();
+        if self.said_at.elapsed() >= HEARTBEAT
+            && let Some(beat) = self.of.flow.as_ref().map(|flow| flow.heartbeat())
+        {
             self.say(beat);
         }
     }
 
-    /// Writes what the peer takes. False: it is gone, or does not read.
+    /// Writes what the peer takes. False: it is over, or gone, or does not read.
     fn write(&mut self) -> bool {
-        while !self.backlog.is_empty() {
-            match self.stream.as_ref().write(&self.backlog) {
+        while !self.of.backlog.is_empty() {
+            match self.of.stream.as_ref().write(&self.of.backlog) {
                 Ok(0) => return false,
                 Ok(count) => {
-                    self.backlog.drain(..count);
+                    self.of.backlog.drain(..count);
                     self.stuck_since = None;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -256,6 +287,27 @@ impl Waiting {
                 Err(_) => return false,
             }
         }
-        true
+        self.of.flow.is_some() || self.linger()
+    }
+
+    /// Everything is written. True: the peer has not closed its side yet, and may still.
+    fn linger(&mut self) -> bool {
+        if self.lingers_until.is_none() {
+            self.lingers_until = Some(Instant::now() + LINGER);
+            if self.of.stream.shutdown(Shutdown::Write).is_err() {
+                return false;
+            }
+        }
+        let mut piece = [0; 4096];
+        loop {
+            match self.of.stream.as_ref().read(&mut piece) {
+                Ok(count) if count > 0 => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.lingers_until.is_some_and(|until| Instant::now() < until);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return false,
+            }
+        }
     }
 }

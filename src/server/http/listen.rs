@@ -118,7 +118,7 @@ impl Shared {
         let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK).spawn(move || {
             let mut connection = Connection { shared: shared.clone(), number, stream, buffer: Vec::new() };
             match work(&mut connection) {
-                Ok(Fate::Flows(flow, framing)) => shared.flows.take(number, connection.stream, flow, framing),
+                Ok(Fate::Flows(flowing)) => shared.flows.take(flowing),
                 // An error is the client's end of the line, or its breach of a limit: the connection ends.
                 Ok(Fate::Closed) | Err(_) => shared.connections.remove(number),
             }
@@ -137,7 +137,7 @@ impl Shared {
                 self.on_a_thread(number, stream, move |connection| {
                     let fate = connection.resume(flow, framing);
                     drop(done);
-                    fate
+                    Ok(fate)
                 });
             },
         );

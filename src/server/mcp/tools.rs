@@ -41,12 +41,13 @@ pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "run_task",
         title: "Run a coding task",
-        description: "Hands a coding task to an agent (Claude Code) that works on its own in a fresh checkout of repo_url, \
-             on a branch of its own, and opens a pull request with what it changed. Returns the job at once; it \
-             is queued and will reach an end. Use get_job or wait_for_job to see how it went, get_job_events to \
-             watch, cancel_job to stop it. With wait the answer comes when the job has ended, which can take an \
-             hour: prefer wait_for_job. Giving up the waiting, or closing the connection, never cancels the job. \
-             Say in task everything that the agent has to know: it sees nothing of this conversation.",
+        description: "Hands a coding task to an agent (Claude Code) that works on its own in a fresh checkout of \
+             repo_url, on a branch of its own, and opens a pull request with what it changed. Returns the \
+             job at once; it is queued and will reach an end. Use get_job or wait_for_job to see how it \
+             went, get_job_events to watch, cancel_job to stop it. With wait the answer comes when the \
+             job has ended, which can take an hour: prefer wait_for_job. Giving up the waiting, or \
+             closing the connection, never cancels the job. Say in task everything that the agent has to \
+             know: it sees nothing of this conversation.",
         arguments: &[
             ("task", "string", "what is to be done, in whole sentences"),
             ("repo_url", "string", "the repository: https://…, ssh://… or git@host:path; none: an empty directory"),
@@ -69,8 +70,9 @@ pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "get_job",
         title: "Look at a job",
-        description: "Shows one job: its status (queued, running, succeeded, failed, cancelled, expired), what the agent \
-             said at the end (output), its branch and pull request (pr_url), and why it failed (error).",
+        description: "Shows one job: its status (queued, running, succeeded, failed, cancelled, expired), what the \
+             agent said at the end (output), its branch and pull request (pr_url), and why it failed \
+             (error).",
         arguments: &[JOB_ID],
         required: &["job_id"],
         gives: ("job", "object"),
@@ -82,8 +84,9 @@ pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "wait_for_job",
         title: "Wait for a job's end",
-        description: "Answers when the job has ended, with the job; at once if it has ended already. It asks for nothing \
-             meanwhile. To give up waiting does not cancel the job: call it again, or use get_job.",
+        description: "Answers when the job has ended, with the job; at once if it has ended already. It asks for \
+             nothing meanwhile. To give up waiting does not cancel the job: call it again, or use \
+             get_job.",
         arguments: &[JOB_ID],
         required: &["job_id"],
         gives: ("job", "object"),
@@ -95,8 +98,8 @@ pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "get_job_events",
         title: "Read what happened to a job",
-        description: "What the agent of a job said and did so far, in order. To read on, call it again with after set to \
-             the next of the answer; ended says that there is no more.",
+        description: "What the agent of a job said and did so far, in order. To read on, call it again with after \
+             set to the next of the answer; ended says that there is no more.",
         arguments: &[
             JOB_ID,
             ("after", "string", "the cursor after which to begin; none: from the begin"),
@@ -127,8 +130,8 @@ pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "cancel_job",
         title: "Cancel a job",
-        description: "Cancels a queued or running job and ends its agent. What the agent did so far is not published. A \
-             job that has ended stays as it is, and that is said.",
+        description: "Cancels a queued or running job and ends its agent. What the agent did so far is not \
+             published. A job that has ended stays as it is, and that is said.",
         arguments: &[JOB_ID],
         required: &["job_id"],
         gives: ("job", "object"),
@@ -140,8 +143,8 @@ pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "list_profiles",
         title: "List execution profiles",
-        description: "Lists the execution profiles that run_task can use: which model, what the agent may do, whether a \
-             pull request is opened.",
+        description: "Lists the execution profiles that run_task can use: which model, what the agent may do, \
+             whether a pull request is opened.",
         arguments: &[],
         required: &[],
         gives: ("profiles", "array"),

@@ -6,15 +6,15 @@ use crate::api::{Event, Job, JobAnswer};
 use crate::event::{Cursor, Kind};
 use crate::job::cut;
 use crate::server::http::{Flow, Next, Resumed, Waker};
-use crate::service::{Heard, Refusal, ServerEventWatch, Service};
+use crate::service::{Heard, ServerEventWatch, Service};
 use serde_json::{Map, Value};
-use std::io;
 
 pub struct ToolWait {
     watch: ServerEventWatch,
     job: Job,
     call: Call,
     token: Option<Value>,
+    is_begun: bool,
     /// Rises with each progress that is told.
     step: u64,
 }
@@ -23,7 +23,7 @@ impl ToolWait {
     pub fn new(service: &Service, job: Job, call: &Call) -> Self {
         let token = call.progress_token();
         let call = Call { era: call.era, id: call.id.clone(), method: call.method.clone(), params: Map::new() };
-        Self { watch: service.watch_job(&job.id, Cursor::START), job, call, token, step: 0 }
+        Self { watch: service.watch_job(&job.id, Cursor::START), job, call, token, is_begun: false, step: 0 }
     }
 
     fn message(value: &Value) -> Vec<u8> {
@@ -88,28 +88,24 @@ impl Flow for ToolWait {
         }
     }
 
-    fn resume(mut self: Box<Self>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Resumed> {
-        if self.step == 0 {
-            let first = self.first_progress();
-            write(&first)?;
-            // Without a token there is none; it is said once.
-            self.step = self.step.max(1);
+    fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
+        let mut said = Vec::new();
+        if !self.is_begun {
+            self.is_begun = true;
+            said.extend(self.first_progress());
         }
         let mut happened = Vec::new();
-        let ended = self.watch.read(&mut |event: &Event| -> Result<(), Refusal> {
-            happened.push(event.clone());
-            Ok(())
-        });
-        for event in &happened {
-            let told = self.tell(event);
-            write(&told)?;
-        }
+        let ended = self.watch.read(&mut |event| happened.push(event.clone()));
+        happened.iter().for_each(|event| said.extend(self.tell(event)));
         match ended {
-            Ok(Some(job)) => write(&self.ended(&job)).map(|()| Resumed::Done),
-            Ok(None) => Ok(Resumed::Waits(self)),
+            Ok(None) => (said, Resumed::GoesOn(self)),
+            Ok(Some(job)) => {
+                said.extend(self.ended(&job));
+                (said, Resumed::Done)
+            }
             Err(refusal) => {
-                let failed = reply::result(&self.call, reply::failure(&refusal.to_string()));
-                write(&Self::message(&failed)).map(|()| Resumed::Done)
+                said.extend(Self::message(&reply::result(&self.call, reply::failure(&refusal.to_string()))));
+                (said, Resumed::Done)
             }
         }
     }

@@ -125,7 +125,8 @@ impl Rest {
         match routes::find(&request.head) {
             Ok((route, id)) => {
                 let asked = Asked { head: &request.head, body: &request.body, id };
-                (route.answer)(self, &asked).unwrap_or_else(|refusal| refused(&refusal).into())
+                let checked = route.check_parameters(&asked).map_err(|why| Refusal::invalid("query", why));
+                checked.and_then(|()| (route.answer)(self, &asked)).unwrap_or_else(|refusal| refused(&refusal).into())
             }
             Err(answer) => answer.into(),
         }

@@ -14,40 +14,56 @@ pub struct Route {
     /// Without a key, also where keys are wanted.
     pub is_public: bool,
     pub summary: &'static str,
+    /// What may stand behind the `?`, beside the key.
+    pub parameters: &'static [&'static str],
     pub answer: fn(&Rest, &Asked) -> Answered,
 }
 
 const fn route(
     method: Method,
     path: &'static str,
+    parameters: &'static [&'static str],
     summary: &'static str,
     answer: fn(&Rest, &Asked) -> Answered,
 ) -> Route {
-    Route { method, path, is_public: false, summary, answer }
+    Route { method, path, is_public: false, summary, parameters, answer }
 }
 
 const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Answered) -> Route {
-    Route { method: Method::Get, path, is_public: true, summary, answer }
+    Route { method: Method::Get, path, is_public: true, summary, parameters: &[], answer }
 }
 
+#[rustfmt::skip]
 pub static ROUTES: [Route; 11] = [
     public("/health", "whether the server answers, and what it waits for", Rest::health),
     public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
-    route(Method::Get, "/jobs", "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
-    route(Method::Post, "/jobs", "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
-    route(Method::Get, "/jobs/{id}", "shows a job", Rest::show),
-    route(Method::Delete, "/jobs/{id}", "cancels a queued or running job", Rest::cancel),
-    route(
-        Method::Get,
-        "/jobs/{id}/events",
-        "what happened to a job, then what happens: after=CURSOR, limit=",
-        Rest::events,
-    ),
-    route(Method::Get, "/profiles", "lists the execution profiles", Rest::profiles),
-    route(Method::Get, "/admin/drain", "how far the drain of this pod has come", Rest::drain),
-    route(Method::Post, "/admin/drain", "empties this pod: timeout=SECONDS", Rest::begin_drain),
-    route(Method::Delete, "/admin/drain", "takes the drain back", Rest::take_back_drain),
+    route(Method::Get, "/jobs", &["limit", "status", "view"],
+        "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
+    route(Method::Post, "/jobs", &[], "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
+    route(Method::Get, "/jobs/{id}", &[], "shows a job", Rest::show),
+    route(Method::Delete, "/jobs/{id}", &[], "cancels a queued or running job", Rest::cancel),
+    route(Method::Get, "/jobs/{id}/events", &["after", "limit"],
+        "what happened to a job, then what happens: after=CURSOR, limit=", Rest::events),
+    route(Method::Get, "/profiles", &[], "lists the execution profiles", Rest::profiles),
+    route(Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
+    route(Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),
+    route(Method::Delete, "/admin/drain", &[], "takes the drain back", Rest::take_back_drain),
 ];
+
+impl Route {
+    /// Says no to a parameter that means nothing here. A probe may ask as it likes.
+    pub fn check_parameters(&self, asked: &Asked) -> Result<(), String> {
+        let mut given = asked.parameters();
+        match given.find(|(name, _)| !self.is_public && !self.parameters.contains(&name.as_ref())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let meant = suggest::did_you_mean(&name, self.parameters.iter().copied());
+                let known = if self.parameters.is_empty() { "none" } else { &self.parameters.join(", ") };
+                Err(format!("unknown parameter `{name}`: known are {known}{meant}"))
+            }
+        }
+    }
+}
 
 /// The routes for people, a line each.
 pub fn shown() -> String {

@@ -2,9 +2,8 @@
 
 use crate::api::{Event, Job};
 use crate::server::http::{Flow, Next, Resumed, Waker};
-use crate::service::{Heard, Refusal, ServerEventWatch};
+use crate::service::{Heard, ServerEventWatch};
 use serde::Serialize;
-use std::io;
 
 pub struct EventStream(pub ServerEventWatch);
 
@@ -22,18 +21,6 @@ fn event(event: &Event) -> Vec<u8> {
 
 fn end(job: &Job) -> Vec<u8> {
     format!("event: end\n{}", data(job)).into_bytes()
-}
-
-/// Why reading stops: the peer, or the store.
-enum Stop {
-    Peer(io::Error),
-    Refused,
-}
-
-impl From<Refusal> for Stop {
-    fn from(_: Refusal) -> Self {
-        Stop::Refused
-    }
 }
 
 impl Flow for EventStream {
@@ -61,13 +48,16 @@ impl Flow for EventStream {
         }
     }
 
-    fn resume(mut self: Box<Self>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Resumed> {
-        match self.0.read(&mut |said| write(&event(said)).map_err(Stop::Peer)) {
-            Ok(Some(job)) => write(&end(&job)).map(|()| Resumed::Done),
-            Ok(None) => Ok(Resumed::Waits(self)),
-            Err(Stop::Peer(error)) => Err(error),
+    fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
+        let mut said = Vec::new();
+        match self.0.read(&mut |happened| said.extend(event(happened))) {
+            Ok(None) => (said, Resumed::GoesOn(self)),
+            Ok(Some(job)) => {
+                said.extend(end(&job));
+                (said, Resumed::Done)
+            }
             // The job was forgotten, or the store cannot be read: the client comes again with its cursor.
-            Err(Stop::Refused) => Ok(Resumed::Done),
+            Err(_) => (said, Resumed::Done),
         }
     }
 

@@ -1,9 +1,8 @@
 //! `wait=true`: the answer begins at once, and its JSON comes when the job has ended. JSON may begin with blanks.
 
-use crate::api::{Job, JobAnswer};
+use crate::api::{Job, JobAnswer, Problem};
 use crate::server::http::{Flow, Next, Resumed, Waker};
-use crate::service::{EndWatch, Service};
-use std::io;
+use crate::service::{EndWatch, Look, Service};
 
 pub struct WaitForEnd(EndWatch);
 
@@ -13,8 +12,10 @@ impl WaitForEnd {
     }
 }
 
-fn json(job: &Job) -> Vec<u8> {
-    serde_json::to_vec(&JobAnswer::new(job.clone(), false)).unwrap_or_default()
+/// The job goes on, and nobody can be told how it ends: not a success, and the job as it was.
+fn unfinished(why: &str, job: &Job) -> Vec<u8> {
+    let problem = Problem { job: Some(Box::new(job.clone())), ..Problem::new(why) };
+    serde_json::to_vec(&problem).unwrap_or_default()
 }
 
 impl Flow for WaitForEnd {
@@ -34,14 +35,19 @@ impl Flow for WaitForEnd {
         if self.0.has_news() { Next::Resumes } else { Next::Waits }
     }
 
-    fn resume(mut self: Box<Self>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Resumed> {
+    fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
         match self.0.look() {
-            Some(job) => write(&json(&job)).map(|()| Resumed::Done),
-            None => Ok(Resumed::Waits(self)),
+            Look::Ended(job) => (serde_json::to_vec(&JobAnswer::new(*job, false)).unwrap_or_default(), Resumed::Done),
+            Look::Gone => {
+                let why = "the job was forgotten before its end could be read: its time to live was over";
+                (unfinished(why, self.0.last_seen()), Resumed::Done)
+            }
+            Look::NotYet => (Vec::new(), Resumed::GoesOn(self)),
         }
     }
 
     fn last_words(&mut self) -> Vec<u8> {
-        json(self.0.last_seen())
+        let why = "this server goes away before the job has ended; the job goes on: ask for it again";
+        unfinished(why, self.0.last_seen())
     }
 }

@@ -127,9 +127,7 @@ impl Core {
             && let Some(event) = numbering.next(draft)
         {
             numbering.wrote();
-            if let Err(why) = journal.append(&event) {
-                crate::log::warn(&format!("an event of job {} is not written yet: {why}", live.job.id));
-            }
+            journal.append(&event);
             self.hub.tell(&live.job.id, &event);
         }
         crash::point(kind, "after-event");
@@ -201,7 +199,7 @@ impl Core {
         let running = job.clone().claim(&self.pod, now);
         self.write_open(position, &running)?;
         crash::point(Kind::Claimed, "after-record");
-        live.log = Some(self.begin_log(&running)?);
+        live.log = Some(self.begin_log(&running));
         let event = rules::claimed(&running);
         live.job = Job::Running(running);
         self.append(&mut live, event);
@@ -209,11 +207,11 @@ impl Core {
         Ok(Some((*live.job).clone()))
     }
 
-    fn begin_log(&self, job: &Running) -> Result<(Journal, Numbering), Error> {
+    fn begin_log(&self, job: &Running) -> (Journal, Numbering) {
         let path = self.files.journal(&job.id, job.attempt);
-        let journal = Journal::open(path, job.id.clone(), Chatter::AtOnce).map_err(Error::Unavailable)?;
+        let journal = Journal::open(path, job.id.clone(), Chatter::AtOnce);
         let numbering = Numbering::new(job, journal.last());
-        Ok((journal, numbering))
+        (journal, numbering)
     }
 
     fn expire(&self, id: &JobId, now: Time) -> Result<(), Error> {

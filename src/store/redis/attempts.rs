@@ -94,13 +94,11 @@ impl State {
         }
     }
 
-    /// The event counts from here on. One that the volume does not take is reported, and Redis has it.
+    /// The event counts from here on. One that the volume does not take Redis has all the same.
     fn write(&mut self, event: &Event) {
         self.numbering.wrote();
-        if let Some(journal) = &mut self.journal
-            && let Err(why) = journal.append(event)
-        {
-            crate::log::warn(&format!("an event is not on the volume yet: {why}"));
+        if let Some(journal) = &mut self.journal {
+            journal.append(event);
         }
     }
 
@@ -110,10 +108,8 @@ impl State {
     }
 
     fn flush(&mut self, when: impl Fn(&Journal) -> bool) {
-        if let Some(journal) = self.journal.as_mut().filter(|journal| when(journal))
-            && let Err(why) = journal.flush()
-        {
-            crate::log::warn(&format!("events are not on the volume yet: {why}"));
+        if let Some(journal) = self.journal.as_mut().filter(|journal| when(journal)) {
+            journal.flush();
         }
     }
 }
@@ -134,19 +130,18 @@ impl RedisAttempt {
     }
 
     /// Opens its journal, and writes its first event there.
-    pub fn begin(&self, first: Option<&Event>) -> Result<(), Error> {
+    pub fn begin(&self, first: Option<&Event>) {
         let ctx = &self.pen.access.ctx;
         let mut state = self.state();
         if ctx.has_copy {
             let path = ctx.files.journal(&self.id, self.number);
-            let journal = Journal::open(path, self.id.clone(), Chatter::InBatches).map_err(Error::Unavailable)?;
+            let journal = Journal::open(path, self.id.clone(), Chatter::InBatches);
             state.numbering = Numbering::new(&state.job, journal.last());
             state.journal = Some(journal);
         }
         if let Some(event) = first {
             state.write(event);
         }
-        Ok(())
     }
 
     /// The first event, which the claim puts into the stream.

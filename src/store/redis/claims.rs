@@ -196,7 +196,7 @@ impl Claims {
             return Ok(false);
         }
         ctx.write_open(&attempt.token, record)?;
-        attempt.begin(first)?;
+        attempt.begin(first);
         Ok(true)
     }
 }

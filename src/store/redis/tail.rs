@@ -197,8 +197,12 @@ impl Tail {
         Ok(())
     }
 
-    /// Redis may have lost a job that lives, or not have heard of one yet; what the files say counts then.
+    /// Redis may have lost a job that lives, or not have heard of one yet; what the files say counts then. Where there
+    /// are none, its holder puts it back: a job that nobody knows is gone only if files say so too.
     fn has_ended(&self, id: &JobId) -> Result<bool, Error> {
-        Ok(self.access.read(id)?.it.is_none_or(|record| record.status().has_ended()))
+        Ok(match self.access.read(id)?.it {
+            Some(record) => record.status().has_ended(),
+            None => self.access.ctx.has_copy,
+        })
     }
 }
