@@ -36,6 +36,7 @@ pub enum Command {
         json: bool,
     },
     Logs(Logs),
+    Mcp,
     Cancel {
         id: String,
         json: bool,
@@ -202,6 +203,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                     cancel: raw.has("cancel"),
                     json,
                 },
+                "mcp" => Command::Mcp,
                 "doctor" => Command::Doctor { fix: raw.has("fix"), json },
                 "profiles" => Command::Profiles { json },
                 "status" => Command::Status {

@@ -14,6 +14,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one stream is read before it is taken up again at its cursor: a server that is gone without a word is
 /// noticed by then.
 const STREAM_LIMIT: Duration = Duration::from_secs(300);
+/// How long one message of MCP may take: it may wait for a job.
+const MESSAGE_LIMIT: Duration = Duration::from_secs(86_400);
 /// A thousand records of 200 KB.
 const ANSWER_LIMIT: u64 = 256 << 20;
 
@@ -63,6 +65,43 @@ impl Client {
             return Err(self.refused(&mut response));
         }
         Ok(BufReader::new(response.into_body().into_reader()))
+    }
+
+    /// Sends one message of MCP, and hears each that comes back. The error is a sentence.
+    pub fn message(
+        &self,
+        message: &Value,
+        headers: &[(&str, String)],
+        mut hear: impl FnMut(&Value),
+    ) -> Result<(), String> {
+        let request = self.request("POST", "/mcp").header("content-type", "application/json");
+        let request = request.header("accept", "application/json, text/event-stream");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let request = request.body(message.to_string().into_bytes()).map_err(|_| self.no_address().why)?;
+        let request = self.agent.configure_request(request).timeout_global(Some(MESSAGE_LIMIT)).build();
+        let mut response = self.agent.run(request).map_err(|error| self.unreachable(error).why)?;
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.starts_with("text/event-stream") {
+            let lines = BufReader::new(response.into_body().into_reader()).lines();
+            for line in lines {
+                let line = line.map_err(|error| format!("the answer was cut off: {error}"))?;
+                if let Some(Ok(said)) = line.strip_prefix("data: ").map(serde_json::from_str) {
+                    hear(&said);
+                }
+            }
+            return Ok(());
+        }
+        if response.status().as_u16() == 401 {
+            return Err(self.refused(&mut response).why);
+        }
+        let text = self.text(&mut response).map_err(|refusal| refusal.why)?;
+        match serde_json::from_str::<Value>(&text) {
+            Ok(said) if said["jsonrpc"] == "2.0" => hear(&said),
+            _ if text.is_empty() => {}
+            Ok(other) => return Err(reason(other)),
+            Err(_) => return Err(self.stranger(response.status().as_u16()).why),
+        }
+        Ok(())
     }
 
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {

@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 13] = [
+pub const COMMANDS: [Row; 14] = [
     Row {
         name: "serve",
         word: None,
@@ -159,6 +159,16 @@ fleet, run it in each pod.
         about: "Lists the execution profiles that the server knows.",
         flags: &[JSON, SERVER],
         more: "",
+    },
+    Row {
+        name: "mcp",
+        word: None,
+        summary: "let an MCP client on this machine use a server elsewhere",
+        about: "Speaks MCP on standard input and output, and passes each message on to the server. For clients that
+start a program; those that take a URL need only http://HOST:8200/mcp.",
+        flags: &[SERVER],
+        more: "  claude mcp add agenticore -- agenticore mcp --server http://agents.example:8200
+",
     },
     Row {
         name: "status",

@@ -11,6 +11,7 @@ mod follow;
 mod help;
 mod init_shared_fs;
 mod local;
+mod mcp;
 mod show;
 
 use crate::api::{
@@ -123,6 +124,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             answer.job.stale = answer.stale;
             print(&if json { pretty(&answer.job) } else { show::job(&answer.job) })
         }
+        Command::Mcp => mcp::run(Client::new(&config)),
         Command::Logs(logs) => follow::logs(&Client::new(&config), &logs),
         Command::Cancel { id, json } => {
             let answer: JobAnswer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;

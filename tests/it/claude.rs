@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The CLI, or None where it cannot be had; that is said, and in CI it is a failure.
-fn cli() -> Option<PathBuf> {
+pub fn cli() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/test-tools.sh");
     let done = Command::new(script).output().unwrap();
     let path = String::from_utf8_lossy(&done.stdout).trim().to_owned();

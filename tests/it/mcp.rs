@@ -1,9 +1,12 @@
 //! MCP over HTTP, in both eras, message by message; and the guard that stands before every door.
 
-use crate::support::{Lab, Server, eventually};
+use crate::claude::cli;
+use crate::support::messages::Messages;
+use crate::support::{BINARY, Lab, Server, eventually};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 struct Told {
@@ -225,5 +228,95 @@ fn keys_and_the_guard_stand_before_every_door() {
     assert_eq!(told(send(&server, "POST", "/admin/drain", &form, "")).status, 403);
     assert_eq!(server.get("/health").1["draining"], Value::Null);
     assert!(!server.log().contains("secret"));
+    server.stop();
+}
+
+/// The commands of the README, done with the real Claude Code, which then lists the tools and calls one.
+#[test]
+fn claude_code_connects_as_the_readme_says() {
+    let Some(claude) = cli() else { return };
+    let (lab, messages) = (Lab::new(), Messages::start());
+    let server = lab.serve();
+    let home = lab.path("client");
+    std::fs::create_dir_all(&home).unwrap();
+    let run = |words: &[String]| {
+        let mut command = Command::new(&claude);
+        command.args(words).env_clear().current_dir(&home).stdin(Stdio::null());
+        command.env("HOME", &home).env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("ANTHROPIC_API_KEY", "sk-ant-made-up-for-tests").env("ANTHROPIC_BASE_URL", messages.url());
+        command.env("DISABLE_TELEMETRY", "1").env("DISABLE_AUTOUPDATER", "1");
+        command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+        let output = command.output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{words:?}: {text}");
+        text
+    };
+    let readme = include_str!("../../README.md");
+    let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("claude mcp add ")).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        let line = line
+            .replace("http://localhost:8200", &server.url)
+            .replace("-- agenticore mcp", &format!("-- {BINARY} mcp"));
+        run(&line.split(' ').skip(1).map(str::to_owned).collect::<Vec<_>>());
+    }
+    let listed = run(&["mcp".into(), "list".into()]);
+    assert_eq!(listed.matches("Connected").count(), 2, "{listed}");
+    for server_name in ["agenticore", "agenticore-bridge"] {
+        let tool = format!("mcp__{server_name}__run_task");
+        let task = format!(
+            r#"[[mcp ToolSearch {{"query":"select:{tool}"}}]] [[mcp {tool} {{"task":"say hello from {server_name}"}}]]
+               [[say I asked for it.]]"#
+        );
+        let words = ["-p", &task, "--allowedTools", &tool].map(str::to_owned);
+        assert!(run(&words).contains("I asked for it."));
+        // It lists the tools to the model by name, and loads what the model searches for.
+        let offered = messages.seen().iter().any(|seen| seen["body"]["tools"].to_string().contains(&tool));
+        assert!(offered, "the tool was offered to the model");
+    }
+    let tasks = server.get("/jobs").1["jobs"].to_string();
+    for server_name in ["agenticore", "agenticore-bridge"] {
+        assert!(tasks.contains(&format!("say hello from {server_name}")), "{tasks}");
+    }
+    server.stop();
+}
+
+#[test]
+fn the_bridge_speaks_lines_and_ends_with_its_input() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let mut bridge = lab.command(&["mcp", "--server", &server.url]);
+    let mut bridge = bridge.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = bridge.stdin.take().unwrap();
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-03-26"}});
+    let call = json!({"jsonrpc": "2.0", "id": "c", "method": "tools/call", "params": {"name": "run_task",
+        "arguments": {"task": "[[say done]]", "wait": true}, "_meta": {"progressToken": 1}}});
+    for line in
+        [hello.to_string(), "nonsense".into(), r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.into()]
+    {
+        writeln!(input, "{line}").unwrap();
+    }
+    writeln!(input, "{call}").unwrap();
+    let id = eventually("it has run", || {
+        let jobs = server.get("/jobs?status=succeeded").1;
+        jobs["jobs"][0]["id"].as_str().map(str::to_owned)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    drop(input);
+    let output = bridge.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let messages: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(messages[0]["result"]["protocolVersion"], "2025-03-26");
+    assert_eq!(messages[1]["error"]["code"], -32700);
+    let answer = messages.iter().find(|message| message["id"] == "c").unwrap();
+    assert_eq!(answer["result"]["structuredContent"]["job"]["id"], id.as_str());
+    assert!(messages.iter().any(|message| message["method"] == "notifications/progress"), "{lines}");
+    // A server that is not there is an answer too.
+    let mut alone = lab.command(&["mcp", "--server", "http://127.0.0.1:1"]);
+    let mut alone = alone.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    writeln!(alone.stdin.take().unwrap(), "{hello}").unwrap();
+    let said: Value = serde_json::from_slice(&alone.wait_with_output().unwrap().stdout).unwrap();
+    assert!(said["error"]["message"].as_str().unwrap().contains("no server answers"), "{said}");
     server.stop();
 }

@@ -435,3 +435,18 @@ impl Drop for Claiming<'_> {
         self.attempts.claiming().remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Q2 of the faults that were found: two workers of one pod ran one job, and one removed the other's directory.
+    #[test]
+    fn two_workers_of_one_pod_never_claim_one_job() {
+        let (attempts, id) = (Attempts::default(), JobId::random());
+        let first = attempts.begin_claim(&id);
+        assert!(first.is_some() && attempts.begin_claim(&id).is_none() && attempts.is_ours(&id));
+        drop(first);
+        assert!(!attempts.is_ours(&id) && attempts.begin_claim(&id).is_some());
+    }
+}

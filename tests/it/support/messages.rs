@@ -3,7 +3,7 @@
 //! The newest user message with `[[verb argument]]` markers is the script; each tool is one turn, and
 //! which turn it is, is the number of tool results that follow. It keeps no state but the requests.
 //!
-//! `[[write PATH TEXT]]` `[[bash COMMAND]]` `[[say TEXT]]` `[[fail STATUS]]`
+//! `[[write PATH TEXT]]` `[[bash COMMAND]]` `[[mcp TOOL JSON]]` `[[say TEXT]]` `[[fail STATUS]]`
 
 use super::http::{Asked, StandIn, Told};
 use serde_json::{Value, json};
@@ -84,11 +84,15 @@ fn answer(asked: &Asked, body: &Value) -> Told {
             json!({"type": "error", "error": {"type": "authentication_error", "message": "no key"}}),
         );
     }
-    let mut tools = script.iter().filter(|(verb, _)| matches!(verb.as_str(), "write" | "bash"));
+    let mut tools = script.iter().filter(|(verb, _)| matches!(verb.as_str(), "write" | "bash" | "mcp"));
     let block = match tools.nth(played) {
         Some((verb, argument)) if verb == "write" => {
             let (path, text) = argument.split_once(' ').unwrap_or((argument, ""));
             tool("Write", json!({"file_path": path, "content": format!("{text}\n")}))
+        }
+        Some((verb, argument)) if verb == "mcp" => {
+            let (name, input) = argument.split_once(' ').unwrap();
+            tool(name, serde_json::from_str(input).unwrap())
         }
         Some((_, command)) => tool("Bash", json!({"command": command, "description": "run it", "timeout": 600_000})),
         None => {
