@@ -147,21 +147,34 @@ impl ListRequest {
     }
 }
 
-/// `GET /jobs/{id}/events?after=&limit=`
-#[derive(Debug, PartialEq)]
+/// `GET /jobs/{id}/events?after=&limit=&wait=`
+#[derive(Clone, Debug, PartialEq)]
 pub struct EventsRequest {
     pub after: Cursor,
     pub limit: usize,
+    /// How long a page waits for an event when there is none yet.
+    pub wait: Duration,
+}
+
+/// The longest that a page waits, in seconds.
+const WAIT_MOST: u64 = 3_600;
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_MOST);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("`wait` must be whole seconds from 0 to {WAIT_MOST}, not `{text}`"))
 }
 
 impl EventsRequest {
     pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, String> {
-        let mut request = Self { after: Cursor::START, limit: EVENTS_DEFAULT };
+        let mut request = Self { after: Cursor::START, limit: EVENTS_DEFAULT, wait: Duration::ZERO };
         for (name, value) in pairs {
             match *name {
                 "limit" => request.limit = limit(value)?,
                 "after" if value.is_empty() => {}
                 "after" => request.after = cursor(value)?,
+                "wait" => request.wait = wait(value)?,
                 _ => {}
             }
         }
@@ -257,10 +270,16 @@ mod tests {
     #[test]
     fn pages_of_events_begin_at_a_cursor() {
         let parse = |query: &'static str| EventsRequest::parse(&pairs_of(query));
-        assert_eq!(parse("").unwrap(), EventsRequest { after: Cursor::START, limit: EVENTS_DEFAULT });
+        assert_eq!(
+            parse("").unwrap(),
+            EventsRequest { after: Cursor::START, limit: EVENTS_DEFAULT, wait: Duration::ZERO }
+        );
         let after = Cursor { attempt: 2, number: 7 };
-        assert_eq!(parse("after=00002-000007&limit=5").unwrap(), EventsRequest { after, limit: 5 });
-        for bad in ["after=x", "after=7", "limit=0"] {
+        assert_eq!(
+            parse("after=00002-000007&limit=5&wait=9").unwrap(),
+            EventsRequest { after, limit: 5, wait: Duration::from_secs(9) }
+        );
+        for bad in ["after=x", "after=7", "limit=0", "wait=3601", "wait=", "wait=1.5"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

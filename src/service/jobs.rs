@@ -2,8 +2,9 @@
 
 use super::{Refusal, Service};
 use crate::api::{Event, EventPage, EventsRequest, Job, LIST_DEFAULT, ListRequest};
+use crate::event::Cursor;
 use crate::job::{JobId, Record, Status};
-use crate::store::{Cancelled, Seen};
+use crate::store::{Cancelled, Seen, Store};
 
 impl Service {
     /// The job of this id, or the only one whose id begins so.
@@ -32,19 +33,10 @@ impl Service {
 
     /// What happened to a job after a cursor.
     pub fn events(&self, id: &str, request: &EventsRequest) -> Result<EventPage, Refusal> {
-        let record = self.find_record(id)?.it;
-        let events = self.runner.store.events(&record, request.after, request.limit)?;
-        let ended = record.status().has_ended() && events.len() < request.limit;
-        let next = events.last().map(crate::event::Event::cursor).unwrap_or(request.after);
-        Ok(EventPage {
-            success: true,
-            events: events.iter().map(Event::from).collect(),
-            next: (next != crate::event::Cursor::START).then(|| next.to_string()),
-            ended,
-        })
+        page(&*self.runner.store, &self.find_record(id)?.it, request)
     }
 
-    fn find_record(&self, id: &str) -> Result<Seen<Record>, Refusal> {
+    pub(super) fn find_record(&self, id: &str) -> Result<Seen<Record>, Refusal> {
         let store = &self.runner.store;
         let whole = match JobId::parse(id) {
             Some(id) => id,
@@ -64,6 +56,19 @@ impl Service {
         let Seen { it, stale } = store.get(&whole)?;
         it.map(|it| Seen { it, stale }).ok_or_else(|| unknown(id))
     }
+}
+
+/// The events after a cursor that there are now.
+pub(super) fn page(store: &dyn Store, record: &Record, request: &EventsRequest) -> Result<EventPage, Refusal> {
+    let events = store.events(record, request.after, request.limit)?;
+    let ended = record.status().has_ended() && events.len() < request.limit;
+    let next = events.last().map(crate::event::Event::cursor).unwrap_or(request.after);
+    Ok(EventPage {
+        success: true,
+        events: events.iter().map(Event::from).collect(),
+        next: (next != Cursor::START).then(|| next.to_string()),
+        ended,
+    })
 }
 
 /// Enough of an id to mean one job, and nothing but characters of an id.

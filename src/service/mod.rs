@@ -13,7 +13,7 @@ mod watching;
 
 pub use refusal::Refusal;
 pub use submit::SentKey;
-pub use watching::{EndWatch, EventWatch, Heard, Look, ServerEventWatch};
+pub use watching::{EndWatch, EventWatch, Heard, Look, PageWatch, ServerEventWatch};
 
 /// What was read, and whether it comes from the second copy.
 pub use crate::store::Seen;

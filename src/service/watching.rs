@@ -1,13 +1,14 @@
 //! To hear of a job without asking for it: its end, or everything that happens to it.
 
+use super::jobs::page;
 use super::{Refusal, Service};
-use crate::api::{Event, Job};
+use crate::api::{Event, EventPage, EventsRequest, Job};
 use crate::event::Cursor;
 use crate::job::JobId;
 use crate::store::watch::{Interest, News, Waker, Watcher};
 use crate::store::{Jobs, Seen, Store};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many events are read at once: of 16 KiB each at most.
 const AT_ONCE: usize = 32;
@@ -27,6 +28,16 @@ impl Service {
     /// Follows what happens to a job, from a cursor on: see [`EventWatch`].
     pub fn watch_events(&self, id: &str, after: Cursor) -> Result<ServerEventWatch, Refusal> {
         Ok(self.watch_job(&self.find(id)?.it.id, after))
+    }
+
+    /// Waits for a page of events, for as long as the request says: see [`PageWatch`].
+    pub fn watch_page(&self, id: &str, request: EventsRequest) -> Result<PageWatch, Refusal> {
+        let id = self.find_record(id)?.it.id;
+        let store = self.runner.store.clone();
+        // Watched before anything is read, so that nothing falls between.
+        let watcher = store.watch(&id, Interest::Events, request.after);
+        let until = Instant::now() + request.wait;
+        Ok(PageWatch { store, watcher, request, until, has_news: true })
     }
 
     /// The same for a job that is known to be there.
@@ -82,6 +93,58 @@ impl EndWatch {
     /// As it was when the waiting began.
     pub fn last_seen(&self) -> &Job {
         &self.job
+    }
+}
+
+/// One who waits for a page that is not empty, for a while.
+pub struct PageWatch {
+    store: Arc<dyn Store>,
+    watcher: Watcher,
+    request: EventsRequest,
+    until: Instant,
+    /// There is, or was, a reason to look.
+    has_news: bool,
+}
+
+impl PageWatch {
+    /// When an empty page is a page as well.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+
+    pub fn on_news(&self, waker: Waker) {
+        self.watcher.on_news(waker);
+    }
+
+    /// Never blocks. True: [`look`](Self::look) may tell more.
+    pub fn has_news(&mut self) -> bool {
+        self.has_news |= self.watcher.next().is_some();
+        self.has_news
+    }
+
+    /// Reads once; it may block for as long as the store does. None: go on waiting.
+    pub fn look(&mut self) -> Result<Option<EventPage>, Refusal> {
+        let had_news = std::mem::take(&mut self.has_news);
+        self.watcher.catch_up();
+        let Seen { it: Some(record), .. } = self.store.get(self.watcher.id())? else {
+            return Err(Refusal::Unknown(self.watcher.id().to_string()));
+        };
+        let page = page(&*self.store, &record, &self.request)?;
+        if !page.events.is_empty() || page.ended || self.until <= Instant::now() {
+            return Ok(Some(page));
+        }
+        if had_news {
+            // What is on its way comes within a second.
+            std::thread::sleep(READ_AGAIN);
+        }
+        Ok(None)
+    }
+
+    /// What is said of a page that cannot be waited for any longer.
+    pub fn empty(&self) -> EventPage {
+        let after = self.request.after;
+        let next = (after != Cursor::START).then(|| after.to_string());
+        EventPage { success: true, events: Vec::new(), next, ended: false }
     }
 }
 

@@ -121,6 +121,32 @@ fn a_job_is_followed_from_its_begin_and_from_any_cursor_on() {
 }
 
 #[test]
+fn a_page_waits_until_something_happens_or_its_time_is_over() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let id = server.submit(json!({"task": format!("[[raw one]] [[wait-for {}]] [[say done]]", gate.display())}));
+    eventually("the agent speaks", || page(&server, &id, "")["events"].to_string().contains("one").then_some(()));
+    let seen = page(&server, &id, "wait=60");
+    let (events, next) = (seen["events"].as_array().unwrap(), seen["next"].as_str().unwrap().to_owned());
+    assert!(!events.is_empty() && seen["ended"] == false, "what is there is given at once: {seen}");
+    let empty = page(&server, &id, &format!("wait=1&after={next}"));
+    assert_eq!(empty, json!({"success": true, "events": [], "next": next, "ended": false}));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| page(&server, &id, &format!("wait=600&after={next}")));
+        eventually("it waits", || (server.get("/health").0 == 200 && !waiting.is_finished()).then_some(()));
+        std::fs::write(&gate, "").unwrap();
+        let page = waiting.join().unwrap();
+        assert!(page["events"][0]["cursor"].as_str().unwrap() > next.as_str(), "{page}");
+    });
+    server.wait(&id);
+    let last = all(&server, &id, 1000).last().unwrap()["cursor"].as_str().unwrap().to_owned();
+    assert_eq!(page(&server, &id, &format!("wait=600&after={last}"))["ended"], true, "nothing follows an end");
+    assert_eq!(server.get(&format!("/jobs/{id}/events?wait=x")).0, 400);
+    server.stop();
+}
+
+#[test]
 fn a_reader_that_stops_reading_is_dropped_and_the_others_hear_everything() {
     let lab = Lab::new();
     let server = lab.serve();

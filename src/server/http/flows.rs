@@ -48,6 +48,11 @@ pub trait Flow: Send {
     /// Never blocks.
     fn next(&mut self) -> Next;
 
+    /// When it is to be resumed even if there is no news; within a second of that.
+    fn until(&self) -> Option<Instant> {
+        None
+    }
+
     /// Looks up what takes time to find: some of what lies in the past, or the end. May block, but not on the peer.
     fn resume(self: Box<Self>) -> (Vec<u8>, Resumed);
 
@@ -120,6 +125,10 @@ struct Waiting {
     wants_thread: Option<Instant>,
     /// Everything is written; what the peer still sends is read until then, so that it sees an end and no reset.
     lingers_until: Option<Instant>,
+}
+
+fn is_past(time: Option<Instant>) -> bool {
+    time.is_some_and(|time| time <= Instant::now())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -262,7 +271,11 @@ impl Waiting {
         }
     }
 
+    /// What comes with time alone: a heartbeat, or that the waiting is over.
     fn beat(&mut self) {
+        if self.wants_thread.is_none() && self.of.flow.as_ref().is_some_and(|flow| is_past(flow.until())) {
+            self.wants_thread = Some(Instant::now());
+        }
         if self.said_at.elapsed() >= HEARTBEAT
             && let Some(beat) = self.of.flow.as_ref().map(|flow| flow.heartbeat())
         {

@@ -8,6 +8,7 @@ use crate::job::{Status, cut};
 use crate::service::{Refusal, Seen, Service};
 use crate::suggest;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 pub type Arguments = Map<String, Value>;
 
@@ -263,7 +264,7 @@ fn get_job_events(service: &Service, arguments: &Arguments) -> Result<Said, Stri
         "" => Cursor::START,
         after => cursor(after)?,
     };
-    let request = EventsRequest { after, limit: limit(arguments)?.unwrap_or(100) };
+    let request = EventsRequest { after, limit: limit(arguments)?.unwrap_or(100), wait: Duration::ZERO };
     let page: EventPage = service.events(text(arguments, "job_id")?, &request).map_err(said)?;
     answer(&page)
 }

@@ -1,5 +1,6 @@
 //! REST: each request is translated for the service, and what that says is translated back. Decides nothing itself.
 
+mod page;
 pub mod routes;
 pub mod status;
 mod stream;
@@ -9,6 +10,7 @@ use super::guard::{offered_keys, pairs};
 use super::http::{Head, Reply, Request};
 use crate::api::{self, EventsRequest, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, View};
 use crate::service::{Refusal, Seen, SentKey, Service};
+use page::WaitForPage;
 use status::{json, refused};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -88,7 +90,10 @@ impl Rest {
     fn events(&self, asked: &Asked) -> Answered {
         let mut request = asked.parse(EventsRequest::parse)?;
         if asked.head.header("accept").is_some_and(|types| types.contains("application/json")) {
-            return json(200, &self.service.events(asked.id, &request)?);
+            if request.wait.is_zero() {
+                return json(200, &self.service.events(asked.id, &request)?);
+            }
+            return Ok(Reply::Flow(Box::new(WaitForPage(self.service.watch_page(asked.id, request)?))));
         }
         // A browser that connects again sends the last cursor that it saw.
         if let Some(last) = asked.head.header("last-event-id").filter(|last| !last.is_empty()) {
