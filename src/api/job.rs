@@ -44,6 +44,10 @@ pub struct Job {
     pub turns: Option<u64>,
     pub usage: Option<Value>,
     pub denied_tools: Vec<String>,
+    /// The job whose request this is again.
+    pub retry_of: Option<JobId>,
+    /// The latest job that this one's request was given to again.
+    pub retried_as: Option<JobId>,
     /// What an operator has to do before it can run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -93,6 +97,8 @@ impl Job {
             turns: record.spent.turns,
             usage: record.spent.usage,
             denied_tools: record.spent.denied_tools,
+            retry_of: record.retry_of,
+            retried_as: record.retried_as,
             waiting_for,
             stale: false,
         }

@@ -11,8 +11,8 @@ mod request;
 pub use event::{Event, EventPage};
 pub use job::{Job, JobSummary};
 pub use request::{
-    BODY_LIMIT, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, View, cursor, drain_timeout,
-    limit, status,
+    BODY_LIMIT, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest, View, cursor,
+    drain_timeout, limit, status,
 };
 
 use crate::profile;

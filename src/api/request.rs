@@ -55,11 +55,7 @@ impl JobRequest {
 
     /// Reads a body; says in a sentence what is wrong with one that is no request.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
-        let tree: Value =
-            serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))?;
-        let Value::Object(fields) = tree else {
-            return Err(format!("the body must be a JSON object, not {}", kind_of(&tree)));
-        };
+        let fields = object(body)?;
         let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !Self::FIELDS.contains(key)).collect();
         if !unknown.is_empty() {
             let known: Vec<&str> = Self::FIELDS.into_iter().filter(|field| *field != "worktree_id").collect();
@@ -83,6 +79,33 @@ impl JobRequest {
             return Err("`task` must say what is to be done: it is missing or empty".into());
         }
         Ok(request)
+    }
+}
+
+/// `POST /jobs/{id}/retry`: the body may be missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RetryRequest {
+    pub wait: bool,
+}
+
+impl RetryRequest {
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        let fields = object(body)?;
+        if let Some(unknown) = fields.keys().find(|key| *key != "wait") {
+            return Err(format!("unknown field {unknown}: a retry takes `wait` alone, the rest is as it was"));
+        }
+        Ok(Self { wait: truth(&fields, "wait")?.unwrap_or(false) })
+    }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    let tree: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))?;
+    match tree {
+        Value::Object(fields) => Ok(fields),
+        other => Err(format!("the body must be a JSON object, not {}", kind_of(&other))),
     }
 }
 
@@ -241,6 +264,16 @@ mod tests {
             assert!(error.contains(why), "{body}: {error}");
         }
         assert!(JobRequest::parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn a_retry_takes_nothing_but_wait() {
+        for (body, waits) in [("", false), (" ", false), ("{}", false), (r#"{"wait":true}"#, true)] {
+            assert_eq!(RetryRequest::parse(body.as_bytes()), Ok(RetryRequest { wait: waits }), "{body}");
+        }
+        for bad in ["[]", "{", r#"{"task":"x"}"#, r#"{"wait":1}"#] {
+            assert!(RetryRequest::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -37,6 +37,12 @@ pub enum Command {
     },
     Logs(Logs),
     Mcp,
+    Retry {
+        id: String,
+        wait: bool,
+        idempotency_key: Option<String>,
+        json: bool,
+    },
     Cancel {
         id: String,
         json: bool,
@@ -183,6 +189,12 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             since: raw.value("since")?.map(|text| api::cursor(&text).map(|_| text)).transpose()?.unwrap_or_default(),
             json,
         }),
+        "retry" => Command::Retry {
+            id: raw.only_word("retry", "ID")?,
+            wait: raw.has("wait"),
+            idempotency_key: raw.idempotency_key()?,
+            json,
+        },
         "cancel" => Command::Cancel { id: raw.only_word("cancel", "ID")?, json },
         _ => {
             raw.no_words(name)?;

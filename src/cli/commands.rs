@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 14] = [
+pub const COMMANDS: [Row; 15] = [
     Row {
         name: "serve",
         word: None,
@@ -117,6 +117,20 @@ from now on, to the job's end; a server that is away meanwhile is waited for, an
 wins, and that stays.",
         flags: &[JSON, SERVER],
         more: "",
+    },
+    Row {
+        name: "retry",
+        word: Some("ID"),
+        summary: "submit an ended job's request again",
+        about: "Submits the request of a job that has ended again: a new job, and each of the two names the other.
+With --wait the exit code tells how the new one ended.",
+        flags: &[
+            short('w', "wait", None, "wait for the end"),
+            flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),
+            flag("json", None, "print the new job's record as JSON"),
+            SERVER,
+        ],
+        more: "  agenticore retry 3f2a1b9c --wait\n",
     },
     Row {
         name: "drain",

@@ -126,6 +126,11 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         }
         Command::Mcp => mcp::run(Client::new(&config)),
         Command::Logs(logs) => follow::logs(&Client::new(&config), &logs),
+        Command::Retry { id, wait, idempotency_key, json } => {
+            let (client, path) = (Client::new(&config), format!("/jobs/{}/retry", path_part(&id)?));
+            let answer: JobAnswer = client.post_with_key(&path, &serde_json::json!({}), idempotency_key.as_deref())?;
+            tell(&client, answer.job, wait, json)
+        }
         Command::Cancel { id, json } => {
             let answer: JobAnswer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
             print(&if json { pretty(&answer.job) } else { format!("{}\n", show::outcome(&answer.job)) })
@@ -173,8 +178,12 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
     // Waiting is done here, by following its events: that also survives a restart of the server.
     let answer: JobAnswer = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?;
-    let mut job = answer.job;
-    if run.wait {
+    tell(client, answer.job, run.wait, run.json)
+}
+
+/// Says that a job was taken; with `wait` follows it to its end and says how that was.
+fn tell(client: &Client, mut job: Job, wait: bool, json: bool) -> Result<Exit, Refusal> {
+    if wait {
         let (id, status) = (&job.id, job.status.as_str());
         let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
         if let Some(why) = &job.waiting_for {
@@ -183,15 +192,15 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
         say_how_to_go_on(id.short())?;
         job = follow::wait(client, job, AWAY_LIMIT)?;
     }
-    if run.json {
+    if json {
         print(&pretty(&job))?;
-    } else if run.wait {
+    } else if wait {
         print(&show::job(&job))?;
     } else {
         let (id, status) = (&job.id, job.status.as_str());
         print(&format!("{status} {id}\nfollow it with: agenticore logs {} -f\n", id.short()))?;
     }
-    Ok(if run.wait { exit_of(&job) } else { Exit::Done })
+    Ok(if wait { exit_of(&job) } else { Exit::Done })
 }
 
 /// Ctrl-C ends the waiting, not the job.

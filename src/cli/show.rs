@@ -95,6 +95,8 @@ pub fn job(job: &Job) -> String {
         ("job_config_dir", &job.job_config_dir),
         ("worktree_path", &job.worktree_path),
         ("pod_name", &job.pod_name),
+        ("retry_of", &job.retry_of.as_ref().map(|id| id.to_string())),
+        ("retried_as", &job.retried_as.as_ref().map(|id| id.to_string())),
     ];
     for (name, value) in told {
         if let Some(value) = value {

@@ -71,6 +71,8 @@ pub struct Spec {
     pub ttl_seconds: u64,
     /// The name of the Idempotency-Key it was submitted with.
     pub key: Option<String>,
+    /// The job whose request this is again.
+    pub retry_of: Option<JobId>,
 }
 
 /// How the agent's run was judged. Kept in the record, so that an attempt that takes over
@@ -153,6 +155,12 @@ pub struct Record {
     /// The Idempotency-Key it was submitted with, as the store names it.
     #[serde(default)]
     pub key: Option<String>,
+    /// The job whose request this is again.
+    #[serde(default)]
+    pub retry_of: Option<JobId>,
+    /// The latest job that this one's request was given to again. Noted after the end.
+    #[serde(default)]
+    pub retried_as: Option<JobId>,
     /// The pod on whose disk the worktree is; None without a fleet.
     #[serde(default)]
     pub worktree_on: Option<String>,

@@ -147,6 +147,8 @@ impl Queued {
             attempt: 0,
             deaths: 0,
             key: spec.key,
+            retry_of: spec.retry_of,
+            retried_as: None,
             worktree_on: None,
             base_commit: None,
             pr_base: None,
@@ -326,6 +328,12 @@ impl Running {
 }
 
 impl Ended {
+    /// The same, and which job was made of its request again. The one thing that changes after the end.
+    pub fn retried_as(mut self, retry: JobId) -> Self {
+        self.0.retried_as = Some(retry);
+        self
+    }
+
     /// When the record and what belongs to it leave.
     pub fn leaves_at(&self) -> Time {
         let ended = self.ended_at.unwrap_or(self.created_at);
@@ -360,6 +368,7 @@ pub mod tests {
             mode: Mode::FireAndForget,
             ttl_seconds: 10,
             key: None,
+            retry_of: None,
         }
     }
 

@@ -18,6 +18,8 @@ pub enum Refusal {
     Ambiguous(String),
     /// The job had ended otherwise: so.
     TooLate(Box<Job>),
+    /// The job has not ended: so it stands.
+    TooEarly(Box<Job>),
     /// This Idempotency-Key was used for another request.
     OtherRequest,
     /// The first request with this Idempotency-Key is not answered yet.
@@ -58,6 +60,12 @@ impl fmt::Display for Refusal {
             Refusal::Unknown(id) => write!(f, "no such job: {id}"),
             Refusal::Ambiguous(id) => write!(f, "`{id}` begins the id of several jobs: give more of it"),
             Refusal::TooLate(job) => write!(f, "job {} has ended already: it {}", job.id, job.status.as_str()),
+            Refusal::TooEarly(job) => write!(
+                f,
+                "job {} is {}: only a job that has ended can be retried; wait for it, or cancel it first",
+                job.id,
+                job.status.as_str()
+            ),
             Refusal::OtherRequest => store::Error::OtherRequest.fmt(f),
             Refusal::InFlight => store::Error::InFlight.fmt(f),
             Refusal::Closing => {

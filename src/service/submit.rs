@@ -1,9 +1,10 @@
 //! From a request to a job that is accepted: everything that can be known to be wrong is said now.
 
 use super::{Refusal, Service};
-use crate::api::{Job, JobRequest};
+use crate::api::{Job, JobRequest, RetryRequest};
 use crate::config::Config;
-use crate::job::{Mode, Spec};
+use crate::job::{JobId, Mode, Record, Spec};
+use crate::log;
 use crate::pipeline::Runner;
 use crate::profile::materialize;
 use crate::store::Key;
@@ -22,7 +23,8 @@ const KEY_LIMIT: usize = 255;
 
 impl SentKey<'_> {
     /// One caller's key is nobody else's, and what is kept of it tells neither.
-    fn judge(&self, request: &JobRequest) -> Result<Key, Refusal> {
+    /// `retry_of`: the request is that job's, again.
+    fn judge(&self, request: &JobRequest, retry_of: Option<&JobId>) -> Result<Key, Refusal> {
         let key = self.key;
         if key.is_empty() || key.len() > KEY_LIMIT || key.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
             let why = format!("Idempotency-Key must be 1 to {KEY_LIMIT} printable ASCII characters");
@@ -30,10 +32,9 @@ impl SentKey<'_> {
         }
         // Whether the answer waits is not part of what is to be done.
         let wanted = JobRequest { wait: false, ..request.clone() };
-        Ok(Key {
-            name: hash(&[self.caller, key].join("\n")),
-            request: hash(&serde_json::to_string(&wanted).unwrap_or_default()),
-        })
+        let mut wanted = serde_json::to_string(&wanted).unwrap_or_default();
+        wanted.extend(retry_of.map(JobId::as_str));
+        Ok(Key { name: hash(&[self.caller, key].join("\n")), request: hash(&wanted) })
     }
 }
 
@@ -45,10 +46,45 @@ fn hash(text: &str) -> String {
 impl Service {
     /// Takes a job in: once this returns, it will reach an end.
     pub fn submit(&self, request: JobRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
-        let key = key.map(|key| key.judge(&request)).transpose()?;
+        let key = key.map(|key| key.judge(&request, None)).transpose()?;
         let spec = judge(request, &self.runner)?;
         let record = self.runner.store.submit(spec, key.as_ref())?;
         Ok(self.shown(&record))
+    }
+
+    /// Takes the request of a job that has ended in again, as a new job; each then names the other.
+    pub fn retry(&self, id: &str, retry: RetryRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
+        let earlier = self.find_record(id)?.it;
+        if !earlier.status().has_ended() {
+            return Err(Refusal::TooEarly(Box::new(self.shown(&earlier))));
+        }
+        let request = request_of(&earlier, retry);
+        let key = key.map(|key| key.judge(&request, Some(&earlier.id))).transpose()?;
+        let spec = Spec { retry_of: Some(earlier.id.clone()), ..judge(request, &self.runner)? };
+        let store = &self.runner.store;
+        let record = store.submit(spec, key.as_ref())?;
+        // The new job is accepted, and names the earlier one, whatever becomes of the note.
+        if let Err(error) = store.note_retry(&earlier.id, &record.id) {
+            log::warn(&format!("job {} does not say that it was retried as {}: {error}", earlier.id, record.id));
+        }
+        Ok(self.shown(&record))
+    }
+}
+
+/// What was asked for when this job was submitted.
+fn request_of(record: &Record, retry: RetryRequest) -> JobRequest {
+    let record = record.clone();
+    JobRequest {
+        task: record.task,
+        repo_url: record.repo_url,
+        profile: Some(record.profile),
+        base_ref: record.base_ref,
+        session_id: record.resume_session,
+        file_path: record.file_path,
+        worktree_id: None,
+        create_repo: record.create_repo,
+        private: Some(record.private),
+        wait: retry.wait,
     }
 }
 
@@ -109,5 +145,6 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
         mode: if request.wait { Mode::Sync } else { Mode::FireAndForget },
         ttl_seconds: config.job_ttl_seconds,
         key: None,
+        retry_of: None,
     })
 }

@@ -156,6 +156,12 @@ impl JobFiles {
         Ok(self.read_ended(&record.id)?.unwrap_or(record))
     }
 
+    /// Writes what is noted of a job after its end. The outcome in it is the one that stands already.
+    pub fn amend_ended(&self, record: &Record) -> Result<(), String> {
+        let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+        files::replace(&self.ended(&record.id), &bytes)
+    }
+
     /// Notes what a key stands for, unless that is noted already; returns the note that stays.
     pub fn note_key(&self, name: &str, note: KeyNote) -> Result<KeyNote, String> {
         let bytes = serde_json::to_vec(&note).map_err(|error| error.to_string())?;

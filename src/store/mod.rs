@@ -112,6 +112,10 @@ pub trait Jobs: Send + Sync {
     /// [`Error::Lost`]; what it leaves is listed by [`Queue::leftovers`] until [`Queue::release`].
     fn cancel(&self, id: &JobId) -> Result<Cancelled, Error>;
 
+    /// Notes in the record of an ended job which job has its request again; the latest stays. A job that is not known,
+    /// or is about to be forgotten, is left alone.
+    fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error>;
+
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error>;
 
     /// The ids that begin with `prefix`, at most two.

@@ -36,6 +36,20 @@ pub fn cancelled(job: Job, now: Time) -> Cancel {
     }
 }
 
+/// How long before it is forgotten an ended job's record is left alone, in seconds: what is written then could come
+/// after that.
+const LEFT_ALONE: u64 = 10;
+
+/// The record of a job that was retried; None: it is not one to be changed.
+pub fn retried(record: Option<Record>, retry: &JobId, now: Time) -> Option<Record> {
+    match Job::from(record?) {
+        Job::Ended(job) if !job.is_foreign() && job.leaves_at() > now.plus_seconds(LEFT_ALONE) => {
+            Some(job.retried_as(retry.clone()).into())
+        }
+        _ => None,
+    }
+}
+
 /// The first event of an attempt.
 pub fn claimed(job: &Running) -> Draft {
     let pod = job.pod_name.as_deref().unwrap_or("an unnamed pod");

@@ -34,6 +34,10 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
+    fn note_retry(&self, _: &JobId, _: &JobId) -> Result<(), Error> {
+        self.refuse()
+    }
+
     fn get(&self, _: &JobId) -> Result<Seen<Option<Record>>, Error> {
         self.refuse()
     }

@@ -23,6 +23,7 @@ mod jobs;
 mod mcp;
 mod publish;
 mod regressions;
+mod retry;
 mod secrets;
 mod soak;
 mod tidy;

@@ -1,7 +1,8 @@
 //! The one table of tools: names, when to use them, what they take and give, and what they ask the service.
 
 use crate::api::{
-    EventPage, EventsRequest, Job, JobAnswer, JobRequest, JobsAnswer, LIST_DEFAULT, ListRequest, ProfilesAnswer, cursor,
+    EventPage, EventsRequest, Job, JobAnswer, JobRequest, JobsAnswer, LIST_DEFAULT, ListRequest, ProfilesAnswer,
+    RetryRequest, cursor,
 };
 use crate::event::Cursor;
 use crate::job::{Status, cut};
@@ -38,7 +39,7 @@ pub struct Tool {
 const JOB_ID: (&str, &str, &str) =
     ("job_id", "string", "the job's id, or at least its first 4 characters if no other job's id begins so");
 
-pub const TOOLS: [Tool; 7] = [
+pub const TOOLS: [Tool; 8] = [
     Tool {
         name: "run_task",
         title: "Run a coding task",
@@ -127,6 +128,20 @@ pub const TOOLS: [Tool; 7] = [
         is_destructive: false,
         is_idempotent: true,
         call: list_jobs,
+    },
+    Tool {
+        name: "retry_job",
+        title: "Retry a job",
+        description: "Submits the request of a job that has ended once more, as a new job with an id of its own \
+             (retry_of names the earlier one). For a job that failed for a reason that may have passed, such \
+             as a remote that was away. If the task itself has to be said better, use run_task.",
+        arguments: &[JOB_ID, ("wait", "boolean", "answer when the new job has ended (false)")],
+        required: &["job_id"],
+        gives: ("job", "object"),
+        is_read_only: false,
+        is_destructive: true,
+        is_idempotent: false,
+        call: retry_job,
     },
     Tool {
         name: "cancel_job",
@@ -291,6 +306,16 @@ fn list_jobs(service: &Service, arguments: &Arguments) -> Result<Said, String> {
 
 fn cancel_job(service: &Service, arguments: &Arguments) -> Result<Said, String> {
     answer(&JobAnswer::new(service.cancel(text(arguments, "job_id")?).map_err(said)?, false))
+}
+
+fn retry_job(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+    let waits = match arguments.get("wait") {
+        Some(Value::Bool(waits)) => *waits,
+        value if is_absent(value) => false,
+        _ => return Err("`wait` must be true or false".into()),
+    };
+    let retry = RetryRequest { wait: waits };
+    at_the_end_if(waits, service.retry(text(arguments, "job_id")?, retry, None).map_err(said)?)
 }
 
 fn list_profiles(service: &Service, _: &Arguments) -> Result<Said, String> {

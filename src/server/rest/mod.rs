@@ -8,7 +8,9 @@ mod wait;
 
 use super::guard::{offered_keys, pairs};
 use super::http::{Head, Reply, Request};
-use crate::api::{self, EventsRequest, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, View};
+use crate::api::{
+    self, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest, View,
+};
 use crate::service::{Refusal, Seen, SentKey, Service};
 use page::WaitForPage;
 use status::{json, refused};
@@ -63,10 +65,24 @@ impl Rest {
     fn submit(&self, asked: &Asked) -> Answered {
         let request = JobRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
+        let job = self.with_key(asked, |key| self.service.submit(request, key))?;
+        self.accepted(job, waits)
+    }
+
+    fn retry(&self, asked: &Asked) -> Answered {
+        let request = RetryRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
+        let job = self.with_key(asked, |key| self.service.retry(asked.id, request, key))?;
+        self.accepted(job, request.wait)
+    }
+
+    /// Submits with the Idempotency-Key that came with the request, if one did.
+    fn with_key<T>(&self, asked: &Asked, submit: impl FnOnce(Option<SentKey>) -> T) -> T {
         let offered = if self.has_keys { offered_keys(asked.head) } else { Vec::new() };
         let caller = offered.first().map_or("", |key| key.as_ref());
-        let key = asked.head.header("idempotency-key").map(|key| SentKey { caller, key });
-        let job = self.service.submit(request, key)?;
+        submit(asked.head.header("idempotency-key").map(|key| SentKey { caller, key }))
+    }
+
+    fn accepted(&self, job: Job, waits: bool) -> Answered {
         if waits && !job.status.has_ended() {
             return Ok(Reply::Flow(Box::new(WaitForEnd::new(&self.service, job))));
         }

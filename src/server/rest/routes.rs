@@ -34,7 +34,7 @@ const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &As
 }
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 11] = [
+pub static ROUTES: [Route; 12] = [
     public("/health", "whether the server answers, and what it waits for", Rest::health),
     public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
     route(Method::Get, "/jobs", &["limit", "status", "view"],
@@ -43,7 +43,8 @@ pub static ROUTES: [Route; 11] = [
     route(Method::Get, "/jobs/{id}", &[], "shows a job", Rest::show),
     route(Method::Delete, "/jobs/{id}", &[], "cancels a queued or running job", Rest::cancel),
     route(Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"],
-        "what happened to a job, then what happens: after=CURSOR; as JSON a page: limit=, wait=SECONDS", Rest::events),
+        "what happened to a job, and happens: after=CURSOR, limit=, wait=SECONDS", Rest::events),
+    route(Method::Post, "/jobs/{id}/retry", &[], "submits an ended job's request again, as a new job", Rest::retry),
     route(Method::Get, "/profiles", &[], "lists the execution profiles", Rest::profiles),
     route(Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
     route(Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),

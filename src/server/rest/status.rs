@@ -24,7 +24,12 @@ pub fn refused(refusal: &Refusal) -> Answer {
     let status = match refusal {
         Refusal::Invalid { .. } => 400,
         Refusal::Unknown(_) => 404,
-        Refusal::Ambiguous(_) | Refusal::TooLate(_) | Refusal::InFlight | Refusal::Closing | Refusal::Cancelled => 409,
+        Refusal::Ambiguous(_)
+        | Refusal::TooLate(_)
+        | Refusal::TooEarly(_)
+        | Refusal::InFlight
+        | Refusal::Closing
+        | Refusal::Cancelled => 409,
         Refusal::OtherRequest => 422,
         Refusal::Unconfigured(_) | Refusal::Unavailable(_) | Refusal::CannotRun(_) => 503,
     };
@@ -32,7 +37,7 @@ pub fn refused(refusal: &Refusal) -> Answer {
         log::warn(why);
     }
     let job = match refusal {
-        Refusal::TooLate(job) => Some(job.clone()),
+        Refusal::TooLate(job) | Refusal::TooEarly(job) => Some(job.clone()),
         _ => None,
     };
     Answer::json(status, &Problem { job, ..Problem::new(refusal.to_string()) })

@@ -59,6 +59,33 @@ pub fn cancelling_twice_is_cancelling_once(bench: &mut dyn Bench) {
     assert!(matches!(bench.store().cancel(&JobId::random()), Ok(Cancelled::Unknown)));
 }
 
+pub fn a_retry_is_noted_in_the_record_of_the_job_that_ended(bench: &mut dyn Bench) {
+    let (first, second) = (JobId::random(), JobId::random());
+    let store = bench.store();
+    let id = submit(&*store, "t");
+    store.note_retry(&id, &first).unwrap();
+    assert_eq!(get(&*store, &id).unwrap().retried_as, None, "a job that lives is not to be changed");
+    let ended = end_well(&claim(&*store));
+    for retry in [&first, &second] {
+        store.note_retry(&id, retry).unwrap();
+        let noted = get(&*store, &id).unwrap();
+        assert_eq!(
+            (noted.retried_as.as_ref(), noted.status(), noted.ended_at),
+            (Some(retry), ended.status(), ended.ended_at)
+        );
+    }
+    store.note_retry(&JobId::random(), &first).unwrap();
+    drop(store);
+    bench.restart();
+    assert_eq!(get(&*bench.store(), &id).unwrap().retried_as, Some(second));
+    let Ok(Cancelled::Ended(again)) = bench.store().cancel(&id) else { panic!() };
+    assert_eq!(again.ended_at, ended.ended_at, "its outcome stands");
+    let soon = bench.store().submit(Spec { ttl_seconds: 1, ..task("soon forgotten") }, None).unwrap().id;
+    bench.store().cancel(&soon).unwrap();
+    bench.store().note_retry(&soon, &first).unwrap();
+    assert_eq!(get(&*bench.store(), &soon).and_then(|record| record.retried_as), None);
+}
+
 pub fn overdue_jobs_expire_and_ended_ones_are_forgotten(bench: &mut dyn Bench) {
     let store = bench.store();
     let id = store.submit(Spec { ttl_seconds: 0, ..task("t") }, None).unwrap().id;

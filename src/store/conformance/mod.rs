@@ -55,6 +55,7 @@ suites! {
         a_key_is_free_again_once_its_job_is_forgotten
         a_queued_job_that_is_cancelled_is_never_claimed
         cancelling_twice_is_cancelling_once
+        a_retry_is_noted_in_the_record_of_the_job_that_ended
         overdue_jobs_expire_and_ended_ones_are_forgotten
         listings_are_newest_first_and_survive_a_restart
         the_newest_job_of_a_session_is_found

@@ -282,6 +282,12 @@ impl Jobs for Embedded {
         Ok(Cancelled::Done { record, was_running })
     }
 
+    fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error> {
+        let ended = self.0.read_ended(id)?;
+        let noted = rules::retried(ended, retry, Time::now());
+        noted.map_or(Ok(()), |record| self.0.files.amend_ended(&record).map_err(Error::Unavailable))
+    }
+
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
         self.0.get(id).map(Seen::fresh)
     }

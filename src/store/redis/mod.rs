@@ -160,6 +160,10 @@ impl Jobs for Redis {
         Ok(cancelled)
     }
 
+    fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error> {
+        self.access.note_retry(id, retry)
+    }
+
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
         self.access.read(id)
     }

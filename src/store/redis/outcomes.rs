@@ -82,6 +82,20 @@ impl Access {
         Ok(Cancelled::Done { record: decided, was_running })
     }
 
+    /// In the file first: it is what Redis is made of again.
+    pub fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error> {
+        let files = &self.ctx.files;
+        let ended = match self.ctx.has_copy {
+            true => files.read_ended(id).map_err(Error::Unavailable)?,
+            false => self.read(id)?.it,
+        };
+        let Some(record) = rules::retried(ended, retry, Time::now()) else { return Ok(()) };
+        if self.ctx.has_copy {
+            files.amend_ended(&record).map_err(Error::Unavailable)?;
+        }
+        self.steps().amend(&record).map(drop)
+    }
+
     /// An id that Redis has no record of: back from its file, or out of the lists if it has none.
     /// True: there is a record again.
     /// `head`: of the line, if it waits.

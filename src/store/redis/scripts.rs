@@ -24,6 +24,7 @@ scripts! {
     REQUEUE "scripts/requeue.lua"
     SEAL "scripts/seal.lua"
     CLOSE "scripts/close.lua"
+    AMEND "scripts/amend.lua"
     RELIST "scripts/relist.lua"
     REMOVE "scripts/remove.lua"
 }
@@ -240,6 +241,11 @@ impl Transitions<'_> {
             &milliseconds(events_stay.map_or(ttl, |stay| stay.min(ttl))).to_string(),
         ];
         Ok(self.run(&CLOSE, &outcome.id, &[session], &arguments)?.0)
+    }
+
+    /// What is noted of a job after its end.
+    pub fn amend(&self, record: &Record) -> Result<Answer, Error> {
+        Ok(self.run(&AMEND, &record.id, &[], &[&json(record)])?.0)
     }
 
     /// Puts an id into the list that its status says. `unpop`: one that was popped and never claimed goes back as
