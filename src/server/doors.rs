@@ -2,13 +2,14 @@
 
 use super::guard::{Guard, Refused, offered_keys};
 use super::http::{Answer, Handler, Head, Reply, Request};
-use super::mcp::{self, Mcp};
+use super::mcp::{self, Mcp, sse};
 use super::rest::{Rest, routes, status};
+use std::sync::Arc;
 
 pub struct Doors {
     pub guard: Guard,
     pub rest: Rest,
-    pub mcp: Mcp,
+    pub mcp: Arc<Mcp>,
 }
 
 impl Handler for Doors {
@@ -28,12 +29,16 @@ impl Handler for Doors {
         })?;
         let offered = offered_keys(head);
         let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();
-        let may_come_in = routes::is_public(&head.path) || self.guard.admits(&offered);
+        let may_come_in = routes::is_public(&head.path) || sse::stands_for_a_key(head) || self.guard.admits(&offered);
         if may_come_in { Ok(()) } else { Err(status::wants_key()) }
     }
 
     fn answer(&self, request: &Request) -> Reply {
-        if mcp::is_for(&request.head.path) { self.mcp.answer(request) } else { self.rest.answer(request) }
+        match request.head.path.as_str() {
+            path if mcp::is_for(path) => self.mcp.answer(request),
+            path if sse::is_for(path) => sse::answer(&self.mcp, request),
+            _ => self.rest.answer(request),
+        }
     }
 
     fn headers(&self, head: &Head) -> Vec<(&'static str, String)> {

@@ -55,7 +55,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let (keys, hosts, origins) =
         (config.api_keys.clone(), config.allowed_hosts.clone(), config.allowed_origins.clone());
     let guard = Guard::new(keys, hosts, origins, config.is_local());
-    let doors = Doors { guard, rest: Rest::new(service.clone()), mcp: Mcp::new(service.clone()) };
+    let doors = Doors { guard, rest: Rest::new(service.clone()), mcp: Arc::new(Mcp::new(service.clone())) };
     let server = Server::start(listener, Arc::new(doors), service.workers()).map_err(cannot("start the server"))?;
     say_what_runs(&service, &server.address().to_string());
     let asked = count_signals(signals).map_err(cannot("start a thread"))?;

@@ -8,10 +8,12 @@ pub mod local;
 mod pod;
 mod refusal;
 pub mod remote_drain;
+mod session;
 mod submit;
 mod watching;
 
 pub use refusal::Refusal;
+pub use session::Session;
 pub use submit::SentKey;
 pub use watching::{EndWatch, EventWatch, Heard, Look, PageWatch, ServerEventWatch};
 

@@ -1,7 +1,8 @@
 //! Queue, records and events: the same traits, whatever keeps them.
 //!
 //! Cut by who uses them: [`Jobs`] for the service, [`Queue`] for the workers, [`Attempt`] for the one that runs a job,
-//! [`Presence`] for the drain. What all stores do alike is in `rules`, what all have to do in `conformance`.
+//! [`Presence`] for the drain, [`Mail`] for connections. What all stores do alike is in `rules`, what all have to do in
+//! `conformance`.
 //!
 //! A store knows what a job's transitions are (`job/`) and makes each of them durable before it returns. It never
 //! starts a process, never touches a repository, and does not decide *when* a job moves. ARCHITECTURE.md gives the
@@ -26,7 +27,7 @@ use crate::process::stop::Stop;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use watch::{Interest, Watcher};
+use watch::{Hub, Interest, Mailbox, Watcher};
 
 /// A job that was taken: the record of the new attempt, what it may write with, and what stops it.
 pub struct Claim {
@@ -210,7 +211,36 @@ pub trait Presence: Send + Sync {
     fn shut_down(&self) {}
 }
 
-/// All of it. `docs/store.md` says how a third one would be written; `conformance` is what it has to pass.
-pub trait Store: Jobs + Queue + Presence {}
+/// Messages to somebody who is connected to one server, from whichever server gets them: for MCP's older transport.
+/// Without a fleet the hub is all there is.
+pub trait Mail: Send + Sync {
+    fn hub(&self) -> &Arc<Hub>;
 
-impl<T: Jobs + Queue + Presence> Store for T {}
+    /// A box that is emptied here, for as long as it is held and [kept](Self::keep_mailbox).
+    fn open_mailbox(&self, id: &str) -> Result<Mailbox, Error> {
+        Ok(self.hub().open_mailbox(id))
+    }
+
+    /// Says that a box is still there; to be called each [`KEEP_MAILBOX`].
+    fn keep_mailbox(&self, _id: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// False: there is no such box anywhere, or it is full.
+    fn post(&self, id: &str, message: &str) -> Result<bool, Error> {
+        Ok(self.hub().put_mail(id, message))
+    }
+
+    /// Empties a box.
+    fn take_mail(&self, mailbox: &Mailbox) -> Result<Vec<String>, Error> {
+        Ok(mailbox.take())
+    }
+}
+
+/// How often whoever holds a mailbox says so.
+pub const KEEP_MAILBOX: Duration = Duration::from_secs(20);
+
+/// All of it. `docs/store.md` says how a third one would be written; `conformance` is what it has to pass.
+pub trait Store: Jobs + Queue + Presence + Mail {}
+
+impl<T: Jobs + Queue + Presence + Mail> Store for T {}

@@ -3,7 +3,7 @@
 //! Writes nothing and knows nothing.
 
 use super::watch::{Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Presence, Queue, Seen};
+use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Spec, Status};
 use std::sync::Arc;
@@ -89,6 +89,12 @@ impl Queue for Unconfigured {
 
     fn remove(&self, _: &JobId) -> Result<(), Error> {
         self.refuse()
+    }
+}
+
+impl Mail for Unconfigured {
+    fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 }
 

@@ -7,6 +7,10 @@
 //! How to watch without missing anything: begin to watch, *then* read what there is. A watcher that is told it is
 //! [`News::Behind`] reads on from its cursor, and says how far it has read.
 
+mod mailbox;
+
+pub use mailbox::{MESSAGES_LIMIT, Mailbox};
+
 use crate::event::{Cursor, Event};
 use crate::job::JobId;
 use std::collections::{HashMap, VecDeque};
@@ -48,6 +52,7 @@ pub struct Hub {
 #[derive(Default)]
 struct Watched {
     jobs: HashMap<JobId, Vec<Arc<Shared>>>,
+    mailboxes: HashMap<String, Arc<mailbox::Shared>>,
     /// Rises when the set of jobs whose events are watched changes.
     version: u64,
 }
@@ -136,12 +141,13 @@ impl Hub {
 
     /// Waits until somebody watches something, or until [`Hub::wake`]; at most `limit`. Whether anybody does.
     pub fn wait_for_watchers(&self, limit: Duration) -> bool {
+        let is_idle = |watched: &Watched| watched.jobs.is_empty() && watched.mailboxes.is_empty();
         let watched = lock(&self.watched);
-        if !watched.jobs.is_empty() {
+        if !is_idle(&watched) {
             return true;
         }
         let (watched, _) = self.changed.wait_timeout(watched, limit).unwrap_or_else(PoisonError::into_inner);
-        !watched.jobs.is_empty()
+        !is_idle(&watched)
     }
 
     pub fn wake(&self) {

@@ -26,6 +26,7 @@ mod regressions;
 mod retry;
 mod secrets;
 mod soak;
+mod sse;
 mod tidy;
 mod watching;
 mod wire;

@@ -37,6 +37,8 @@ impl Call {
 #[derive(Debug)]
 pub enum Message {
     Call(Call),
+    /// Nobody waits for the answer to this request any more.
+    Cancel(Value),
     /// A notification, or an answer to something that was never asked: heard, and not answered.
     Heard,
 }
@@ -87,7 +89,9 @@ pub fn read(head: Option<&Head>, body: &[u8]) -> Result<Message, Fault> {
     };
     let Some(method) = method.as_str() else { return Err(bad("`method` must be text")) };
     if !message.contains_key("id") {
-        return Ok(Message::Heard);
+        let cancelled = message.get("params").and_then(|params| params.get("requestId"));
+        let cancelled = cancelled.filter(|_| method == "notifications/cancelled");
+        return Ok(cancelled.map_or(Message::Heard, |id| Message::Cancel(id.clone())));
     }
     if known_id.is_null() {
         return Err(bad("`id` must be text or an integer"));

@@ -1,10 +1,11 @@
-//! MCP over streamable HTTP: one endpoint, every revision, no session, any pod.
+//! MCP: over streamable HTTP (one endpoint, every revision, no session, any pod), and over the older HTTP+SSE.
 //!
 //! Translates for the service as REST does; decides nothing about jobs. To end a request, by hanging up or by a
 //! notification, ends the waiting and never the job.
 
 mod eras;
 mod reply;
+pub mod sse;
 mod tools;
 mod wait;
 
@@ -41,18 +42,30 @@ impl Mcp {
         Self { service }
     }
 
+    /// Streamable HTTP: one message, one answer.
     pub fn answer(&self, request: &Request) -> Reply {
         if let Some(refused) = check_head(&request.head) {
             return refused.into();
         }
-        match eras::read(Some(&request.head), &request.body) {
-            Ok(Message::Heard) => Answer::empty(202).into(),
-            Ok(Message::Call(call)) => self.call(&call),
-            Err(fault) => faulty(&fault).into(),
+        match self.hear(Some(&request.head), &request.body) {
+            // Where no session is kept, a request cannot be told from another's by its id.
+            Told::Nothing | Told::Cancels(_) => Answer::empty(202).into(),
+            Told::Answer(status, answer) => Answer::json(status, &answer).into(),
+            Told::Waits(wait) => Reply::Flow(wait),
         }
     }
 
-    fn call(&self, call: &Call) -> Reply {
+    /// Takes one message, however it came.
+    fn hear(&self, head: Option<&Head>, body: &[u8]) -> Told {
+        match eras::read(head, body) {
+            Ok(Message::Heard) => Told::Nothing,
+            Ok(Message::Cancel(id)) => Told::Cancels(id),
+            Ok(Message::Call(call)) => self.call(&call),
+            Err(fault) => fault.into(),
+        }
+    }
+
+    fn call(&self, call: &Call) -> Told {
         let result = match (call.era, call.method.as_str()) {
             (Era::Legacy, "initialize") => Ok(initialized(&call.params)),
             (Era::Legacy, "ping") => Ok(json!({})),
@@ -65,13 +78,13 @@ impl Mcp {
             }
         };
         match result {
-            Ok(result) => Answer::json(200, &reply::result(call, result)).into(),
-            Err(fault) => faulty(&fault).into(),
+            Ok(result) => Told::Answer(200, reply::result(call, result)),
+            Err(fault) => fault.into(),
         }
     }
 
-    fn call_tool(&self, call: &Call) -> Reply {
-        let bad = |why: String| faulty(&Fault::new(call.era, 400, -32602, why, &call.id)).into();
+    fn call_tool(&self, call: &Call) -> Told {
+        let bad = |why: String| Fault::new(call.era, 400, -32602, why, &call.id).into();
         let Some(name) = call.params.get("name").and_then(Value::as_str) else {
             return bad("`name` is missing".into());
         };
@@ -86,11 +99,27 @@ impl Mcp {
         };
         let said = tool.check(&arguments).and_then(|()| (tool.call)(&self.service, &arguments));
         match said {
-            Ok(Said::AtTheEnd(job)) => Reply::Flow(Box::new(ToolWait::new(&self.service, *job, call))),
-            Ok(Said::Now(value)) => Answer::json(200, &reply::result(call, reply::content(&value, false))).into(),
+            Ok(Said::AtTheEnd(job)) => Told::Waits(Box::new(ToolWait::new(&self.service, *job, call))),
+            Ok(Said::Now(value)) => Told::Answer(200, reply::result(call, reply::content(&value, false))),
             // A model reads it and mends its call.
-            Err(why) => Answer::json(200, &reply::result(call, reply::failure(&why))).into(),
+            Err(why) => Told::Answer(200, reply::result(call, reply::failure(&why))),
         }
+    }
+}
+
+/// What a message leads to.
+enum Told {
+    Nothing,
+    /// The waiting for the answer to this request is over.
+    Cancels(Value),
+    /// With the status that HTTP gives it.
+    Answer(u16, Value),
+    Waits(Box<ToolWait>),
+}
+
+impl From<Fault> for Told {
+    fn from(fault: Fault) -> Self {
+        Told::Answer(fault.status, fault.to_json())
     }
 }
 

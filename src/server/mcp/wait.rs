@@ -26,8 +26,33 @@ impl ToolWait {
         Self { watch: service.watch_job(&job.id, Cursor::START), job, call, token, is_begun: false, step: 0 }
     }
 
-    fn message(value: &Value) -> Vec<u8> {
+    /// Of the request that waits.
+    pub fn id(&self) -> &Value {
+        &self.call.id
+    }
+
+    pub fn message(value: &Value) -> Vec<u8> {
         format!("event: message\ndata: {value}\n\n").into_bytes()
+    }
+
+    /// Tells some of what happened; whether that was all. It may block for as long as the store does.
+    pub fn look(&mut self) -> (Vec<u8>, bool) {
+        let mut said = Vec::new();
+        if !self.is_begun {
+            self.is_begun = true;
+            said.extend(self.first_progress());
+        }
+        let mut happened = Vec::new();
+        let ended = self.watch.read(&mut |event| happened.push(event.clone()));
+        happened.iter().for_each(|event| said.extend(self.tell(event)));
+        match ended {
+            Ok(None) => return (said, false),
+            Ok(Some(job)) => said.extend(self.ended(&job)),
+            Err(refusal) => {
+                said.extend(Self::message(&reply::result(&self.call, reply::failure(&refusal.to_string()))));
+            }
+        }
+        (said, true)
     }
 
     /// The first one says what a client that gives up should know.
@@ -89,25 +114,8 @@ impl Flow for ToolWait {
     }
 
     fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
-        let mut said = Vec::new();
-        if !self.is_begun {
-            self.is_begun = true;
-            said.extend(self.first_progress());
-        }
-        let mut happened = Vec::new();
-        let ended = self.watch.read(&mut |event| happened.push(event.clone()));
-        happened.iter().for_each(|event| said.extend(self.tell(event)));
-        match ended {
-            Ok(None) => (said, Resumed::GoesOn(self)),
-            Ok(Some(job)) => {
-                said.extend(self.ended(&job));
-                (said, Resumed::Done)
-            }
-            Err(refusal) => {
-                said.extend(Self::message(&reply::result(&self.call, reply::failure(&refusal.to_string()))));
-                (said, Resumed::Done)
-            }
-        }
+        let (said, is_over) = self.look();
+        (said, if is_over { Resumed::Done } else { Resumed::GoesOn(self) })
     }
 
     fn last_words(&mut self) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use super::status::problem;
 use super::{Answered, Asked, Rest};
 use crate::server::http::{Answer, Head};
-use crate::server::mcp;
+use crate::server::mcp::{self, sse};
 use crate::suggest;
 use tiny_http::Method;
 
@@ -107,7 +107,7 @@ pub fn find(head: &Head) -> Result<(&'static Route, &str), Answer> {
         return Ok(*found);
     }
     if here.is_empty() {
-        let mut known: Vec<&str> = ROUTES.iter().map(|route| route.path).chain([mcp::PATH]).collect();
+        let mut known: Vec<&str> = ROUTES.iter().map(|route| route.path).chain([mcp::PATH, sse::STREAM]).collect();
         known.dedup();
         let meant = suggest::did_you_mean(path, known.iter().copied());
         return Err(problem(404, &format!("there is nothing here: known are {}{meant}", known.join(", "))));

@@ -20,7 +20,7 @@ use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};
 use super::rules::{self, Cancel, KeyedSubmission, KeysInFlight, Numbering};
 use super::watch::{Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Presence, Queue, Seen, crash, files};
+use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, crash, files};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Queued, Record, Running, Spec, Status, Time};
 use crate::process::stop::Stop;
@@ -378,6 +378,12 @@ impl Queue for Embedded {
         index.leftovers.retain(|left| left != id);
         index.forget(id);
         Ok(())
+    }
+}
+
+impl Mail for Embedded {
+    fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
     }
 }
 

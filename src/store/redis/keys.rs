@@ -121,6 +121,11 @@ impl Keys {
         self.name(&format!("pod:{pod}:wake"))
     }
 
+    /// The pod that holds a mailbox; with `:in`, what waits in it.
+    pub fn mailbox(&self, id: &str) -> String {
+        self.name(&format!("mailbox:{id}"))
+    }
+
     /// Whose turn it is to do what one pod's doing is enough for.
     pub fn turn(&self, what: &str) -> String {
         self.name(&format!("turn:{what}"))

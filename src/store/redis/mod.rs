@@ -16,6 +16,7 @@ mod context;
 pub mod keys;
 mod leases;
 mod link;
+mod mail;
 mod outcomes;
 mod own_state;
 mod pop;
@@ -27,8 +28,8 @@ mod submissions;
 mod sweep;
 mod tail;
 
-use super::watch::{Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Presence, Queue, Seen, agents};
+use super::watch::{Hub, Interest, Mailbox, Watcher};
+use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, agents};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Spec, Status};
@@ -187,9 +188,34 @@ impl Jobs for Redis {
     fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher {
         let watcher = self.access.ctx.hub.watch(id, interest, after);
         if interest == Interest::Events {
-            self.tail.begin_with(id);
+            self.tail.begin_to_read();
         }
         watcher
+    }
+}
+
+impl Mail for Redis {
+    fn hub(&self) -> &Arc<Hub> {
+        &self.access.ctx.hub
+    }
+
+    fn open_mailbox(&self, id: &str) -> Result<Mailbox, Error> {
+        let mailbox = self.hub().open_mailbox(id);
+        self.access.keep_mailbox(id)?;
+        self.tail.begin_to_read();
+        Ok(mailbox)
+    }
+
+    fn keep_mailbox(&self, id: &str) -> Result<(), Error> {
+        self.access.keep_mailbox(id)
+    }
+
+    fn post(&self, id: &str, message: &str) -> Result<bool, Error> {
+        self.access.post(id, message)
+    }
+
+    fn take_mail(&self, mailbox: &Mailbox) -> Result<Vec<String>, Error> {
+        self.access.take_mail(mailbox)
     }
 }
 

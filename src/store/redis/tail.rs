@@ -1,10 +1,12 @@
 //! The one thread of a pod that follows streams in Redis, for all who watch here.
 //!
 //! It reads the stream of all jobs' changes, the streams of the jobs whose events somebody here watches, and one that
-//! wakes it. Each event is fetched and parsed once. It asks for the jobs themselves only after it may have missed
-//! something: a connection that was lost, a Redis that was emptied. Without a watcher it asks for nothing.
+//! wakes it and names mailboxes. Each event is fetched and parsed once. It asks for the jobs themselves only after it
+//! may have missed something: a connection that was lost, a Redis that was emptied. Without a watcher it asks for
+//! nothing.
 
 use super::context::Access;
+use super::mail::WAKE_LIMIT;
 use super::reads::read_event;
 use super::scripts::{has_ended, stream_id};
 use crate::event::Cursor;
@@ -53,13 +55,13 @@ impl Tail {
         self.compares.store(true, Ordering::SeqCst);
     }
 
-    /// Somebody begins to watch a job's events: its stream is read from now on.
-    pub fn begin_with(&self, id: &JobId) {
+    /// Somebody begins to watch something: it is read from now on.
+    pub fn begin_to_read(&self) {
         let ctx = &self.access.ctx;
         let key = ctx.keys.wake(&ctx.pod);
         let woken = self.waking.link.with(|connection| {
             let mut add = ::redis::cmd("XADD");
-            add.arg(&key).arg("MAXLEN").arg(1).arg("*").arg("job").arg(id.as_str());
+            add.arg(&key).arg("MAXLEN").arg(WAKE_LIMIT).arg("*").arg("mail").arg("");
             add.exec(connection)
         });
         // Redis is away: once it is back, everything is compared.
@@ -137,6 +139,15 @@ impl Tail {
             let Some(last) = stream.ids.last().map(|entry| entry.id.clone()) else { continue };
             if stream.key == wake {
                 position.wake = last;
+                // A mailbox that there may be something in; one that was cut before it was read is looked into as well.
+                if stream.ids.len() >= WAKE_LIMIT {
+                    ctx.hub.tell_mail(None);
+                }
+                stream
+                    .ids
+                    .iter()
+                    .filter_map(|entry| entry.get::<String>("mail"))
+                    .for_each(|id| ctx.hub.tell_mail(Some(&id)));
             } else if stream.key == changes {
                 position.changes = last;
                 for entry in &stream.ids {
@@ -185,6 +196,7 @@ impl Tail {
     /// Which of the watched jobs do not live any more; the others may have said something.
     fn ask_for_all(&self) -> Result<(), Error> {
         let hub = &self.access.ctx.hub;
+        hub.tell_mail(None);
         for chunk in hub.jobs().chunks(CHUNK) {
             let gone = self.access.steps().not_living(chunk)?;
             for (id, is_gone) in chunk.iter().zip(gone) {

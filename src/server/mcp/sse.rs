@@ -1,0 +1,155 @@
+//! HTTP+SSE, the transport of 2024-11-05: the client opens a stream at `/sse`, sends its messages to `/messages`, and
+//! gets the answers on the stream.
+//!
+//! The stream lives on one pod; a message that reaches another is handed to it through the store. Era by message, as
+//! over stdio: today's clients send both. To close the stream ends the session, and no job.
+
+use super::wait::ToolWait;
+use super::{Mcp, Told};
+use crate::server::guard::{offered_keys, pairs};
+use crate::server::http::{Answer, Flow, Head, Next, Reply, Request, Resumed, Waker};
+use crate::server::rest::status::{problem, refused};
+use crate::service::Session;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Instant;
+use tiny_http::Method;
+
+pub const STREAM: &str = "/sse";
+pub const MESSAGES: &str = "/messages";
+/// What a session's id is called in the address of its messages.
+const SESSION: &str = "session_id";
+/// Calls of one session that wait at once.
+const WAITS_LIMIT: usize = 64;
+
+pub fn is_for(path: &str) -> bool {
+    [STREAM, MESSAGES].contains(&path.trim_end_matches('/'))
+}
+
+fn session_of(head: &Head) -> Option<String> {
+    pairs(head).find(|(name, _)| name == SESSION).map(|(_, id)| id.into_owned()).filter(|id| !id.is_empty())
+}
+
+/// A message that carries a session's id and no key: the session stands for the key that opened it, because clients
+/// do not carry a key in the stream's address over to the address of the messages.
+pub fn stands_for_a_key(head: &Head) -> bool {
+    head.path.trim_end_matches('/') == MESSAGES && session_of(head).is_some() && offered_keys(head).is_empty()
+}
+
+pub fn answer(mcp: &Arc<Mcp>, request: &Request) -> Reply {
+    let head = &request.head;
+    let is_stream = head.path.trim_end_matches('/') == STREAM;
+    let wanted = if is_stream { Method::Get } else { Method::Post };
+    if head.method != wanted && !(is_stream && head.method == Method::Head) {
+        let why = format!("{} does nothing here: allowed is {wanted}", head.method);
+        return problem(405, &why).with("Allow", wanted.as_str()).into();
+    }
+    if is_stream {
+        return match mcp.service.open_session() {
+            Ok(session) => Reply::Flow(Box::new(SessionStream::new(mcp.clone(), session))),
+            Err(refusal) => refused(&refusal).into(),
+        };
+    }
+    let Some(session) = session_of(head) else {
+        return problem(400, "`session_id` is missing: open a stream at /sse, which says where messages go").into();
+    };
+    let Some(message) = std::str::from_utf8(&request.body).ok().filter(|text| is_object(text)) else {
+        return problem(400, "the body must be one JSON-RPC message").into();
+    };
+    match mcp.service.post(&session, message) {
+        Ok(true) => Answer::empty(202).into(),
+        Ok(false) => problem(404, "there is no such session: open a stream at /sse").into(),
+        Err(refusal) => refused(&refusal).into(),
+    }
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|message| message.is_object())
+}
+
+struct SessionStream {
+    mcp: Arc<Mcp>,
+    session: Session,
+    waits: Vec<Box<ToolWait>>,
+}
+
+impl SessionStream {
+    fn new(mcp: Arc<Mcp>, session: Session) -> Self {
+        Self { mcp, session, waits: Vec::new() }
+    }
+
+    fn hear(&mut self, message: &str) -> Vec<u8> {
+        match self.mcp.hear(None, message.as_bytes()) {
+            Told::Nothing => Vec::new(),
+            Told::Cancels(id) => {
+                self.waits.retain(|wait| *wait.id() != id);
+                Vec::new()
+            }
+            Told::Answer(_, answer) => ToolWait::message(&answer),
+            Told::Waits(mut wait) if self.waits.len() >= WAITS_LIMIT => wait.last_words(),
+            Told::Waits(wait) => {
+                self.waits.push(wait);
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Flow for SessionStream {
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b": waiting\n\n"
+    }
+
+    fn opening(&self) -> Vec<u8> {
+        format!("event: endpoint\ndata: {MESSAGES}?{SESSION}={}\n\n", self.session.id()).into_bytes()
+    }
+
+    fn on_news(&mut self, waker: Waker) {
+        self.waits.iter_mut().for_each(|wait| wait.on_news(waker.clone()));
+        self.session.on_mail(waker);
+    }
+
+    fn next(&mut self) -> Next {
+        if self.session.has_mail() {
+            return Next::Resumes;
+        }
+        for wait in &mut self.waits {
+            match wait.next() {
+                Next::Waits => {}
+                said => return said,
+            }
+        }
+        Next::Waits
+    }
+
+    fn until(&self) -> Option<Instant> {
+        Some(self.session.keep_at())
+    }
+
+    fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
+        // What cannot be read now stays where it is, and is read again.
+        let messages = self.session.take().unwrap_or_default();
+        let mut said: Vec<u8> = messages.iter().flat_map(|message| self.hear(message)).collect();
+        self.waits.retain_mut(|wait| match wait.next() {
+            Next::Waits => true,
+            Next::Says(bytes) => {
+                said.extend(bytes);
+                true
+            }
+            Next::Resumes => {
+                let (bytes, is_over) = wait.look();
+                said.extend(bytes);
+                !is_over
+            }
+        });
+        (said, Resumed::GoesOn(self))
+    }
+
+    fn last_words(&mut self) -> Vec<u8> {
+        self.waits.iter_mut().flat_map(|wait| wait.last_words()).collect()
+    }
+}
