@@ -41,7 +41,8 @@ pub const COMMANDS: [Row; 15] = [
         about: "Starts the server. It takes jobs over REST, keeps them in AGENTICORE_JOBS_DIR, or in the Redis at
 REDIS_URL for a fleet of servers, and runs AGENTICORE_MAX_PARALLEL_JOBS of them at once. SIGTERM,
 SIGHUP and Ctrl-C give running jobs AGENTICORE_SHUTDOWN_GRACE seconds, then put them back in the
-queue. A second one hurries.",
+queue. A second one hurries. With AGENTICORE_TRANSPORT=stdio it is an MCP server on standard input
+and output instead, until the input ends; if a server has the jobs directory already, a bridge to it.",
         flags: &[
             flag("host", Some("ADDRESS"), "listen here (AGENTICORE_HOST, 127.0.0.1)"),
             flag("port", Some("PORT"), "and on this port (AGENTICORE_PORT, 8200)"),

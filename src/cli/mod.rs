@@ -93,7 +93,12 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Serve { host, port } => {
             config.host = host.unwrap_or(config.host);
             config.port = port.unwrap_or(config.port);
-            server::serve(config)
+            if config.is_stdio && server::is_served(&config) {
+                // Its jobs go on when the input ends.
+                return mcp::run(Client::new(&config));
+            }
+            let served = if config.is_stdio { server::serve_stdio(config) } else { server::serve(config) };
+            served
                 .map(|()| Exit::Done)
                 .map_err(|error| Refusal::new(Exit::Failed, format!("the server did not start: {error}")))
         }

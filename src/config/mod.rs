@@ -24,6 +24,8 @@ use values::Values;
 pub struct Config {
     pub host: String,
     pub port: u16,
+    /// An MCP server on standard input and output, and nothing else.
+    pub is_stdio: bool,
     pub api_keys: Vec<String>,
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
@@ -225,6 +227,7 @@ impl Config {
             allowed_origins: values.list("AGENTICORE_ALLOWED_ORIGINS"),
             client: Client { url: values.owned("AGENTICORE_URL"), key: values.owned("AGENTICORE_API_KEY") },
             redis,
+            is_stdio: values.text("AGENTICORE_TRANSPORT") == "stdio",
             wants_redis: store == "redis",
             secret_name: values.owned("AGENTICORE_SECRET_NAME"),
             claude,

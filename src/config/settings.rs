@@ -91,6 +91,8 @@ pub const TABLE: &[Row] = &[
         "address the server listens on, and where clients look for it"),
     row("AGENTICORE_PORT", "server.port", "8200", Kind::Port,
         "its port"),
+    row("AGENTICORE_TRANSPORT", "server.transport", "sse", Kind::Choice(&["sse", "http", "stdio"]),
+        "how `serve` is reached: sse or http over HTTP with everything there is, stdio as an MCP server alone"),
     row("AGENTICORE_API_KEYS", "server.api_keys", "", Kind::SecretList,
         "keys that requests must carry one of; none: no authentication"),
     row("AGENTICORE_ALLOWED_HOSTS", "server.allowed_hosts", "", Kind::List,

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 /// Names of the Python program that this one takes and has no use for, or not yet.
 const TAKEN: &[&str] = &[
-    "AGENTICORE_TRANSPORT",
     "AGENTICORE_AGENTIHOOKS_URL",
     "AGENTICORE_AGENTIHOOKS_BRANCH",
     "AGENTICORE_AGENTIHOOKS_BUNDLE_URL",
@@ -14,7 +13,6 @@ const TAKEN: &[&str] = &[
     "AGENTICORE_AGENTIHOOKS_SYNC_INTERVAL",
 ];
 const TAKEN_KEYS: &[&str] = &[
-    "server.transport",
     "agentihooks_url",
     "agentihooks_branch",
     "agentihooks_bundle_url",

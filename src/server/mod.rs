@@ -22,6 +22,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use crate::service::is_served;
 pub use rest::routes::shown as shown_routes;
 
 /// Why the server did not start.
@@ -40,12 +41,7 @@ fn cannot(what: &str) -> impl Fn(std::io::Error) -> StartError {
 
 /// Serves until SIGTERM, SIGINT or SIGHUP; returns when nothing is left behind.
 pub fn serve(config: Config) -> Result<(), StartError> {
-    sys::become_subreaper().map_err(cannot("become a subreaper"))?;
-    if sys::shares_by_group() {
-        sys::let_group_write();
-    }
-    // A machine that does not allow it serves fewer connections.
-    let _ = sys::raise_descriptor_limit();
+    prepare_process()?;
     let address = format!("{}:{}", bracketed(&config.host), config.port);
     let listening = format!("listen on {address} (AGENTICORE_HOST, AGENTICORE_PORT)");
     let listener = TcpListener::bind(&address).map_err(cannot(&listening))?;
@@ -57,7 +53,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let guard = Guard::new(keys, hosts, origins, config.is_local());
     let doors = Doors { guard, rest: Rest::new(service.clone()), mcp: Arc::new(Mcp::new(service.clone())) };
     let server = Server::start(listener, Arc::new(doors), service.workers()).map_err(cannot("start the server"))?;
-    say_what_runs(&service, &server.address().to_string());
+    say_what_runs(&service, Some(&server.address().to_string()));
     let asked = count_signals(signals).map_err(cannot("start a thread"))?;
     while asked.load(Ordering::SeqCst) == 0 {
         std::thread::park();
@@ -70,14 +66,52 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn say_what_runs(service: &Service, address: &str) {
+/// Serves MCP on standard input and output, until the input ends or a signal comes; what runs then goes back into the
+/// queue. Returns when nothing is left behind.
+pub fn serve_stdio(config: Config) -> Result<(), StartError> {
+    prepare_process()?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
+    let service = Arc::new(Service::start(config).map_err(StartError)?);
+    say_what_runs(&service, None);
+    let asked = count_signals(signals).map_err(cannot("start a thread"))?;
+    let (mcp, ended, main) = (Mcp::new(service.clone()), asked.clone(), std::thread::current());
+    // Reads standard input; its end is as good as a signal.
+    let reading = std::thread::Builder::new().name("stdin".into()).spawn(move || {
+        mcp::stdio::serve(&mcp);
+        ended.fetch_add(1, Ordering::SeqCst);
+        main.unpark();
+    });
+    reading.map_err(cannot("start a thread"))?;
+    while asked.load(Ordering::SeqCst) == 0 {
+        std::thread::park();
+    }
+    // The client does not wait: what runs is handed back at once.
+    service.finish_jobs(|| true);
+    service.close();
+    log::info("stopped");
+    Ok(())
+}
+
+fn prepare_process() -> Result<(), StartError> {
+    sys::become_subreaper().map_err(cannot("become a subreaper"))?;
+    if sys::shares_by_group() {
+        sys::let_group_write();
+    }
+    // A machine that does not allow it serves fewer connections.
+    let _ = sys::raise_descriptor_limit();
+    Ok(())
+}
+
+/// `address`: where it listens; None: on standard input.
+fn say_what_runs(service: &Service, address: Option<&str>) {
     let (config, workers) = (service.config(), service.workers());
     let store = config
         .redis
         .as_ref()
         .map_or("no Redis".to_owned(), |redis| format!("Redis at {} with the prefix {}", redis.shown(), redis.prefix));
+    let place = address.map_or("MCP on standard input".to_owned(), |address| format!("listening on http://{address}"));
     log::info(&format!(
-        "listening on http://{address} with {workers} workers as {}, jobs in {}, {store}; version {}",
+        "{place} with {workers} workers as {}, jobs in {}, {store}; version {}",
         config.pod_name,
         config.jobs_dir.display(),
         env!("CARGO_PKG_VERSION")
@@ -86,7 +120,7 @@ fn say_what_runs(service: &Service, address: &str) {
     for missing in service.missing() {
         log::warn(&format!("this server needs {missing}"));
     }
-    if !config.is_local() && config.api_keys.is_empty() {
+    if let Some(address) = address.filter(|_| !config.is_local() && config.api_keys.is_empty()) {
         let token = config.github.token.is_some() || config.github.app.is_some();
         log::warn(&format!(
             "no API keys are set: anybody who reaches {address} can run code here{}; {}, {}",

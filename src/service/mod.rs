@@ -42,6 +42,11 @@ pub struct Service {
     _alone: Option<File>,
 }
 
+/// Whether a server without Redis has the jobs of these settings already.
+pub fn is_served(config: &Config) -> bool {
+    config.redis.is_none() && !config.wants_redis && embedded::is_held(&config.jobs_dir)
+}
+
 impl Service {
     /// Opens the store that the settings ask for, and starts the workers. The error is a sentence.
     pub fn start(config: Config) -> Result<Self, String> {

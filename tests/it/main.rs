@@ -27,6 +27,7 @@ mod retry;
 mod secrets;
 mod soak;
 mod sse;
+mod stdio;
 mod tidy;
 mod watching;
 mod wire;

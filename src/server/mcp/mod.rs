@@ -1,4 +1,5 @@
-//! MCP: over streamable HTTP (one endpoint, every revision, no session, any pod), and over the older HTTP+SSE.
+//! MCP: over streamable HTTP (one endpoint, every revision, no session, any pod), over the older HTTP+SSE, and
+//! on standard input and output.
 //!
 //! Translates for the service as REST does; decides nothing about jobs. To end a request, by hanging up or by a
 //! notification, ends the waiting and never the job.
@@ -6,6 +7,7 @@
 mod eras;
 mod reply;
 pub mod sse;
+pub mod stdio;
 mod tools;
 mod wait;
 

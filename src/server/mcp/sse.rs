@@ -4,7 +4,7 @@
 //! The stream lives on one pod; a message that reaches another is handed to it through the store. Era by message, as
 //! over stdio: today's clients send both. To close the stream ends the session, and no job.
 
-use super::wait::ToolWait;
+use super::wait::{Progress, ToolWait, framed};
 use super::{Mcp, Told};
 use crate::server::guard::{offered_keys, pairs};
 use crate::server::http::{Answer, Flow, Head, Next, Reply, Request, Resumed, Waker};
@@ -70,7 +70,7 @@ fn is_object(text: &str) -> bool {
 struct SessionStream {
     mcp: Arc<Mcp>,
     session: Session,
-    waits: Vec<Box<ToolWait>>,
+    waits: Vec<ToolWait>,
 }
 
 impl SessionStream {
@@ -85,10 +85,12 @@ impl SessionStream {
                 self.waits.retain(|wait| *wait.id() != id);
                 Vec::new()
             }
-            Told::Answer(_, answer) => ToolWait::message(&answer),
-            Told::Waits(mut wait) if self.waits.len() >= WAITS_LIMIT => wait.last_words(),
+            Told::Answer(_, answer) => framed(&answer),
+            Told::Waits(wait) if self.waits.len() >= WAITS_LIMIT => {
+                framed(&wait.failed("too many calls of this session wait already: get_job shows how a job stands"))
+            }
             Told::Waits(wait) => {
-                self.waits.push(wait);
+                self.waits.push(*wait);
                 Vec::new()
             }
         }
@@ -109,7 +111,7 @@ impl Flow for SessionStream {
     }
 
     fn on_news(&mut self, waker: Waker) {
-        self.waits.iter_mut().for_each(|wait| wait.on_news(waker.clone()));
+        self.waits.iter().for_each(|wait| wait.on_news(waker.clone()));
         self.session.on_mail(waker);
     }
 
@@ -118,9 +120,10 @@ impl Flow for SessionStream {
             return Next::Resumes;
         }
         for wait in &mut self.waits {
-            match wait.next() {
-                Next::Waits => {}
-                said => return said,
+            match wait.progress() {
+                Progress::Nothing => {}
+                Progress::Says(said) => return Next::Says(said.iter().flat_map(framed).collect()),
+                Progress::Looks => return Next::Resumes,
             }
         }
         Next::Waits
@@ -134,15 +137,15 @@ impl Flow for SessionStream {
         // What cannot be read now stays where it is, and is read again.
         let messages = self.session.take().unwrap_or_default();
         let mut said: Vec<u8> = messages.iter().flat_map(|message| self.hear(message)).collect();
-        self.waits.retain_mut(|wait| match wait.next() {
-            Next::Waits => true,
-            Next::Says(bytes) => {
-                said.extend(bytes);
+        self.waits.retain_mut(|wait| match wait.progress() {
+            Progress::Nothing => true,
+            Progress::Says(one) => {
+                said.extend(one.iter().flat_map(framed));
                 true
             }
-            Next::Resumes => {
-                let (bytes, is_over) = wait.look();
-                said.extend(bytes);
+            Progress::Looks => {
+                let (some, is_over) = wait.look();
+                said.extend(some.iter().flat_map(framed));
                 !is_over
             }
         });
@@ -150,6 +153,6 @@ impl Flow for SessionStream {
     }
 
     fn last_words(&mut self) -> Vec<u8> {
-        self.waits.iter_mut().flat_map(|wait| wait.last_words()).collect()
+        self.waits.iter().flat_map(|wait| framed(&wait.last_words())).collect()
     }
 }

@@ -8,6 +8,7 @@ use crate::job::cut;
 use crate::server::http::{Flow, Next, Resumed, Waker};
 use crate::service::{Heard, ServerEventWatch, Service};
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 pub struct ToolWait {
     watch: ServerEventWatch,
@@ -17,6 +18,15 @@ pub struct ToolWait {
     is_begun: bool,
     /// Rises with each progress that is told.
     step: u64,
+}
+
+/// What is at hand of a call that waits.
+pub enum Progress {
+    Nothing,
+    /// Messages for the client, perhaps none.
+    Says(Option<Value>),
+    /// It has to [`look`](ToolWait::look).
+    Looks,
 }
 
 impl ToolWait {
@@ -31,12 +41,32 @@ impl ToolWait {
         &self.call.id
     }
 
-    pub fn message(value: &Value) -> Vec<u8> {
-        format!("event: message\ndata: {value}\n\n").into_bytes()
+    pub fn on_news(&self, waker: Waker) {
+        self.watch.on_news(waker);
+    }
+
+    /// Never blocks.
+    pub fn progress(&mut self) -> Progress {
+        let heard = self.watch.next();
+        self.heard(heard)
+    }
+
+    /// The same, waiting for `limit` at most.
+    pub fn wait(&mut self, limit: Duration) -> Progress {
+        let heard = self.watch.wait(limit);
+        self.heard(heard)
+    }
+
+    fn heard(&mut self, heard: Heard) -> Progress {
+        match heard {
+            Heard::Nothing => Progress::Nothing,
+            Heard::Event(event) => Progress::Says(self.tell(&event)),
+            Heard::More => Progress::Looks,
+        }
     }
 
     /// Tells some of what happened; whether that was all. It may block for as long as the store does.
-    pub fn look(&mut self) -> (Vec<u8>, bool) {
+    pub fn look(&mut self) -> (Vec<Value>, bool) {
         let mut said = Vec::new();
         if !self.is_begun {
             self.is_begun = true;
@@ -44,39 +74,48 @@ impl ToolWait {
         }
         let mut happened = Vec::new();
         let ended = self.watch.read(&mut |event| happened.push(event.clone()));
-        happened.iter().for_each(|event| said.extend(self.tell(event)));
+        said.extend(happened.iter().filter_map(|event| self.tell(event)));
         match ended {
             Ok(None) => return (said, false),
-            Ok(Some(job)) => said.extend(self.ended(&job)),
-            Err(refusal) => {
-                said.extend(Self::message(&reply::result(&self.call, reply::failure(&refusal.to_string()))));
-            }
+            Ok(Some(job)) => said.push(self.ended(&job)),
+            Err(refusal) => said.push(self.failed(&refusal.to_string())),
         }
         (said, true)
     }
 
-    /// The first one says what a client that gives up should know.
-    fn first_progress(&mut self) -> Vec<u8> {
+    /// The server goes before the job has ended.
+    pub fn last_words(&self) -> Value {
         let id = &self.job.id;
-        self.progress(&format!(
+        self.failed(&format!("this server goes away; job {id} goes on, and wait_for_job waits for it again"))
+    }
+
+    /// A result that is an error: the model reads it and asks again, perhaps of another pod.
+    pub fn failed(&self, why: &str) -> Value {
+        reply::result(&self.call, reply::failure(why))
+    }
+
+    /// The first one says what a client that gives up should know.
+    fn first_progress(&mut self) -> Option<Value> {
+        let id = &self.job.id;
+        self.tell_progress(&format!(
             "job {id} is {}; it goes on if you stop waiting: get_job shows it, cancel_job cancels it",
             self.job.status.as_str()
         ))
     }
 
-    fn progress(&mut self, text: &str) -> Vec<u8> {
-        let Some(token) = &self.token else { return Vec::new() };
+    fn tell_progress(&mut self, text: &str) -> Option<Value> {
+        let token = self.token.as_ref()?;
         self.step += 1;
-        Self::message(&reply::progress(token, self.step, text))
+        Some(reply::progress(token, self.step, text))
     }
 
-    fn tell(&mut self, event: &Event) -> Vec<u8> {
-        sentence(event).map(|text| self.progress(&text)).unwrap_or_default()
+    fn tell(&mut self, event: &Event) -> Option<Value> {
+        sentence(event).and_then(|text| self.tell_progress(&text))
     }
 
-    fn ended(&self, job: &Job) -> Vec<u8> {
+    fn ended(&self, job: &Job) -> Value {
         let answer = serde_json::to_value(JobAnswer::new(job.clone(), false)).unwrap_or_default();
-        Self::message(&reply::result(&self.call, reply::content(&answer, tools::is_error(job))))
+        reply::result(&self.call, reply::content(&answer, tools::is_error(job)))
     }
 }
 
@@ -92,6 +131,12 @@ fn sentence(event: &Event) -> Option<String> {
     })
 }
 
+/// A message as event streams carry it.
+pub fn framed(message: &Value) -> Vec<u8> {
+    format!("event: message\ndata: {message}\n\n").into_bytes()
+}
+
+/// The answer over streamable HTTP.
 impl Flow for ToolWait {
     fn content_type(&self) -> &'static str {
         "text/event-stream"
@@ -102,26 +147,23 @@ impl Flow for ToolWait {
     }
 
     fn on_news(&mut self, waker: Waker) {
-        self.watch.on_news(waker);
+        ToolWait::on_news(self, waker);
     }
 
     fn next(&mut self) -> Next {
-        match self.watch.next() {
-            Heard::Nothing => Next::Waits,
-            Heard::Event(event) => Next::Says(self.tell(&event)),
-            Heard::More => Next::Resumes,
+        match self.progress() {
+            Progress::Nothing => Next::Waits,
+            Progress::Says(said) => Next::Says(said.iter().flat_map(framed).collect()),
+            Progress::Looks => Next::Resumes,
         }
     }
 
     fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
         let (said, is_over) = self.look();
-        (said, if is_over { Resumed::Done } else { Resumed::GoesOn(self) })
+        (said.iter().flat_map(framed).collect(), if is_over { Resumed::Done } else { Resumed::GoesOn(self) })
     }
 
     fn last_words(&mut self) -> Vec<u8> {
-        let id = &self.job.id;
-        let why = format!("this server goes away; job {id} goes on, and wait_for_job waits for it again");
-        // A result that is an error: the model reads it and asks again, perhaps of another pod.
-        Self::message(&reply::result(&self.call, reply::failure(&why)))
+        framed(&ToolWait::last_words(self))
     }
 }

@@ -42,6 +42,11 @@ pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
     Ok(Arc::new(Embedded(core)))
 }
 
+/// Whether another server has this directory.
+pub fn is_held(directory: &Path) -> bool {
+    File::open(directory.join(".lock")).is_ok_and(|file| FileExt::try_lock_shared(&file).is_err())
+}
+
 fn take_lock(directory: &Path) -> Result<File, String> {
     let path = directory.join(".lock");
     let file = OpenOptions::new()
