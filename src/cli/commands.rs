@@ -42,7 +42,7 @@ pub const COMMANDS: [Row; 15] = [
 REDIS_URL for a fleet of servers, and runs AGENTICORE_MAX_PARALLEL_JOBS of them at once. SIGTERM,
 SIGHUP and Ctrl-C give running jobs AGENTICORE_SHUTDOWN_GRACE seconds, then put them back in the
 queue. A second one hurries. With AGENTICORE_TRANSPORT=stdio it is an MCP server on standard input
-and output instead, until the input ends; if a server has the jobs directory already, a bridge to it.",
+and output instead, until the input ends; where a server is already, a bridge to that one.",
         flags: &[
             flag("host", Some("ADDRESS"), "listen here (AGENTICORE_HOST, 127.0.0.1)"),
             flag("port", Some("PORT"), "and on this port (AGENTICORE_PORT, 8200)"),
