@@ -21,6 +21,7 @@ mod input;
 mod install;
 mod jobs;
 mod mcp;
+mod mcp_clients;
 mod publish;
 mod regressions;
 mod retry;
