@@ -65,7 +65,7 @@ impl Stream {
     }
 }
 
-fn page(server: &Server, id: &str, query: &str) -> Value {
+pub fn page(server: &Server, id: &str, query: &str) -> Value {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
     let request = agent.get(format!("{}/jobs/{id}/events?{query}", server.url)).header("accept", "application/json");
     let text = request.call().unwrap().body_mut().with_config().limit(1 << 30).read_to_string().unwrap();
