@@ -72,6 +72,39 @@ fn modern(server: &Server, method: &str, params: Value) -> Told {
 }
 
 #[test]
+fn a_batch_is_answered_where_the_revision_has_it() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let call = |id: u64, arguments: Value| {
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+        "params": {"name": "run_task", "arguments": arguments}})
+    };
+    let batch = json!([{"jsonrpc": "2.0", "id": 1, "method": "ping"}, {"jsonrpc": "2.0", "method": "notifications/x"},
+        call(2, json!({"task": "[[say done]]"})), call(3, json!({"task": "[[say done]]", "wait": true})), 7]);
+    for headers in [&[][..], &[("MCP-Protocol-Version", "2025-03-26")][..]] {
+        let told = told(send(&server, "POST", "/mcp", headers, &batch.to_string()));
+        let answers = told.json();
+        assert_eq!((told.status, answers.as_array().unwrap().len()), (200, 4), "{answers}");
+        assert_eq!((&answers[0]["result"], &answers[1]["result"]["isError"]), (&json!({}), &json!(false)));
+        let waits = answers[2]["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(waits.contains("cannot stand in a batch"), "{answers}");
+        assert_eq!(answers[3]["error"]["code"], -32600);
+    }
+    let heard = json!([{"jsonrpc": "2.0", "method": "notifications/initialized"}]);
+    assert_eq!(told(send(&server, "POST", "/mcp", &[], &heard.to_string())).status, 202);
+    for (headers, body) in [
+        (&[("MCP-Protocol-Version", "2025-06-18")][..], batch.to_string()),
+        (&[("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "ping")][..], batch.to_string()),
+        (&[][..], "[]".into()),
+    ] {
+        let told = told(send(&server, "POST", "/mcp", headers, &body));
+        assert_eq!((told.status, &told.json()["error"]["code"]), (400, &json!(-32600)), "{body}");
+    }
+    assert_eq!(server.get("/jobs").1["count"], 4);
+    server.stop();
+}
+
+#[test]
 fn a_legacy_client_shakes_hands_lists_and_calls() {
     let lab = Lab::new();
     let server = lab.serve();

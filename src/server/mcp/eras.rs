@@ -107,6 +107,15 @@ pub fn read(head: Option<&Head>, body: &[u8]) -> Result<Message, Fault> {
     Ok(Message::Call(Call { era, id, method: method.to_owned(), params }))
 }
 
+/// The messages of a batch, which one revision has and those after it do not. None: the body is none, or the client
+/// speaks another.
+pub fn batch(head: &Head, body: &[u8]) -> Option<Vec<Value>> {
+    let speaks_it = head.header("mcp-protocol-version").is_none_or(|version| version == "2025-03-26");
+    let is_array = body.trim_ascii_start().first() == Some(&b'[');
+    let messages = (speaks_it && is_array).then(|| serde_json::from_slice::<Vec<Value>>(body).ok())??;
+    (!messages.is_empty()).then_some(messages)
+}
+
 fn era_of(head: Option<&Head>, body: &Value) -> Era {
     let header = head.and_then(|head| head.header("mcp-protocol-version"));
     let in_header = header.is_some_and(|version| !LEGACY.contains(&version));

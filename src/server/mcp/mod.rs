@@ -49,12 +49,30 @@ impl Mcp {
         if let Some(refused) = check_head(&request.head) {
             return refused.into();
         }
+        if let Some(messages) = eras::batch(&request.head, &request.body) {
+            return self.answer_batch(&messages).into();
+        }
         match self.hear(Some(&request.head), &request.body) {
             // Where no session is kept, a request cannot be told from another's by its id.
             Told::Nothing | Told::Cancels(_) => Answer::empty(202).into(),
             Told::Answer(status, answer) => Answer::json(status, &answer).into(),
             Told::Waits(wait) => Reply::Flow(wait),
         }
+    }
+
+    /// Several messages at once, as 2025-03-26 has it. None of them waits for a job.
+    fn answer_batch(&self, messages: &[Value]) -> Answer {
+        let heard = messages.iter().map(|message| self.hear(None, message.to_string().as_bytes()));
+        let answers: Vec<Value> = heard
+            .filter_map(|told| match told {
+                Told::Nothing | Told::Cancels(_) => None,
+                Told::Answer(_, answer) => Some(answer),
+                Told::Waits(wait) => Some(wait.failed(
+                    "a call that waits cannot stand in a batch: the job goes on, and get_job or wait_for_job find it",
+                )),
+            })
+            .collect();
+        if answers.is_empty() { Answer::empty(202) } else { Answer::json(200, &answers) }
     }
 
     /// Takes one message, however it came.
