@@ -27,6 +27,7 @@ mod publish;
 mod readers;
 mod regressions;
 mod retry;
+mod roaming;
 mod secrets;
 mod soak;
 mod sse;

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// An event stream, read as it comes.
-struct Stream {
+pub struct Stream {
     lines: BufReader<TcpStream>,
     pub events: Vec<Value>,
     pub end: Option<Value>,
@@ -16,20 +16,45 @@ struct Stream {
 
 impl Stream {
     fn open(server: &Server, id: &str, after: Option<&str>) -> Self {
-        let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+        Self::try_open(&server.url, id, after).unwrap()
+    }
+
+    /// None: the server is gone.
+    pub fn try_open(url: &str, id: &str, after: Option<&str>) -> Option<Self> {
+        let mut stream = TcpStream::connect(url.trim_start_matches("http://")).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let last = after.map(|cursor| format!("Last-Event-ID: {cursor}\r\n")).unwrap_or_default();
         // HTTP/1.0: the lines come as they are, without chunks.
-        write!(stream, "GET /jobs/{id}/events HTTP/1.0\r\nHost: localhost\r\n{last}\r\n").unwrap();
+        write!(stream, "GET /jobs/{id}/events HTTP/1.0\r\nHost: localhost\r\n{last}\r\n").ok()?;
         let mut lines = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert!(lines.read_line(&mut head).unwrap() > 0, "{head}");
+            if lines.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
         }
         for part in ["200 OK", "text/event-stream", "X-Accel-Buffering: no"] {
             assert!(head.contains(part), "{head}");
         }
-        Self { lines, events: Vec::new(), end: None }
+        Some(Self { lines, events: Vec::new(), end: None })
+    }
+
+    /// Reads `most` events at most, and no longer than until nothing comes for `patience`, or the server is gone. What
+    /// did not come whole counts as not heard.
+    pub fn read_some(&mut self, most: usize, patience: Duration) {
+        self.lines.get_ref().set_read_timeout(Some(patience)).unwrap();
+        let mut is_end = false;
+        while self.events.len() < most && self.end.is_none() {
+            let mut line = String::new();
+            if !self.lines.read_line(&mut line).is_ok_and(|count| count > 0) || !line.ends_with('\n') {
+                return;
+            }
+            is_end |= line == "event: end\n";
+            if let Some(data) = line.strip_prefix("data: ") {
+                let data = serde_json::from_str(data).unwrap();
+                if is_end { self.end = Some(data) } else { self.events.push(data) }
+            }
+        }
     }
 
     /// Reads until `enough`, or to the end.
@@ -73,7 +98,7 @@ pub fn page(server: &Server, id: &str, query: &str) -> Value {
 }
 
 /// All events of a job, by pages.
-fn all(server: &Server, id: &str, limit: usize) -> Vec<Value> {
+pub fn all(server: &Server, id: &str, limit: usize) -> Vec<Value> {
     let (mut found, mut after): (Vec<Value>, String) = Default::default();
     loop {
         let page = page(server, id, &format!("limit={limit}&after={after}"));
