@@ -2,6 +2,7 @@
 
 mod agent;
 mod api;
+mod change;
 mod cli;
 mod config;
 mod doctor;

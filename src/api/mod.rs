@@ -8,11 +8,11 @@ mod event;
 mod job;
 mod request;
 
-pub use event::{Event, EventPage};
+pub use event::{Change, ChangePage, Event, EventPage};
 pub use job::{Job, JobSummary};
 pub use request::{
-    BODY_LIMIT, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest, View, cursor,
-    drain_timeout, limit, status,
+    BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest,
+    View, cursor, drain_timeout, limit, moment, status,
 };
 
 use crate::profile;

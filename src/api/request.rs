@@ -1,5 +1,6 @@
 //! What a request may say, read strictly: what is wrong with one is said in a sentence. Pure.
 
+use crate::change::Moment;
 use crate::event::Cursor;
 use crate::job::Status;
 use crate::suggest;
@@ -177,6 +178,34 @@ pub struct EventsRequest {
     pub limit: usize,
     /// How long a page waits for an event when there is none yet.
     pub wait: Duration,
+}
+
+/// `GET /events?after=&limit=&wait=`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangesRequest {
+    pub after: Moment,
+    pub limit: usize,
+    pub wait: Duration,
+}
+
+impl ChangesRequest {
+    pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, String> {
+        let mut request = Self { after: Moment::START, limit: EVENTS_DEFAULT, wait: Duration::ZERO };
+        for (name, value) in pairs {
+            match *name {
+                "limit" => request.limit = limit(value)?,
+                "after" if value.is_empty() => {}
+                "after" => request.after = moment(value)?,
+                "wait" => request.wait = wait(value)?,
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+}
+
+pub fn moment(text: &str) -> Result<Moment, String> {
+    Moment::parse(text).ok_or_else(|| format!("a cursor must be as an event shows it, not `{text}`"))
 }
 
 /// The longest that a page waits, in seconds.

@@ -3,6 +3,7 @@
 //! It knows no HTTP status, no JSON-RPC code, no exit code; each door maps a [`Refusal`] to its own. Nobody above
 //! names the store, the pool or the runner.
 
+mod changes;
 mod jobs;
 pub mod local;
 mod pod;
@@ -12,6 +13,7 @@ mod session;
 mod submit;
 mod watching;
 
+pub use changes::{ChangePageWatch, ChangeWatch, HeardChange};
 pub use refusal::Refusal;
 pub use session::Session;
 pub use submit::SentKey;

@@ -21,13 +21,14 @@ mod rules;
 pub mod unconfigured;
 pub mod watch;
 
+use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event};
 use crate::job::{JobId, Mark, Record, Spec, Status};
 use crate::process::stop::Stop;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use watch::{Hub, Interest, Mailbox, Watcher};
+use watch::{ChangeWatcher, Hub, Interest, Mailbox, Watcher};
 
 /// A job that was taken: the record of the new attempt, what it may write with, and what stops it.
 pub struct Claim {
@@ -134,6 +135,12 @@ pub trait Jobs: Send + Sync {
 
     /// Watches a job; begin with this, then read what there is.
     fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher;
+
+    /// The changes of all jobs after a cursor, at most `limit`, of the last few thousand.
+    fn changes(&self, after: Moment, limit: usize) -> Result<Vec<Change>, Error>;
+
+    /// Watches all jobs; begin with this, then read what there is.
+    fn watch_changes(&self) -> ChangeWatcher;
 }
 
 /// Where workers take jobs from, and what is looked after when they are over: for the pool and the runner.

@@ -2,8 +2,9 @@
 //!
 //! Writes nothing and knows nothing.
 
-use super::watch::{Hub, Interest, Watcher};
+use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
 use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen};
+use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Spec, Status};
 use std::sync::Arc;
@@ -60,6 +61,14 @@ impl Jobs for Unconfigured {
 
     fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher {
         self.hub.watch(id, interest, after)
+    }
+
+    fn changes(&self, after: Moment, limit: usize) -> Result<Vec<Change>, Error> {
+        Ok(self.hub.changes_made(after, limit))
+    }
+
+    fn watch_changes(&self) -> ChangeWatcher {
+        self.hub.watch_changes()
     }
 }
 

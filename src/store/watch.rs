@@ -7,8 +7,10 @@
 //! How to watch without missing anything: begin to watch, *then* read what there is. A watcher that is told it is
 //! [`News::Behind`] reads on from its cursor, and says how far it has read.
 
+mod changes;
 mod mailbox;
 
+pub use changes::{ChangeWatcher, NextChange};
 pub use mailbox::{MESSAGES_LIMIT, Mailbox};
 
 use crate::event::{Cursor, Event};
@@ -45,6 +47,7 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 pub struct Hub {
     watched: Mutex<Watched>,
+    latest: Mutex<changes::Latest>,
     /// Told when somebody begins to watch, and by [`Hub::wake`].
     changed: Condvar,
 }
@@ -53,6 +56,8 @@ pub struct Hub {
 struct Watched {
     jobs: HashMap<JobId, Vec<Arc<Shared>>>,
     mailboxes: HashMap<String, Arc<mailbox::Shared>>,
+    /// Of those who watch all jobs.
+    all: Vec<Arc<changes::Shared>>,
     /// Rises when the set of jobs whose events are watched changes.
     version: u64,
 }
@@ -141,7 +146,8 @@ impl Hub {
 
     /// Waits until somebody watches something, or until [`Hub::wake`]; at most `limit`. Whether anybody does.
     pub fn wait_for_watchers(&self, limit: Duration) -> bool {
-        let is_idle = |watched: &Watched| watched.jobs.is_empty() && watched.mailboxes.is_empty();
+        let is_idle =
+            |watched: &Watched| watched.jobs.is_empty() && watched.mailboxes.is_empty() && watched.all.is_empty();
         let watched = lock(&self.watched);
         if !is_idle(&watched) {
             return true;

@@ -6,6 +6,7 @@ mod support;
 
 mod agent_limits;
 mod cache;
+mod changes;
 mod claude;
 mod cli;
 mod crash;

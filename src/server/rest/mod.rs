@@ -9,14 +9,15 @@ mod wait;
 use super::guard::{offered_keys, pairs};
 use super::http::{Head, Reply, Request};
 use crate::api::{
-    self, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest, View,
+    self, ChangesRequest, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest,
+    View,
 };
-use crate::service::{Refusal, Seen, SentKey, Service};
-use page::WaitForPage;
+use crate::service::{ChangePageWatch, Refusal, Seen, SentKey, Service};
+use page::{WaitForChanges, WaitForPage};
 use status::{json, refused};
 use std::borrow::Cow;
 use std::sync::Arc;
-use stream::EventStream;
+use stream::{ChangeStream, EventStream};
 use wait::WaitForEnd;
 
 pub struct Rest {
@@ -36,6 +37,17 @@ impl Asked<'_> {
     /// What is asked for behind the `?`, but for the key.
     fn parameters(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         pairs(self.head).filter(|(name, _)| name != "api_key")
+    }
+
+    /// Of events: a page in place of a stream.
+    fn wants_page(&self) -> bool {
+        self.head.header("accept").is_some_and(|types| types.contains("application/json"))
+    }
+
+    /// A browser that connects again sends the last cursor that it saw.
+    fn last_event<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, Refusal> {
+        let last = self.head.header("last-event-id").filter(|last| !last.is_empty());
+        last.map(parse).transpose().map_err(|why| Refusal::invalid("Last-Event-ID", why))
     }
 
     fn parse<T>(&self, parse: impl FnOnce(&[(&str, &str)]) -> Result<T, String>) -> Result<T, Refusal> {
@@ -105,17 +117,26 @@ impl Rest {
 
     fn events(&self, asked: &Asked) -> Answered {
         let mut request = asked.parse(EventsRequest::parse)?;
-        if asked.head.header("accept").is_some_and(|types| types.contains("application/json")) {
+        if asked.wants_page() {
             if request.wait.is_zero() {
                 return json(200, &self.service.events(asked.id, &request)?);
             }
             return Ok(Reply::Flow(Box::new(WaitForPage(self.service.watch_page(asked.id, request)?))));
         }
-        // A browser that connects again sends the last cursor that it saw.
-        if let Some(last) = asked.head.header("last-event-id").filter(|last| !last.is_empty()) {
-            request.after = api::cursor(last).map_err(|why| Refusal::invalid("Last-Event-ID", why))?;
-        }
+        request.after = asked.last_event(api::cursor)?.unwrap_or(request.after);
         Ok(Reply::Flow(Box::new(EventStream(self.service.watch_events(asked.id, request.after)?))))
+    }
+
+    fn changes(&self, asked: &Asked) -> Answered {
+        let request = asked.parse(ChangesRequest::parse)?;
+        if !asked.wants_page() {
+            let after = asked.last_event(api::moment)?.unwrap_or(request.after);
+            return Ok(Reply::Flow(Box::new(ChangeStream(self.service.watch_changes(after)))));
+        }
+        if request.wait.is_zero() {
+            return json(200, &self.service.changes(&request)?);
+        }
+        Ok(Reply::Flow(Box::new(WaitForChanges(ChangePageWatch::new(&self.service, &request)))))
     }
 
     fn cancel(&self, asked: &Asked) -> Answered {

@@ -34,7 +34,7 @@ const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &As
 }
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 12] = [
+pub static ROUTES: [Route; 13] = [
     public("/health", "whether the server answers, and what it waits for", Rest::health),
     public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
     route(Method::Get, "/jobs", &["limit", "status", "view"],
@@ -45,6 +45,8 @@ pub static ROUTES: [Route; 12] = [
     route(Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"],
         "what happened to a job, and happens: after=CURSOR, limit=, wait=SECONDS", Rest::events),
     route(Method::Post, "/jobs/{id}/retry", &[], "submits an ended job's request again, as a new job", Rest::retry),
+    route(Method::Get, "/events", &["after", "limit", "wait"],
+        "changes of all jobs, then live: after=CURSOR, limit=, wait=SECONDS", Rest::changes),
     route(Method::Get, "/profiles", &[], "lists the execution profiles", Rest::profiles),
     route(Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
     route(Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),

@@ -1,8 +1,9 @@
-//! `GET /jobs/{id}/events` as Server-Sent Events: all that was, then what happens, then the end.
+//! Server-Sent Events. `GET /jobs/{id}/events`: all that was, then what happens, then the end. `GET /events`: the
+//! changes of all jobs.
 
-use crate::api::{Event, Job};
+use crate::api::{Change, Event, Job};
 use crate::server::http::{Flow, Next, Resumed, Waker};
-use crate::service::{Heard, ServerEventWatch};
+use crate::service::{ChangeWatch, Heard, HeardChange, ServerEventWatch};
 use serde::Serialize;
 
 pub struct EventStream(pub ServerEventWatch);
@@ -19,6 +20,14 @@ fn event(event: &Event) -> Vec<u8> {
     format!("id: {}\n{}", event.cursor, data(event)).into_bytes()
 }
 
+fn change(change: &Change) -> Vec<u8> {
+    format!("id: {}\n{}", change.cursor, data(change)).into_bytes()
+}
+
+fn retry() -> Vec<u8> {
+    format!("retry: {RETRY}\n\n").into_bytes()
+}
+
 fn end(job: &Job) -> Vec<u8> {
     format!("event: end\n{}", data(job)).into_bytes()
 }
@@ -33,7 +42,7 @@ impl Flow for EventStream {
     }
 
     fn opening(&self) -> Vec<u8> {
-        format!("retry: {RETRY}\n\n").into_bytes()
+        retry()
     }
 
     fn on_news(&mut self, waker: Waker) {
@@ -58,6 +67,46 @@ impl Flow for EventStream {
             }
             // The job was forgotten, or the store cannot be read: the client comes again with its cursor.
             Err(_) => (said, Resumed::Done),
+        }
+    }
+
+    fn last_words(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+pub struct ChangeStream(pub ChangeWatch);
+
+impl Flow for ChangeStream {
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn heartbeat(&self) -> &'static [u8] {
+        b":\n\n"
+    }
+
+    fn opening(&self) -> Vec<u8> {
+        retry()
+    }
+
+    fn on_news(&mut self, waker: Waker) {
+        self.0.on_news(waker);
+    }
+
+    fn next(&mut self) -> Next {
+        match self.0.next() {
+            HeardChange::Nothing => Next::Waits,
+            HeardChange::Change(said) => Next::Says(change(&said)),
+            HeardChange::More => Next::Resumes,
+        }
+    }
+
+    fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
+        match self.0.read() {
+            Ok(changes) => (changes.iter().flat_map(change).collect(), Resumed::GoesOn(self)),
+            // It cannot be read: the client comes again with its cursor.
+            Err(_) => (Vec::new(), Resumed::Done),
         }
     }
 

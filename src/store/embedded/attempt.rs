@@ -55,7 +55,7 @@ impl Attempt for EmbeddedAttempt {
                 crash::point(event.kind, "after-record");
                 self.core.append(live, event);
             }
-            self.core.index().note(&live.job);
+            self.core.note(&mut self.core.index(), &live.job);
             Ok((*live.job).clone())
         })
     }

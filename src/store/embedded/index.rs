@@ -43,7 +43,8 @@ pub struct Index {
 }
 
 impl Index {
-    pub fn note(&mut self, job: &Job) {
+    /// True: its status is another one than before.
+    pub fn note(&mut self, job: &Job) -> bool {
         let leaves_at = match job {
             Job::Ended(ended) => Some(ended.leaves_at()),
             _ => None,
@@ -56,7 +57,8 @@ impl Index {
             leaves_at,
         };
         self.by_age.insert((job.created_at, job.id.clone()));
-        self.entries.insert(job.id.clone(), entry);
+        let before = self.entries.insert(job.id.clone(), entry);
+        before.is_none_or(|before| before.status != job.status())
     }
 
     pub fn forget(&mut self, id: &JobId) {

@@ -19,8 +19,9 @@ pub use startup::{is_held, open};
 use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};
 use super::rules::{self, Cancel, KeyedSubmission, KeysInFlight, Numbering};
-use super::watch::{Hub, Interest, Watcher};
+use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
 use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, crash, files};
+use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Queued, Record, Running, Spec, Status, Time};
 use crate::process::stop::Stop;
@@ -80,6 +81,13 @@ impl Core {
         Ok(index)
     }
 
+    /// What a listing asks for is known; those who watch all jobs hear of it.
+    fn note(&self, index: &mut Index, job: &Job) {
+        if index.note(job) {
+            self.hub.make_change(&job.id, job.status());
+        }
+    }
+
     fn cell(&self, id: &JobId) -> Option<Cell> {
         self.index().live.get(id).cloned()
     }
@@ -112,7 +120,7 @@ impl Core {
         let mut index = self.index();
         index.live.remove(&record.id);
         index.leave_line(live.position);
-        index.note(&live.job);
+        self.note(&mut index, &live.job);
         drop(index);
         self.changed.notify_all();
         self.hub.tell_end(&record.id);
@@ -142,7 +150,7 @@ impl Core {
         live.position = position;
         live.log = None;
         let mut index = self.index();
-        index.note(&live.job);
+        self.note(&mut index, &live.job);
         index.queue(position, id);
         drop(index);
         self.changed.notify_all();
@@ -162,7 +170,7 @@ impl Core {
         let id = record.id.clone();
         let live = Live { job: Job::Queued(job), position, log: None };
         let mut index = self.index();
-        index.note(&live.job);
+        self.note(&mut index, &live.job);
         index.live.insert(id.clone(), Arc::new(Mutex::new(live)));
         index.queue(position, id);
         drop(index);
@@ -203,7 +211,7 @@ impl Core {
         let event = rules::claimed(&running);
         live.job = Job::Running(running);
         self.append(&mut live, event);
-        self.index().note(&live.job);
+        self.note(&mut self.index(), &live.job);
         Ok(Some((*live.job).clone()))
     }
 
@@ -316,6 +324,14 @@ impl Jobs for Embedded {
 
     fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher {
         self.0.hub.watch(id, interest, after)
+    }
+
+    fn changes(&self, after: Moment, limit: usize) -> Result<Vec<Change>, Error> {
+        Ok(self.0.hub.changes_made(after, limit))
+    }
+
+    fn watch_changes(&self) -> ChangeWatcher {
+        self.0.hub.watch_changes()
     }
 }
 

@@ -28,8 +28,9 @@ mod submissions;
 mod sweep;
 mod tail;
 
-use super::watch::{Hub, Interest, Mailbox, Watcher};
+use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Watcher};
 use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, agents};
+use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Spec, Status};
@@ -191,6 +192,14 @@ impl Jobs for Redis {
             self.tail.begin_to_read();
         }
         watcher
+    }
+
+    fn changes(&self, after: Moment, limit: usize) -> Result<Vec<Change>, Error> {
+        self.access.read_changes(after, limit)
+    }
+
+    fn watch_changes(&self) -> ChangeWatcher {
+        self.access.ctx.hub.watch_changes()
     }
 }
 

@@ -3,9 +3,11 @@
 
 use super::context::Access;
 use super::scripts::stream_id;
+use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Status, Time};
 use crate::store::{Error, Seen, journal, rules};
+use ::redis::streams::{StreamId, StreamRangeReply};
 use ::redis::{Connection, RedisResult};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -194,6 +196,16 @@ impl Access {
         Ok(found.iter().filter_map(|(at, fields)| read_event(at, fields.get(1)?)).collect())
     }
 
+    pub fn read_changes(&self, after: Moment, limit: usize) -> Result<Vec<Change>, Error> {
+        let from = format!("({}-{}", after.milliseconds, after.number);
+        let found = self.link.with(|connection| {
+            let mut range = ::redis::cmd("XRANGE");
+            range.arg(self.ctx.keys.changes()).arg(&from).arg("+").arg("COUNT").arg(limit);
+            range.query::<StreamRangeReply>(connection)
+        });
+        Ok(found.map_err(Error::Unavailable)?.ids.iter().filter_map(read_change).collect())
+    }
+
     pub fn read_with_session(&self, session: &str) -> Result<Option<Record>, Error> {
         let key = self.ctx.keys.session(session);
         let found = self.link.with(|connection| ::redis::cmd("GET").arg(&key).query::<Option<String>>(connection));
@@ -220,6 +232,12 @@ pub fn parse(text: &str) -> Result<Record, Error> {
     })?;
     record.check_format().map_err(Error::Unavailable)?;
     Ok(record)
+}
+
+/// An entry of the stream of all jobs' changes.
+pub fn read_change(entry: &StreamId) -> Option<Change> {
+    let (job, status) = (entry.get::<String>("id")?, entry.get::<String>("status")?);
+    Some(Change { cursor: Moment::parse(&entry.id)?, job: JobId::parse(&job)?, status: Status::parse(&status)? })
 }
 
 /// The stream's `ATTEMPT-NUMBER` is the event's cursor.

@@ -7,7 +7,7 @@
 
 use super::context::Access;
 use super::mail::WAKE_LIMIT;
-use super::reads::read_event;
+use super::reads::{read_change, read_event};
 use super::scripts::{has_ended, stream_id};
 use crate::event::Cursor;
 use crate::job::JobId;
@@ -157,6 +157,7 @@ impl Tail {
                     {
                         ctx.hub.tell_end(&id);
                     }
+                    read_change(entry).iter().for_each(|change| ctx.hub.tell_change(change));
                 }
             } else if let Some((id, _)) = jobs.iter().find(|(id, _)| ctx.keys.events(id) == stream.key) {
                 let events = stream.ids.iter().filter_map(|entry| read_event(&entry.id, &entry.get::<String>("e")?));
@@ -197,6 +198,7 @@ impl Tail {
     fn ask_for_all(&self) -> Result<(), Error> {
         let hub = &self.access.ctx.hub;
         hub.tell_mail(None);
+        hub.tell_changes_behind();
         for chunk in hub.jobs().chunks(CHUNK) {
             let gone = self.access.steps().not_living(chunk)?;
             for (id, is_gone) in chunk.iter().zip(gone) {
