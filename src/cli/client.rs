@@ -72,6 +72,7 @@ impl Client {
         &self,
         message: &Value,
         headers: &[(&str, String)],
+        is_wanted: impl Fn() -> bool,
         mut hear: impl FnMut(&Value),
     ) -> Result<(), String> {
         let request = self.request("POST", "/mcp").header("content-type", "application/json");
@@ -85,6 +86,10 @@ impl Client {
             let lines = BufReader::new(response.into_body().into_reader()).lines();
             for line in lines {
                 let line = line.map_err(|error| format!("the answer was cut off: {error}"))?;
+                // To hang up ends the waiting there; something comes each 15 s.
+                if !is_wanted() {
+                    return Ok(());
+                }
                 if let Some(Ok(said)) = line.strip_prefix("data: ").map(serde_json::from_str) {
                     hear(&said);
                 }

@@ -6,17 +6,16 @@
 
 use super::client::Client;
 use super::{Exit, Refusal};
+use crate::server::lines::{self, Line};
 use base64::Engine;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// The longest message that is read: servers take no larger one.
-const LONGEST: u64 = 4 << 20;
 /// What answers under way get when the input has ended. Clients wait for 2 s.
 const LAST_ANSWERS: Duration = Duration::from_millis(1_500);
 /// Requests that are under way at once.
@@ -40,13 +39,15 @@ pub fn run(client: Client) -> Result<Exit, Refusal> {
     let _ = writeln!(std::io::stderr(), "agenticore: MCP on standard input, for the server at {}", client.url());
     let mut input = std::io::stdin().lock();
     loop {
-        let mut line = Vec::new();
-        let read = std::io::Read::take(&mut input, LONGEST).read_until(b'\n', &mut line);
-        match read.map_err(|error| Refusal::new(Exit::Failed, format!("cannot read standard input: {error}")))? {
-            0 => break,
-            _ if line.iter().all(u8::is_ascii_whitespace) => continue,
-            _ => {}
-        }
+        let line = match lines::next(&mut input) {
+            Ok(Line::Message(line)) => line,
+            Ok(Line::End) => break,
+            Ok(Line::TooLong) => {
+                say(&error(&Value::Null, -32600, lines::TOO_LONG));
+                continue;
+            }
+            Err(error) => return Err(Refusal::new(Exit::Failed, format!("cannot read standard input: {error}"))),
+        };
         let Ok(message) = serde_json::from_slice::<Value>(&line) else {
             say(&error(&Value::Null, -32700, "a line must be one JSON message"));
             continue;
@@ -70,17 +71,22 @@ fn take(client: &Arc<Client>, shared: &Arc<Shared>, message: Value) {
         id.inspect(|id| say(&error(id, -32603, "too many requests are under way: try again")));
         return;
     }
+    let is_hello = message["method"] == "initialize";
     let (client, of_thread) = (client.clone(), shared.clone());
     let work = move || {
         if let Err(why) = send_on(&client, &of_thread, &message)
-            && let Some(id) = &id
+            && let Some(id) = id.as_ref().filter(|id| !lock(&of_thread.cancelled).contains(&id.to_string()))
         {
             say(&error(id, -32603, &why));
         }
+        // Its id may be used again.
+        if let Some(id) = &id {
+            lock(&of_thread.cancelled).remove(&id.to_string());
+        }
         of_thread.under_way.fetch_sub(1, Ordering::SeqCst);
     };
-    // A client says hello before anything else, and what it says next depends on the answer.
-    if lock(&shared.version).is_none() {
+    // What a client says next depends on the answer.
+    if is_hello {
         return work();
     }
     // Sends one message on, and its answers back; ends with them.
@@ -102,12 +108,13 @@ fn send_on(client: &Client, shared: &Shared, message: &Value) -> Result<(), Stri
         None if method == "initialize" => {}
         None => headers.extend(lock(&shared.version).clone().map(|version| ("mcp-protocol-version", version))),
     }
-    client.message(message, &headers, |answer| {
+    let id = message["id"].to_string();
+    let is_wanted = || !lock(&shared.cancelled).contains(&id);
+    client.message(message, &headers, is_wanted, |answer| {
         if let Some(version) = answer["result"]["protocolVersion"].as_str() {
             *lock(&shared.version) = Some(version.to_owned());
         }
-        let is_unwanted = answer.get("id").is_some_and(|id| lock(&shared.cancelled).contains(&id.to_string()));
-        if !is_unwanted {
+        if is_wanted() {
             say(answer);
         }
     })

@@ -93,9 +93,10 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Serve { host, port } => {
             config.host = host.unwrap_or(config.host);
             config.port = port.unwrap_or(config.port);
-            if config.is_stdio && server::is_served(&config) {
-                // Its jobs go on when the input ends.
-                return mcp::run(Client::new(&config));
+            if config.is_stdio
+                && let Some(holder) = server::holder(&config)
+            {
+                return mcp::run(bridge_to(&holder, config)?);
             }
             let served = if config.is_stdio { server::serve_stdio(config) } else { server::serve(config) };
             served
@@ -169,6 +170,20 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             })
         }
     }
+}
+
+/// Where a server has the jobs directory already, that one is used; its jobs go on when the input ends.
+fn bridge_to(holder: &server::Holder, mut config: Config) -> Result<Client, Refusal> {
+    config.client.url = config.client.url.or_else(|| holder.url.clone());
+    if config.client.url.is_some() {
+        return Ok(Client::new(&config));
+    }
+    let (who, directory) = (&holder.process, config.jobs_dir.display());
+    let why = format!(
+        "an MCP server on standard input (process {who}) has the jobs directory {directory} already: give this one its \
+         own AGENTICORE_JOBS_DIR, or run `agenticore serve` once without AGENTICORE_TRANSPORT=stdio for all clients"
+    );
+    Err(Refusal::new(Exit::Failed, why))
 }
 
 /// An answer from the second copy says so: to people, and in each job to machines.

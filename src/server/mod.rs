@@ -22,7 +22,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use crate::service::is_served;
+pub use crate::service::{Holder, holder};
+pub use mcp::lines;
 pub use rest::routes::shown as shown_routes;
 
 /// Why the server did not start.
@@ -53,7 +54,11 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let guard = Guard::new(keys, hosts, origins, config.is_local());
     let doors = Doors { guard, rest: Rest::new(service.clone()), mcp: Arc::new(Mcp::new(service.clone())) };
     let server = Server::start(listener, Arc::new(doors), service.workers()).map_err(cannot("start the server"))?;
-    say_what_runs(&service, Some(&server.address().to_string()));
+    let address = server.address();
+    let host =
+        if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { bracketed(&address.ip().to_string()) };
+    service.say_where(&format!("http://{host}:{}", address.port()));
+    say_what_runs(&service, Some(&address.to_string()));
     let asked = count_signals(signals).map_err(cannot("start a thread"))?;
     while asked.load(Ordering::SeqCst) == 0 {
         std::thread::park();
@@ -72,6 +77,7 @@ pub fn serve_stdio(config: Config) -> Result<(), StartError> {
     prepare_process()?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
     let service = Arc::new(Service::start(config).map_err(StartError)?);
+    service.say_where("standard input");
     say_what_runs(&service, None);
     let asked = count_signals(signals).map_err(cannot("start a thread"))?;
     let (mcp, ended, main) = (Mcp::new(service.clone()), asked.clone(), std::thread::current());

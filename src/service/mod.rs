@@ -13,6 +13,7 @@ mod session;
 mod submit;
 mod watching;
 
+pub use crate::store::watch::Posted;
 pub use changes::{ChangePageWatch, ChangeWatch, HeardChange};
 pub use refusal::Refusal;
 pub use session::Session;
@@ -34,6 +35,7 @@ use crate::store::{embedded, redis};
 use crate::volume;
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A server, apart from its doors.
 pub struct Service {
@@ -44,9 +46,31 @@ pub struct Service {
     _alone: Option<File>,
 }
 
-/// Whether a server without Redis has the jobs of these settings already.
-pub fn is_served(config: &Config) -> bool {
-    config.redis.is_none() && !config.wants_redis && embedded::is_held(&config.jobs_dir)
+/// A server without Redis that has the jobs of some settings.
+pub struct Holder {
+    /// Its process; empty: not known.
+    pub process: String,
+    /// Its URL; None: it serves MCP on standard input alone.
+    pub url: Option<String>,
+}
+
+/// How long a server that starts gets to say where it listens.
+const SAYS_WHERE: Duration = Duration::from_secs(10);
+
+/// The server without Redis that has the jobs of these settings already.
+pub fn holder(config: &Config) -> Option<Holder> {
+    if config.redis.is_some() || config.wants_redis {
+        return None;
+    }
+    let until = Instant::now() + SAYS_WHERE;
+    let (process, place) = loop {
+        let (process, place) = embedded::holder(&config.jobs_dir)?;
+        if !place.is_empty() || Instant::now() >= until {
+            break (process, place);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    Some(Holder { process, url: Some(place).filter(|place| place.starts_with("http")) })
 }
 
 impl Service {
@@ -58,6 +82,17 @@ impl Service {
         let pool =
             Pool::start(runner.clone(), workers).map_err(|error| format!("cannot start the workers: {error}"))?;
         Ok(Self { runner, pool, workers, _alone: alone })
+    }
+
+    /// Tells others on this machine where the server listens.
+    pub fn say_where(&self, place: &str) {
+        let config = self.config();
+        if config.redis.is_none()
+            && !config.wants_redis
+            && let Err(why) = embedded::say_where(&config.jobs_dir, place)
+        {
+            log::warn(&why);
+        }
     }
 
     pub fn config(&self) -> &Config {

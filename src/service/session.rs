@@ -1,13 +1,15 @@
 //! A client's session that lives on one server and gets its messages from any: for MCP's older transport.
 
 use super::{Refusal, Service};
-use crate::store::watch::{Mailbox, Waker};
+use crate::store::watch::{Mailbox, Posted, Waker};
 use crate::store::{KEEP_MAILBOX, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How soon is read again what could not be read.
 const READ_AGAIN: Duration = Duration::from_millis(300);
+/// How soon is said again what could not be said.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// Ends when it is dropped; elsewhere that is known within a minute.
 pub struct Session {
@@ -25,8 +27,8 @@ impl Service {
         Ok(Session { store, mailbox, keep_at: Instant::now() + KEEP_MAILBOX })
     }
 
-    /// Gives a message to a session, on whichever server it is. False: there is none, or it does not listen.
-    pub fn post(&self, session: &str, message: &str) -> Result<bool, Refusal> {
+    /// Gives a message to a session, on whichever server it is.
+    pub fn post(&self, session: &str, message: &str) -> Result<Posted, Refusal> {
         Ok(self.runner.store.post(session, message)?)
     }
 }
@@ -52,17 +54,17 @@ impl Session {
 
     /// What came, in order; says that the session is still there, when that is due. May block.
     pub fn take(&mut self) -> Result<Vec<String>, Refusal> {
-        if Instant::now() >= self.keep_at {
-            self.keep_at = Instant::now() + KEEP_MAILBOX;
-            self.store.keep_mailbox(self.mailbox.id())?;
-        }
-        if !self.mailbox.has_mail() {
-            return Ok(Vec::new());
-        }
-        let taken = self.store.take_mail(&self.mailbox);
+        let had_mail = self.mailbox.has_mail();
+        let taken = if had_mail { self.store.take_mail(&self.mailbox) } else { Ok(Vec::new()) };
         if taken.is_err() {
             std::thread::sleep(READ_AGAIN);
             self.mailbox.look_again();
+        }
+        // Called to an empty box: whoever keeps it elsewhere may have forgotten that it is here.
+        let is_called_in_vain = had_mail && taken.as_ref().is_ok_and(Vec::is_empty);
+        if is_called_in_vain || Instant::now() >= self.keep_at {
+            let kept = self.store.keep_mailbox(self.mailbox.id());
+            self.keep_at = Instant::now() + if kept.is_ok() { KEEP_MAILBOX } else { KEEP_AGAIN };
         }
         Ok(taken?)
     }

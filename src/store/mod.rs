@@ -28,7 +28,7 @@ use crate::process::stop::Stop;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use watch::{ChangeWatcher, Hub, Interest, Mailbox, Watcher};
+use watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
 
 /// A job that was taken: the record of the new attempt, what it may write with, and what stops it.
 pub struct Claim {
@@ -233,8 +233,8 @@ pub trait Mail: Send + Sync {
         Ok(())
     }
 
-    /// False: there is no such box anywhere, or it is full.
-    fn post(&self, id: &str, message: &str) -> Result<bool, Error> {
+    /// Into a box that any server holds.
+    fn post(&self, id: &str, message: &str) -> Result<Posted, Error> {
         Ok(self.hub().put_mail(id, message))
     }
 

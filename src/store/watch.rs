@@ -11,7 +11,7 @@ mod changes;
 mod mailbox;
 
 pub use changes::{ChangeWatcher, NextChange};
-pub use mailbox::{MESSAGES_LIMIT, Mailbox};
+pub use mailbox::{BYTES_LIMIT, MESSAGES_LIMIT, Mailbox, Posted};
 
 use crate::event::{Cursor, Event};
 use crate::job::JobId;
@@ -56,6 +56,7 @@ pub struct Hub {
 struct Watched {
     jobs: HashMap<JobId, Vec<Arc<Shared>>>,
     mailboxes: HashMap<String, Arc<mailbox::Shared>>,
+    closed_mailboxes: Vec<String>,
     /// Of those who watch all jobs.
     all: Vec<Arc<changes::Shared>>,
     /// Rises when the set of jobs whose events are watched changes.

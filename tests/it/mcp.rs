@@ -353,3 +353,34 @@ fn the_bridge_speaks_lines_and_ends_with_its_input() {
     assert!(said["error"]["message"].as_str().unwrap().contains("no server answers"), "{said}");
     server.stop();
 }
+
+#[test]
+fn through_the_bridge_one_that_waits_holds_nobody_up_and_a_cancelled_one_is_let_go_of() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let id = server.submit(json!({"task": "[[sleep 600000]]"}));
+    let mut bridge = lab.command(&["mcp", "--server", &server.url]);
+    let mut bridge = bridge.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut input, output) = (bridge.stdin.take().unwrap(), bridge.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(output));
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {}});
+    let mut send = |id: u64, method: &str, mut params: Value| {
+        params["_meta"] = meta.clone();
+        writeln!(input, "{}", json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).unwrap();
+    };
+    send(1, "tools/call", json!({"name": "wait_for_job", "arguments": {"job_id": id}}));
+    send(2, "tools/list", json!({}));
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["id"], 2, "it does not stand behind the one that waits");
+    writeln!(input, "{}", json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}))
+        .unwrap();
+    // Both ends let go: the bridge's thread ends, long before the job does.
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", bridge.id())).unwrap().count();
+    eventually("the bridge waits no longer", || (threads() == 1).then_some(()));
+    assert_eq!(server.job(&id)["status"], "running");
+    drop(input);
+    assert!(bridge.wait().unwrap().success());
+    server.cancel(&id);
+    server.stop();
+}

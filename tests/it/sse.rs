@@ -28,6 +28,10 @@ impl Session {
         session
     }
 
+    fn id(&self) -> &str {
+        self.endpoint.split_once('=').unwrap().1
+    }
+
     fn line(&mut self) -> String {
         let mut line = String::new();
         assert!(self.lines.read_line(&mut line).unwrap() > 0, "the stream has ended");
@@ -172,6 +176,48 @@ fn messages_reach_the_pod_that_holds_the_stream() {
     let waited = session.ask(&second, &call(99, "run_task", json!({"task": "[[say done]]", "wait": true})));
     assert_eq!(waited["result"]["structuredContent"]["job"]["status"], "succeeded");
     assert_eq!(post(&second, "/messages?session_id=unknown", &[], "{}"), 404);
+    drop(session);
+    fleet.finish(vec![first, second]);
+}
+
+#[test]
+fn a_session_that_does_not_read_is_bounded_and_says_so() {
+    let Some(fleet) = Fleet::new() else { return };
+    let (first, second) = (fleet.pod("pod-a"), fleet.pod("pod-b"));
+    let lab = Lab::new();
+    let alone = lab.serve();
+    for (holder, other) in [(&first, &second), (&alone, &alone)] {
+        let session = Session::open(holder, "");
+        // Answers are longer than what they answer: a reader that does not read them is not read any more itself.
+        let long = json!({"jsonrpc": "2.0", "id": 1, "method": "x".repeat(900_000)}).to_string();
+        eventually("the session is full", || {
+            let status = post(other, &session.endpoint, &[], &long);
+            assert!([202, 429].contains(&status), "{status}");
+            (status == 429).then_some(())
+        });
+        let endpoint = session.endpoint.clone();
+        drop(session);
+        // Soon everybody knows that it is over.
+        eventually("the session is over", || (post(other, &endpoint, &[], "{}") == 404).then_some(()));
+    }
+    let left: Vec<String> = fleet.redis.ask(&["KEYS", "agenticore:mailbox:*"]);
+    assert_eq!(left, [] as [&str; 0]);
+    alone.stop();
+    fleet.finish(vec![first, second]);
+}
+
+#[test]
+fn a_session_outlives_a_redis_that_was_emptied() {
+    let Some(fleet) = Fleet::new() else { return };
+    let (first, second) = (fleet.pod("pod-a"), fleet.pod("pod-b"));
+    let mut session = Session::open(&first, "");
+    assert!(session.ask(&second, &hello())["result"].is_object());
+    let _: () = fleet.redis.ask(&["FLUSHALL"]);
+    eventually("the session is known again", || {
+        let exists: i64 = fleet.redis.ask(&["EXISTS", &format!("agenticore:mailbox:{}", session.id())]);
+        (exists == 1).then_some(())
+    });
+    assert_eq!(session.ask(&second, &json!({"jsonrpc": "2.0", "id": 5, "method": "ping"}))["result"], json!({}));
     drop(session);
     fleet.finish(vec![first, second]);
 }

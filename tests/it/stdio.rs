@@ -99,7 +99,7 @@ fn it_serves_one_client_and_hands_back_what_runs_at_the_end() {
 fn where_a_server_is_already_it_is_a_bridge_and_jobs_go_on_there() {
     let lab = Lab::new();
     let server = lab.serve();
-    let mut program = Program::start(&lab, &[("AGENTICORE_URL", &server.url)]);
+    let mut program = Program::start(&lab, &[]);
     program.hello();
     let gate = lab.path("gate");
     let task = format!("[[wait-for {}]] [[say done]]", gate.display());
@@ -110,4 +110,52 @@ fn where_a_server_is_already_it_is_a_bridge_and_jobs_go_on_there() {
     std::fs::write(&gate, "").unwrap();
     assert_eq!(server.wait(&id)["status"], "succeeded");
     server.stop();
+}
+
+#[test]
+fn a_second_one_on_the_same_directory_says_what_to_do() {
+    let lab = Lab::new();
+    let mut program = Program::start(&lab, &[]);
+    program.hello();
+    let second = lab.command(&["serve"]).env("AGENTICORE_TRANSPORT", "stdio").output().unwrap();
+    let why = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.code() == Some(1) && why.contains("give this one its own AGENTICORE_JOBS_DIR"), "{why}");
+    assert!(second.stdout.is_empty());
+    assert!(program.end());
+}
+
+#[test]
+fn calls_with_one_id_are_each_counted_and_a_long_line_is_one_fault() {
+    let lab = Lab::new();
+    let mut program = Program::start(&lab, &[]);
+    program.hello();
+    let ran = program.ask(&call(1, "run_task", json!({"task": "[[sleep 600000]]"})));
+    let id = ran["result"]["structuredContent"]["job"]["id"].clone();
+    let params = json!({"name": "wait_for_job", "arguments": {"job_id": id}});
+    let wait = json!({"jsonrpc": "2.0", "id": "again", "method": "tools/call", "params": params}).to_string();
+    (0..70).for_each(|_| program.send(&wait));
+    for _ in 0..6 {
+        let refused = program.message();
+        assert!(refused["result"]["content"][0]["text"].as_str().unwrap().contains("too many calls wait"), "{refused}");
+    }
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "again"}});
+    program.send(&cancel.to_string());
+    program.send(&format!("{{\"x\": \"{}\"}}", "y".repeat(5 << 20)));
+    let fault = program.message();
+    assert!(fault["error"]["message"].as_str().unwrap().contains("longer than 1048576 bytes"), "{fault}");
+    assert_eq!(program.ask(&json!({"jsonrpc": "2.0", "id": 9, "method": "ping"}))["result"], json!({}));
+    // All of them are over, so that there is room again.
+    eventually("there is room again", || {
+        program.send(&wait);
+        program.send(&json!({"jsonrpc": "2.0", "id": 10, "method": "ping"}).to_string());
+        // A refusal comes before the answer to what is sent after it.
+        let next = program.message();
+        let is_taken = next["id"] == 10;
+        if !is_taken {
+            assert_eq!(program.message()["id"], 10);
+        }
+        is_taken.then_some(())
+    });
+    assert!(program.end());
+    lab.assert_no_process();
 }

@@ -172,6 +172,34 @@ fn a_page_waits_until_something_happens_or_its_time_is_over() {
 }
 
 #[test]
+fn whoever_waits_when_the_server_goes_is_told_at_once() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let id = server.submit(json!({"task": "[[raw one]] [[sleep 600000]]"}));
+    eventually("the agent speaks", || page(&server, &id, "")["events"].to_string().contains("one").then_some(()));
+    let last = page(&server, &id, "")["next"].as_str().unwrap().to_owned();
+    let (url, page_of) = (server.url.clone(), format!("/jobs/{id}/events?wait=600&after={last}"));
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let (url, path) = (url.clone(), page_of.clone());
+            let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n").unwrap();
+            let mut begin = [0; 15];
+            stream.read_exact(&mut begin).unwrap();
+            stream
+        })
+        .collect();
+    // The job is handed back first, which is news for all of them: each looks it up as the server goes.
+    server.stop();
+    for mut stream in waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("\"success\":true") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+}
+
+#[test]
 fn a_reader_that_stops_reading_is_dropped_and_the_others_hear_everything() {
     let lab = Lab::new();
     let server = lab.serve();

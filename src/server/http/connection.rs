@@ -2,7 +2,7 @@
 //! as there is something to read, to decide or to write.
 
 use super::answer::{self, Answer, Framing, Reply};
-use super::flows::{Flow, Flowing, Resumed};
+use super::flows::{Flow, Flowing, Resumed, Turn};
 use super::head::{self, HEAD_LIMIT, Head, Refused};
 use super::listen::Shared;
 use super::{BODY_TIME, HEAD_TIME, IDLE_TIME, Request};
@@ -84,11 +84,12 @@ impl Connection {
         }
         let begin = [framing.head(flow.content_type(), more), framing.frame(&flow.opening())].concat();
         self.stream.as_ref().write_all(&begin)?;
-        Ok(self.resume(flow, framing))
+        let turn = self.shared.flows.first_turn();
+        Ok(self.resume(flow, framing, turn))
     }
 
-    /// Has a flow look up what takes time to find.
-    pub fn resume(&mut self, flow: Box<dyn Flow>, framing: Framing) -> Fate {
+    /// Has a flow look up what takes time to find. `turn`: of the thread that does.
+    pub fn resume(&mut self, flow: Box<dyn Flow>, framing: Framing, turn: Turn) -> Fate {
         let resumed = catch_unwind(AssertUnwindSafe(|| flow.resume()));
         // One that fails is cut off: its end is not written, so that nobody takes it for whole.
         let Ok((bytes, resumed)) = resumed else { return Fate::Closed };
@@ -100,7 +101,14 @@ impl Connection {
                 None
             }
         };
-        Fate::Flows(Flowing { number: self.number, stream: self.stream.clone(), framing, backlog, flow })
+        Fate::Flows(Flowing {
+            number: self.number,
+            stream: self.stream.clone(),
+            framing,
+            backlog,
+            flow,
+            turn: Some(turn),
+        })
     }
 
     /// The next request's head; None when the client has no more. `patience`: for its first byte.

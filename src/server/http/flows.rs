@@ -56,7 +56,7 @@ pub trait Flow: Send {
     /// Looks up what takes time to find: some of what lies in the past, or the end. May block, but not on the peer.
     fn resume(self: Box<Self>) -> (Vec<u8>, Resumed);
 
-    /// The server goes: what is said last.
+    /// The server goes: what is said last, and makes the answer whole; empty: nothing does.
     fn last_words(&mut self) -> Vec<u8>;
 }
 
@@ -82,6 +82,8 @@ pub struct Flowing {
     pub backlog: Vec<u8>,
     /// None: nothing.
     pub flow: Option<Box<dyn Flow>>,
+    /// Of the thread that looked something up for it, until this is taken over.
+    pub turn: Option<Turn>,
 }
 
 /// A flow that wants a thread. `done` is dropped when that is over.
@@ -93,13 +95,29 @@ pub struct Ready {
     pub done: Turn,
 }
 
-/// One of the threads that resume flows.
-pub struct Turn(Arc<Inbox>);
+/// A thread that looks something up for a flow, until that is taken over.
+pub struct Turn {
+    inbox: Arc<Inbox>,
+    /// By the connection's own thread, before it flowed; these are not limited.
+    is_first: bool,
+}
+
+impl Turn {
+    fn new(inbox: &Arc<Inbox>, is_first: bool) -> Self {
+        let turn = Self { inbox: inbox.clone(), is_first };
+        turn.count().fetch_add(1, Ordering::SeqCst);
+        turn
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        if self.is_first { &self.inbox.begun } else { &self.inbox.resumed }
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.resumed.fetch_sub(1, Ordering::SeqCst);
-        self.0.wake();
+        self.count().fetch_sub(1, Ordering::SeqCst);
+        self.inbox.wake();
     }
 }
 
@@ -113,6 +131,7 @@ struct Inbox {
     new: Mutex<Vec<Waiting>>,
     with_news: Mutex<HashSet<u64>>,
     resumed: AtomicUsize,
+    begun: AtomicUsize,
     waking: UnixStream,
 }
 
@@ -147,7 +166,13 @@ impl Flows {
         let (waking, woken) = UnixStream::pair()?;
         waking.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let inbox = Inbox { new: Mutex::default(), with_news: Mutex::default(), resumed: AtomicUsize::new(0), waking };
+        let inbox = Inbox {
+            new: Mutex::default(),
+            with_news: Mutex::default(),
+            resumed: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            waking,
+        };
         Ok(Self { inbox: Arc::new(inbox), woken })
     }
 
@@ -175,11 +200,7 @@ impl Flows {
     pub fn run(&self, stops: impl Fn() -> bool, close: impl Fn(u64), resume: impl Fn(Ready)) {
         let mut held: HashMap<u64, Waiting> = HashMap::new();
         while !stops() {
-            for new in std::mem::take(&mut *lock(&self.inbox.new)) {
-                let _ = new.of.stream.set_nonblocking(true);
-                lock(&self.inbox.with_news).insert(new.of.number);
-                held.insert(new.of.number, new);
-            }
+            self.take_over(&mut held);
             for number in std::mem::take(&mut *lock(&self.inbox.with_news)) {
                 if let Some(one) = held.get_mut(&number) {
                     one.ask();
@@ -196,17 +217,47 @@ impl Flows {
                 if let Some(Waiting { of: Flowing { number, stream, framing, flow: Some(flow), .. }, .. }) =
                     held.remove(&number)
                 {
-                    self.inbox.resumed.fetch_add(1, Ordering::SeqCst);
-                    resume(Ready { number, stream, flow, framing, done: Turn(self.inbox.clone()) });
+                    resume(Ready { number, stream, flow, framing, done: Turn::new(&self.inbox, false) });
                 }
             }
         }
-        for mut one in held.into_values().chain(std::mem::take(&mut *lock(&self.inbox.new))) {
+        // What is being looked up just now comes back in a moment, and is told its last words like the others.
+        let until = Instant::now() + LINGER;
+        while self.looks_up() && Instant::now() < until {
+            self.take_over(&mut held);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.take_over(&mut held);
+        for mut one in held.into_values() {
             if let Some(mut flow) = one.of.flow.take() {
-                one.say(&flow.last_words());
+                let words = flow.last_words();
+                one.say(&words);
+                // With them the answer is whole. One that has none is cut off, and that is noticed.
+                if !words.is_empty() {
+                    one.of.backlog.extend(one.of.framing.end());
+                }
             }
             one.write();
             close(one.of.number);
+        }
+    }
+
+    fn looks_up(&self) -> bool {
+        [&self.inbox.resumed, &self.inbox.begun].iter().any(|count| count.load(Ordering::SeqCst) > 0)
+    }
+
+    /// Of the thread of a connection whose answer is about to flow.
+    pub fn first_turn(&self) -> Turn {
+        Turn::new(&self.inbox, true)
+    }
+
+    /// What other threads left here.
+    fn take_over(&self, held: &mut HashMap<u64, Waiting>) {
+        for mut new in std::mem::take(&mut *lock(&self.inbox.new)) {
+            new.of.turn = None;
+            let _ = new.of.stream.set_nonblocking(true);
+            lock(&self.inbox.with_news).insert(new.of.number);
+            held.insert(new.of.number, new);
         }
     }
 

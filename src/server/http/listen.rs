@@ -134,11 +134,7 @@ impl Shared {
             |number| self.connections.remove(number),
             |ready| {
                 let Ready { number, stream, flow, framing, done } = ready;
-                self.on_a_thread(number, stream, move |connection| {
-                    let fate = connection.resume(flow, framing);
-                    drop(done);
-                    Ok(fate)
-                });
+                self.on_a_thread(number, stream, move |connection| Ok(connection.resume(flow, framing, done)));
             },
         );
     }

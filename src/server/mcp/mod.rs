@@ -5,6 +5,7 @@
 //! notification, ends the waiting and never the job.
 
 mod eras;
+pub mod lines;
 mod reply;
 pub mod sse;
 pub mod stdio;

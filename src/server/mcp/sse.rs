@@ -9,7 +9,7 @@ use super::{Mcp, Told};
 use crate::server::guard::{offered_keys, pairs};
 use crate::server::http::{Answer, Flow, Head, Next, Reply, Request, Resumed, Waker};
 use crate::server::rest::status::{problem, refused};
-use crate::service::Session;
+use crate::service::{Posted, Session};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,8 +57,11 @@ pub fn answer(mcp: &Arc<Mcp>, request: &Request) -> Reply {
         return problem(400, "the body must be one JSON-RPC message").into();
     };
     match mcp.service.post(&session, message) {
-        Ok(true) => Answer::empty(202).into(),
-        Ok(false) => problem(404, "there is no such session: open a stream at /sse").into(),
+        Ok(Posted::Taken) => Answer::empty(202).into(),
+        Ok(Posted::Unknown) => problem(404, "there is no such session: open a stream at /sse").into(),
+        Ok(Posted::Full) => {
+            problem(429, "too many messages wait in this session: read its stream, then send this again").into()
+        }
         Err(refusal) => refused(&refusal).into(),
     }
 }

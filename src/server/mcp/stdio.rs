@@ -1,24 +1,22 @@
 //! MCP on standard input and output: one message a line, and nothing else on standard output. No key is asked for:
 //! whoever can start this program can do what it does.
 
+use super::lines::{self, Line};
 use super::wait::{Progress, ToolWait};
 use super::{Mcp, Told};
-use serde_json::Value;
-use std::collections::HashMap;
-use std::io::{BufRead, Read, Write};
+use serde_json::{Value, json};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The longest message: what clients take at most themselves.
-const LONGEST: u64 = 4 << 20;
 /// Calls that wait at once, each on a thread.
 const WAITS_LIMIT: usize = 64;
 /// How soon a wait notices that it is over.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
-/// The calls that wait, by the ids of their requests; true: nobody wants the answer any more.
-type Waits = Arc<Mutex<HashMap<String, Arc<AtomicBool>>>>;
+/// The calls that wait: the ids of their requests, and whether nobody wants the answer any more.
+type Waits = Arc<Mutex<Vec<(Value, Arc<AtomicBool>)>>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -28,14 +26,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn serve(mcp: &Mcp) {
     let (mut input, waits) = (std::io::stdin().lock(), Waits::default());
     loop {
-        let mut line = Vec::new();
-        match Read::take(&mut input, LONGEST).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-            Ok(_) => hear(mcp, &waits, &line),
+        match lines::next(&mut input) {
+            Ok(Line::End) | Err(_) => break,
+            Ok(Line::Message(line)) => hear(mcp, &waits, &line),
+            Ok(Line::TooLong) => {
+                say(&json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": lines::TOO_LONG}}));
+            }
         }
     }
-    lock(&waits).values().for_each(|cancelled| cancelled.store(true, Ordering::SeqCst));
+    lock(&waits).iter().for_each(|(_, cancelled)| cancelled.store(true, Ordering::SeqCst));
 }
 
 fn hear(mcp: &Mcp, waits: &Waits, line: &[u8]) {
@@ -43,28 +42,34 @@ fn hear(mcp: &Mcp, waits: &Waits, line: &[u8]) {
         Told::Nothing => {}
         Told::Answer(_, answer) => say(&answer),
         Told::Cancels(id) => {
-            if let Some(cancelled) = lock(waits).remove(&id.to_string()) {
-                cancelled.store(true, Ordering::SeqCst);
-            }
+            let waits = lock(waits);
+            let meant = waits.iter().filter(|(of, _)| *of == id);
+            meant.for_each(|(_, cancelled)| cancelled.store(true, Ordering::SeqCst));
         }
         Told::Waits(wait) => begin(waits, *wait),
     }
 }
 
 fn begin(waits: &Waits, mut wait: ToolWait) {
-    let (id, cancelled) = (wait.id().to_string(), Arc::<AtomicBool>::default());
+    let (id, cancelled) = (wait.id().clone(), Arc::<AtomicBool>::default());
     let refusal = wait.failed("too many calls wait already: get_job shows how a job stands");
-    if lock(waits).len() >= WAITS_LIMIT {
-        return say(&refusal);
+    {
+        let mut waits = lock(waits);
+        if waits.len() >= WAITS_LIMIT {
+            return say(&refusal);
+        }
+        waits.push((id, cancelled.clone()));
     }
-    lock(waits).insert(id.clone(), cancelled.clone());
-    let of_thread = waits.clone();
+    let (of_thread, own) = (waits.clone(), cancelled.clone());
+    let is_own = move |(_, other): &(Value, Arc<AtomicBool>)| Arc::ptr_eq(other, &own);
+    let is_over = is_own.clone();
     let work = move || {
         tell(&mut wait, &cancelled);
-        lock(&of_thread).remove(&id);
+        lock(&of_thread).retain(|one| !is_over(one));
     };
     // Tells of one call's progress; ends with the job, or when nobody waits any more.
     if std::thread::Builder::new().name("wait".into()).spawn(work).is_err() {
+        lock(waits).retain(|one| !is_own(one));
         say(&refusal);
     }
 }

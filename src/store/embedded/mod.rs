@@ -14,7 +14,7 @@ mod attempt;
 mod index;
 mod startup;
 
-pub use startup::{is_held, open};
+pub use startup::{holder, open, say_where};
 
 use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};

@@ -42,9 +42,23 @@ pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
     Ok(Arc::new(Embedded(core)))
 }
 
-/// Whether another server has this directory.
-pub fn is_held(directory: &Path) -> bool {
-    File::open(directory.join(".lock")).is_ok_and(|file| FileExt::try_lock_shared(&file).is_err())
+/// What the server that has this directory wrote down of itself: its process, and where it listens. None: nobody has
+/// it. What is not known is empty.
+pub fn holder(directory: &Path) -> Option<(String, String)> {
+    let path = directory.join(".lock");
+    let is_held = File::open(&path).is_ok_and(|file| FileExt::try_lock_shared(&file).is_err());
+    is_held.then(|| {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let mut lines = text.lines().map(|line| line.trim().to_owned());
+        (lines.next().unwrap_or_default(), lines.next().unwrap_or_default())
+    })
+}
+
+/// Writes down where the server that has this directory listens. To be called by that one alone.
+pub fn say_where(directory: &Path, place: &str) -> Result<(), String> {
+    let path = directory.join(".lock");
+    fs::write(&path, format!("{}\n{place}\n", std::process::id()))
+        .map_err(|error| files::explain("write", &path, &error))
 }
 
 fn take_lock(directory: &Path) -> Result<File, String> {
@@ -58,7 +72,7 @@ fn take_lock(directory: &Path) -> Result<File, String> {
         .map_err(|error| files::explain("write", &path, &error))?;
     if FileExt::try_lock_exclusive(&file).is_err() {
         let holder = fs::read_to_string(&path).unwrap_or_default();
-        let holder = holder.trim();
+        let holder = holder.lines().next().unwrap_or_default().trim();
         let who = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
         return Err(format!(
             "another server{who} already uses the jobs directory {}: give this one its own AGENTICORE_JOBS_DIR",

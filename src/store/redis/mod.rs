@@ -28,7 +28,7 @@ mod submissions;
 mod sweep;
 mod tail;
 
-use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Watcher};
+use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
 use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, agents};
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
@@ -219,7 +219,7 @@ impl Mail for Redis {
         self.access.keep_mailbox(id)
     }
 
-    fn post(&self, id: &str, message: &str) -> Result<bool, Error> {
+    fn post(&self, id: &str, message: &str) -> Result<Posted, Error> {
         self.access.post(id, message)
     }
 

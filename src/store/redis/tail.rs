@@ -72,6 +72,11 @@ impl Tail {
         let ctx = &self.access.ctx;
         let (mut position, mut compare_at): (Option<Position>, _) = (None, Instant::now());
         while !ctx.ends() {
+            let closed = ctx.hub.take_closed_mailboxes();
+            if !closed.is_empty() {
+                // Where that cannot be said now, their time tells it.
+                let _ = self.access.end_mailboxes(&closed);
+            }
             if !ctx.hub.wait_for_watchers(BLOCK) {
                 position = None;
                 continue;

@@ -4,8 +4,21 @@
 use super::{Hub, Waker, lock};
 use std::sync::{Arc, Mutex};
 
-/// The most messages that wait in a box.
+/// The most messages that wait in a box, and the most bytes.
 pub const MESSAGES_LIMIT: usize = 256;
+pub const BYTES_LIMIT: usize = 4 << 20;
+/// Boxes whose end is still to be told elsewhere, at most; the others are noticed by their time.
+const ENDED_LIMIT: usize = 1_000;
+
+/// What became of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Posted {
+    Taken,
+    /// There is no such box.
+    Unknown,
+    /// Too much waits in the box: whoever holds it does not keep up.
+    Full,
+}
 
 #[derive(Default)]
 pub struct Shared(Mutex<State>);
@@ -33,14 +46,22 @@ impl Hub {
         Mailbox { hub: self.clone(), id: id.to_owned(), shared }
     }
 
-    /// Puts a message into a box that is here. False: there is no such box, or it is full.
-    pub fn put_mail(&self, id: &str, message: &str) -> bool {
-        let Some(mailbox) = lock(&self.watched).mailboxes.get(id).cloned() else { return false };
+    /// Puts a message into a box that is here.
+    pub fn put_mail(&self, id: &str, message: &str) -> Posted {
+        let Some(mailbox) = lock(&self.watched).mailboxes.get(id).cloned() else { return Posted::Unknown };
         mailbox.change(|state| {
-            let has_room = state.messages.len() < MESSAGES_LIMIT;
-            state.messages.extend(has_room.then(|| message.to_owned()));
-            has_room
+            let bytes: usize = state.messages.iter().map(String::len).sum();
+            if state.messages.len() >= MESSAGES_LIMIT || bytes + message.len() > BYTES_LIMIT {
+                return Posted::Full;
+            }
+            state.messages.push(message.to_owned());
+            Posted::Taken
         })
+    }
+
+    /// The boxes that were closed here, to be told elsewhere; each once.
+    pub fn take_closed_mailboxes(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.watched).closed_mailboxes)
     }
 
     /// There may be something elsewhere for this box; None: for each.
@@ -104,7 +125,11 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        lock(&self.hub.watched).mailboxes.remove(&self.id);
+        let mut watched = lock(&self.hub.watched);
+        watched.mailboxes.remove(&self.id);
+        if watched.closed_mailboxes.len() < ENDED_LIMIT {
+            watched.closed_mailboxes.push(self.id.clone());
+        }
     }
 }
 
@@ -115,21 +140,26 @@ mod tests {
     #[test]
     fn a_box_holds_what_comes_until_it_is_gone() {
         let hub = Arc::new(Hub::default());
-        assert!(!hub.put_mail("a", "nobody"));
+        assert_eq!(hub.put_mail("a", "nobody"), Posted::Unknown);
         let mailbox = hub.open_mailbox("a");
         let woken = Arc::new(Mutex::new(0));
         let counter = woken.clone();
         mailbox.on_mail(Arc::new(move || *lock(&counter) += 1));
-        assert!(!mailbox.has_mail() && hub.put_mail("a", "1") && hub.put_mail("a", "2"));
+        assert!(!mailbox.has_mail());
+        assert_eq!((hub.put_mail("a", "1"), hub.put_mail("a", "2")), (Posted::Taken, Posted::Taken));
         hub.tell_mail(Some("b"));
         assert_eq!((*lock(&woken), mailbox.take(), mailbox.has_mail()), (2, vec!["1".into(), "2".into()], false));
         hub.tell_mail(None);
         assert!(mailbox.has_mail());
         for _ in 0..MESSAGES_LIMIT {
-            assert!(hub.put_mail("a", "x"));
+            assert_eq!(hub.put_mail("a", "x"), Posted::Taken);
         }
-        assert!(!hub.put_mail("a", "too many"));
+        assert_eq!(hub.put_mail("a", "too many"), Posted::Full);
+        mailbox.take();
+        assert_eq!(hub.put_mail("a", &"x".repeat(BYTES_LIMIT)), Posted::Taken);
+        assert_eq!(hub.put_mail("a", "too much"), Posted::Full);
         drop(mailbox);
-        assert!(!hub.put_mail("a", "gone"));
+        assert_eq!(hub.put_mail("a", "gone"), Posted::Unknown);
+        assert_eq!((hub.take_closed_mailboxes(), hub.take_closed_mailboxes()), (vec!["a".into()], vec![]));
     }
 }

@@ -5,6 +5,7 @@ use super::eventually;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub struct Redis {
@@ -14,8 +15,17 @@ pub struct Redis {
     child: Option<Child>,
 }
 
+/// One that nobody listens on. From below the range that outgoing connections are given ports of, or one of those might
+/// take it before it is used.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(7_919).wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst));
+        let port = 20_000 + (number % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Redis {
@@ -39,9 +49,16 @@ impl Redis {
             .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
             .arg(&self.directory)
             .args(&self.arguments);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.child = Some(child.expect("redis-server is needed: scripts/test-tools.sh installs it"));
-        eventually("Redis answers", || self.try_ask::<String>(&["PING"]).ok());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut start = || command.spawn().expect("redis-server is needed: scripts/test-tools.sh installs it");
+        self.child = Some(start());
+        eventually("Redis answers", || {
+            // It ends at once while something else has its port.
+            if self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+                self.child = Some(start());
+            }
+            self.try_ask::<String>(&["PING"]).ok()
+        });
     }
 
     pub fn connection(&self) -> redis::RedisResult<redis::Connection> {
