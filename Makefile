@@ -27,6 +27,7 @@ lint:
 bench:
 	cargo build --release --bins --examples
 	cargo bench --bench runner
+	cargo bench --bench doors
 	cargo bench --bench fleet
 
 static:
