@@ -1,6 +1,6 @@
 //! To hear of all jobs' changes without asking for them.
 
-use super::{Refusal, Service};
+use super::{Refusal, Service, WaitsForPage};
 use crate::api::{Change, ChangePage, ChangesRequest};
 use crate::change::Moment;
 use crate::store::Store;
@@ -99,18 +99,20 @@ impl ChangePageWatch {
         let watch = service.watch_changes(request.after);
         Self { watch, limit: request.limit, until: Instant::now() + request.wait, heard: Vec::new() }
     }
+}
 
-    /// When an empty page is a page as well.
-    pub fn until(&self) -> Instant {
+impl WaitsForPage for ChangePageWatch {
+    type Page = ChangePage;
+
+    fn until(&self) -> Instant {
         self.until
     }
 
-    pub fn on_news(&self, waker: Waker) {
+    fn on_news(&self, waker: Waker) {
         self.watch.on_news(waker);
     }
 
-    /// Never blocks. True: [`look`](Self::look) may tell more.
-    pub fn has_news(&mut self) -> bool {
+    fn has_news(&mut self) -> bool {
         match self.watch.next() {
             HeardChange::Nothing => !self.heard.is_empty(),
             HeardChange::More => true,
@@ -121,8 +123,7 @@ impl ChangePageWatch {
         }
     }
 
-    /// Reads once; it may block for as long as the store does. None: go on waiting.
-    pub fn look(&mut self) -> Result<Option<ChangePage>, Refusal> {
+    fn look(&mut self) -> Result<Option<ChangePage>, Refusal> {
         let mut changes = std::mem::take(&mut self.heard);
         if changes.is_empty() {
             changes = self.watch.read_some(self.limit)?;
@@ -131,8 +132,7 @@ impl ChangePageWatch {
         Ok(is_over.then(|| page(changes, self.watch.cursor)))
     }
 
-    /// What is said of a page that cannot be waited for any longer.
-    pub fn empty(&self) -> ChangePage {
+    fn empty(&self) -> ChangePage {
         page(Vec::new(), self.watch.cursor)
     }
 }

@@ -18,7 +18,7 @@ pub use changes::{ChangePageWatch, ChangeWatch, HeardChange};
 pub use refusal::Refusal;
 pub use session::Session;
 pub use submit::SentKey;
-pub use watching::{EndWatch, EventWatch, Heard, Look, PageWatch, ServerEventWatch};
+pub use watching::{EndWatch, EventWatch, Heard, Look, ServerEventWatch, WaitsForPage};
 
 /// What was read, and whether it comes from the second copy.
 pub use crate::store::Seen;

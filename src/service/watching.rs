@@ -7,6 +7,7 @@ use crate::event::Cursor;
 use crate::job::JobId;
 use crate::store::watch::{Interest, News, Waker, Watcher};
 use crate::store::{Jobs, Seen, Store};
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,24 +107,42 @@ pub struct PageWatch {
     has_news: bool,
 }
 
-impl PageWatch {
+/// One who waits for a page, of whatever kind.
+pub trait WaitsForPage: Send {
+    type Page: Serialize;
+
     /// When an empty page is a page as well.
-    pub fn until(&self) -> Instant {
+    fn until(&self) -> Instant;
+
+    fn on_news(&self, waker: Waker);
+
+    /// Never blocks. True: [`look`](Self::look) may tell more.
+    fn has_news(&mut self) -> bool;
+
+    /// Reads once; it may block for as long as the store does. None: go on waiting.
+    fn look(&mut self) -> Result<Option<Self::Page>, Refusal>;
+
+    /// What is said of a page that cannot be waited for any longer.
+    fn empty(&self) -> Self::Page;
+}
+
+impl WaitsForPage for PageWatch {
+    type Page = EventPage;
+
+    fn until(&self) -> Instant {
         self.until
     }
 
-    pub fn on_news(&self, waker: Waker) {
+    fn on_news(&self, waker: Waker) {
         self.watcher.on_news(waker);
     }
 
-    /// Never blocks. True: [`look`](Self::look) may tell more.
-    pub fn has_news(&mut self) -> bool {
+    fn has_news(&mut self) -> bool {
         self.has_news |= self.watcher.next().is_some();
         self.has_news
     }
 
-    /// Reads once; it may block for as long as the store does. None: go on waiting.
-    pub fn look(&mut self) -> Result<Option<EventPage>, Refusal> {
+    fn look(&mut self) -> Result<Option<EventPage>, Refusal> {
         let had_news = std::mem::take(&mut self.has_news);
         self.watcher.catch_up();
         let Seen { it: Some(record), .. } = self.store.get(self.watcher.id())? else {
@@ -140,8 +159,7 @@ impl PageWatch {
         Ok(None)
     }
 
-    /// What is said of a page that cannot be waited for any longer.
-    pub fn empty(&self) -> EventPage {
+    fn empty(&self) -> EventPage {
         let after = self.request.after;
         let next = (after != Cursor::START).then(|| after.to_string());
         EventPage { success: true, events: Vec::new(), next, ended: false }

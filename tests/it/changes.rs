@@ -112,3 +112,20 @@ fn the_changes_are_the_same_from_any_pod() {
     }
     fleet.finish(vec![first, second]);
 }
+
+#[test]
+fn a_redis_that_is_away_is_said_before_an_answer_begins() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    let pod = fleet.pod("pod-a");
+    fleet.redis.kill();
+    for query in ["", "?wait=600"] {
+        let (status, answer) = pod.get(&format!("/events{query}"));
+        let why = answer["error"].as_str().unwrap();
+        assert!(status == 503 && why.contains("cannot be used just now"), "{query}: {answer}");
+    }
+    fleet.redis.come_back();
+    let id = pod.run(json!({"task": "[[say done]]"}))["id"].as_str().unwrap().to_owned();
+    let events = page(&pod, "limit=1000")["events"].as_array().unwrap().clone();
+    assert_eq!(statuses(&events, &id).last().unwrap(), "succeeded");
+    fleet.finish(vec![pod]);
+}

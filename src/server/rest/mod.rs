@@ -13,7 +13,7 @@ use crate::api::{
     View,
 };
 use crate::service::{ChangePageWatch, Refusal, Seen, SentKey, Service};
-use page::{WaitForChanges, WaitForPage};
+use page::WaitForPage;
 use status::{json, refused};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -128,15 +128,17 @@ impl Rest {
     }
 
     fn changes(&self, asked: &Asked) -> Answered {
-        let request = asked.parse(ChangesRequest::parse)?;
+        let mut request = asked.parse(ChangesRequest::parse)?;
+        request.after = asked.last_event(api::moment)?.unwrap_or(request.after);
+        // Before an answer begins: what cannot be read is refused.
+        let page = self.service.changes(&request)?;
         if !asked.wants_page() {
-            let after = asked.last_event(api::moment)?.unwrap_or(request.after);
-            return Ok(Reply::Flow(Box::new(ChangeStream(self.service.watch_changes(after)))));
+            return Ok(Reply::Flow(Box::new(ChangeStream(self.service.watch_changes(request.after)))));
         }
-        if request.wait.is_zero() {
-            return json(200, &self.service.changes(&request)?);
+        if request.wait.is_zero() || !page.events.is_empty() {
+            return json(200, &page);
         }
-        Ok(Reply::Flow(Box::new(WaitForChanges(ChangePageWatch::new(&self.service, &request)))))
+        Ok(Reply::Flow(Box::new(WaitForPage(ChangePageWatch::new(&self.service, &request)))))
     }
 
     fn cancel(&self, asked: &Asked) -> Answered {

@@ -3,13 +3,13 @@
 
 use crate::api::Problem;
 use crate::server::http::{Flow, Next, Resumed, Waker};
-use crate::service::{ChangePageWatch, PageWatch, Refusal};
+use crate::service::WaitsForPage;
 use serde::Serialize;
 use std::time::Instant;
 
-pub struct WaitForPage(pub PageWatch);
+pub struct WaitForPage<W>(pub W);
 
-impl Flow for WaitForPage {
+impl<W: WaitsForPage + 'static> Flow for WaitForPage<W> {
     fn content_type(&self) -> &'static str {
         "application/json"
     }
@@ -31,8 +31,11 @@ impl Flow for WaitForPage {
     }
 
     fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
-        let looked = self.0.look();
-        told(looked, self)
+        match self.0.look() {
+            Ok(None) => (Vec::new(), Resumed::GoesOn(self)),
+            Ok(Some(page)) => (json(&page), Resumed::Done),
+            Err(refusal) => (json(&Problem::new(refusal.to_string())), Resumed::Done),
+        }
     }
 
     fn last_words(&mut self) -> Vec<u8> {
@@ -43,45 +46,4 @@ impl Flow for WaitForPage {
 fn json(body: &impl Serialize) -> Vec<u8> {
     // Text, numbers and names: there is nothing in an answer that JSON cannot hold.
     serde_json::to_vec(body).unwrap_or_default()
-}
-
-fn told<P: Serialize>(looked: Result<Option<P>, Refusal>, flow: Box<dyn Flow>) -> (Vec<u8>, Resumed) {
-    match looked {
-        Ok(None) => (Vec::new(), Resumed::GoesOn(flow)),
-        Ok(Some(page)) => (json(&page), Resumed::Done),
-        Err(refusal) => (json(&Problem::new(refusal.to_string())), Resumed::Done),
-    }
-}
-
-pub struct WaitForChanges(pub ChangePageWatch);
-
-impl Flow for WaitForChanges {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
-    fn heartbeat(&self) -> &'static [u8] {
-        b"\n"
-    }
-
-    fn on_news(&mut self, waker: Waker) {
-        self.0.on_news(waker);
-    }
-
-    fn next(&mut self) -> Next {
-        if self.0.has_news() { Next::Resumes } else { Next::Waits }
-    }
-
-    fn until(&self) -> Option<Instant> {
-        Some(self.0.until())
-    }
-
-    fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
-        let looked = self.0.look();
-        told(looked, self)
-    }
-
-    fn last_words(&mut self) -> Vec<u8> {
-        json(&self.0.empty())
-    }
 }

@@ -1,7 +1,7 @@
 //! The store without Redis: files in the jobs directory, one server per directory.
 //!
 //! ```text
-//! .lock               flock of the one server
+//! .lock               flock of the one server; in it, its process and where it listens
 //! .agents             flock, shared, of every supervisor that server started
 //! …                   the jobs' files: see `job_files`
 //! ```
