@@ -65,7 +65,7 @@ pub enum Look {
 impl EndWatch {
     /// Never blocks. True: [`look`](Self::look) will tell more.
     pub fn has_news(&self) -> bool {
-        matches!(self.watcher.next(), Some(News::Ended))
+        self.watcher.has_ended()
     }
 
     /// From now on `waker` is called when there is news.
@@ -229,7 +229,7 @@ impl<S: Jobs + ?Sized> EventWatch<S> {
     /// Tells some of what happened and was not told yet; it may block for as long as the store does. The job, once it
     /// has ended and everything was told.
     pub fn read(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<Option<Job>, Refusal> {
-        let was_ended = matches!(self.watcher.next(), Some(News::Ended));
+        let was_ended = self.watcher.has_ended();
         self.watcher.catch_up();
         let record = match self.store.get(self.watcher.id())? {
             Seen { it: Some(record), .. } => record,
@@ -249,5 +249,88 @@ impl<S: Jobs + ?Sized> EventWatch<S> {
         }
         self.is_at_a_gap = events.is_empty();
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Kind;
+    use crate::job::tests::queued;
+    use crate::job::{Record, Time};
+    use crate::store::unconfigured::Unconfigured;
+    use crate::store::watch::Hub;
+    use crate::store::{Cancelled, Error, Key};
+    use std::sync::Mutex;
+
+    /// A job that runs, and what of its events can be read just now.
+    struct Forgetful {
+        record: Record,
+        hub: Arc<Hub>,
+        readable: Mutex<Vec<crate::event::Event>>,
+    }
+
+    impl Jobs for Forgetful {
+        fn submit(&self, _: crate::job::Spec, _: Option<&Key>) -> Result<Record, Error> {
+            Err(Error::Lost)
+        }
+        fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
+            Err(Error::Lost)
+        }
+        fn note_retry(&self, _: &JobId, _: &JobId) -> Result<(), Error> {
+            Err(Error::Lost)
+        }
+        fn get(&self, _: &JobId) -> Result<Seen<Option<Record>>, Error> {
+            Ok(Seen::fresh(Some(self.record.clone())))
+        }
+        fn matching(&self, _: &str) -> Result<Vec<JobId>, Error> {
+            Err(Error::Lost)
+        }
+        fn list(&self, _: usize, _: Option<crate::job::Status>) -> Result<Seen<Vec<Record>>, Error> {
+            Err(Error::Lost)
+        }
+        fn with_session(&self, _: &str) -> Result<Option<Record>, Error> {
+            Err(Error::Lost)
+        }
+        fn events(&self, _: &Record, after: Cursor, _: usize) -> Result<Vec<crate::event::Event>, Error> {
+            let readable = self.readable.lock().unwrap();
+            Ok(readable.iter().filter(|event| event.cursor() > after).cloned().collect())
+        }
+        fn watch(&self, id: &JobId, interest: Interest, after: Cursor) -> Watcher {
+            self.hub.watch(id, interest, after)
+        }
+        fn changes(&self, _: crate::change::Moment, _: usize) -> Result<Vec<crate::change::Change>, Error> {
+            Err(Error::Lost)
+        }
+        fn watch_changes(&self) -> crate::store::watch::ChangeWatcher {
+            Unconfigured::new(String::new()).watch_changes()
+        }
+    }
+
+    /// Redis was emptied when an event had been told and was not on the volume yet: reading took what was told, found
+    /// nothing, and the event after it passed for the next.
+    #[test]
+    fn reading_takes_nothing_of_what_is_told() {
+        let event = |number: u32| crate::event::Event {
+            number,
+            time: Time(0),
+            attempt: 1,
+            kind: Kind::AgentText,
+            text: number.to_string(),
+            tool: None,
+            cut: false,
+        };
+        let record: Record = queued().claim("a", Time(1)).into();
+        let (id, hub) = (record.id.clone(), Arc::new(Hub::default()));
+        let store = Arc::new(Forgetful { record, hub: hub.clone(), readable: Mutex::default() });
+        let mut watch = EventWatch::new(store, id.clone(), Cursor { attempt: 1, number: 0 });
+        let mut heard = Vec::new();
+        hub.tell(&id, &event(1));
+        watch.read(&mut |event| heard.push(event.text.clone())).unwrap();
+        hub.tell(&id, &event(2));
+        while let Heard::Event(event) = watch.next() {
+            heard.push(event.text);
+        }
+        assert_eq!(heard, ["1", "2"]);
     }
 }

@@ -228,7 +228,12 @@ impl Watcher {
         lock(&self.shared.state).next()
     }
 
-    /// The same, waiting for `limit` at most.
+    /// The job has ended. Unlike [`next`](Self::next) it takes nothing of what there is to hear.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.shared.state).ended
+    }
+
+    /// The same as [`next`](Self::next), waiting for `limit` at most.
     pub fn wait(&self, limit: Duration) -> Option<News> {
         let until = Instant::now() + limit;
         let mut state = lock(&self.shared.state);

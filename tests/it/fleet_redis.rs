@@ -588,10 +588,15 @@ impl Drop for Sentinel {
 #[test]
 fn a_cluster_that_answers_moved_is_followed() {
     let Some(mut fleet) = Fleet::new() else { return };
-    let node = |name: &str| Redis::start_with(&fleet.lab.path(name), &["--cluster-enabled", "yes"]);
-    let (first, second) = (node("node-1"), node("node-2"));
+    // The nodes talk to each other on a port 10 000 higher unless told otherwise, which may be somebody else's.
+    let node = |name: &str| {
+        let bus = free_port().to_string();
+        let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        (Redis::start_with(&fleet.lab.path(name), &arguments), bus)
+    };
+    let ((first, _), (second, bus)) = (node("node-1"), node("node-2"));
     let slot = {
-        let _: String = first.ask(&["CLUSTER", "MEET", "127.0.0.1", &second.port.to_string()]);
+        let _: String = first.ask(&["CLUSTER", "MEET", "127.0.0.1", &second.port.to_string(), &bus]);
         first.ask::<u16>(&["CLUSTER", "KEYSLOT", "{agents}:queue"])
     };
     let all = |from: u16, to: u16| (from.to_string(), to.to_string());

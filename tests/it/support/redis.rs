@@ -2,6 +2,7 @@
 //! earlier.
 
 use super::eventually;
+use fs2::FileExt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,14 +16,20 @@ pub struct Redis {
     child: Option<Child>,
 }
 
-/// One that nobody listens on. From below the range that outgoing connections are given ports of, or one of those might
-/// take it before it is used.
+/// One that nobody listens on, and that no other test is given while this one runs: each test has a process of its own,
+/// and holds a lock on the file of the port's name. From below the range that outgoing connections are given ports of,
+/// or one of those might take it before it is used.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    let locks = std::env::temp_dir().join("agenticore-test-ports");
+    std::fs::create_dir_all(&locks).unwrap();
     loop {
         let number = std::process::id().wrapping_mul(7_919).wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst));
         let port = 20_000 + (number % 12_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let lock = std::fs::File::create(locks.join(port.to_string())).unwrap();
+        if FileExt::try_lock_exclusive(&lock).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            // Held until this process ends.
+            std::mem::forget(lock);
             return port;
         }
     }
