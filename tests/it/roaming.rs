@@ -84,6 +84,8 @@ fn a_reader_that_moves_a_hundred_times_hears_everything_once() {
             pod.kill();
             let other = pods.iter().flatten().next().unwrap();
             eventually("the other pod goes on", || (other.job(&id)["attempt"] == attempt + 1).then_some(()));
+            // Its claim is on the volume. A Redis that is emptied before that gives the number of the attempt again.
+            eventually("and wrote so", || (!journal(&fleet, &id, attempt + 1).is_empty()).then_some(()));
             std::fs::write(gate, "").unwrap();
             pods[at] = Some(fleet.pod(&runs_on));
             publish(&pods);
