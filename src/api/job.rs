@@ -1,6 +1,6 @@
 //! A job as it is shown.
 
-use crate::job::{JobId, Mode, Record, Status, Time};
+use crate::job::{JobId, Mode, Purpose, Record, Status, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -48,6 +48,18 @@ pub struct Job {
     pub retry_of: Option<JobId>,
     /// The latest job that this one's request was given to again.
     pub retried_as: Option<JobId>,
+    /// What it is there for.
+    #[serde(default)]
+    pub purpose: Purpose,
+    /// The plan that it carries out.
+    #[serde(default)]
+    pub plan_id: Option<JobId>,
+    /// The job that carries this plan out.
+    #[serde(default)]
+    pub executed_as: Option<JobId>,
+    /// The prepared worktree that it works in.
+    #[serde(default)]
+    pub worktree_id: Option<JobId>,
     /// What an operator has to do before it can run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -99,6 +111,10 @@ impl Job {
             denied_tools: record.spent.denied_tools,
             retry_of: record.retry_of,
             retried_as: record.retried_as,
+            purpose: record.purpose,
+            plan_id: record.plan_id,
+            executed_as: record.executed_as,
+            worktree_id: record.worktree_id,
             waiting_for,
             stale: false,
         }
@@ -156,8 +172,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What a record holds and nobody is shown.
-    const PRIVATE: [&str; 8] =
-        ["verdict", "session_cost_usd", "resume_session", "key", "worktree_on", "format", "events", "handovers"];
+    const PRIVATE: [&str; 12] = [
+        "verdict",
+        "session_cost_usd",
+        "resume_session",
+        "key",
+        "worktree_on",
+        "format",
+        "events",
+        "handovers",
+        "at_commit",
+        "runs_on",
+        "used_by",
+        "removal",
+    ];
 
     #[test]
     fn a_new_field_of_the_record_is_private_until_somebody_says_otherwise() {

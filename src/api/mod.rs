@@ -6,13 +6,20 @@
 
 mod event;
 mod job;
+mod plan;
 mod request;
+mod worktree;
 
 pub use event::{Change, ChangePage, Event, EventPage};
 pub use job::{Job, JobSummary};
+pub use plan::{ExecuteRequest, Plan, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};
 pub use request::{
     BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest,
     View, cursor, drain_timeout, limit, moment, status,
+};
+pub use worktree::{
+    CleanupAnswer, CleanupRequest, KeptWorktree, Worktree, WorktreeAnswer, WorktreeRequest, WorktreeStatus,
+    WorktreesAnswer,
 };
 
 use crate::profile;
@@ -32,6 +39,30 @@ pub struct JobAnswer {
 impl JobAnswer {
     pub fn new(job: Job, stale: bool) -> Self {
         Self { success: true, job, stale }
+    }
+}
+
+/// As what a job is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    Job,
+    Plan,
+    Worktree,
+}
+
+impl Shape {
+    /// The answer that shows a job that has ended.
+    pub fn answer(self, job: Job) -> Value {
+        let shown = match self {
+            Shape::Plan => Plan::of(&job).map(|plan| serde_json::to_value(PlanAnswer::new(plan, false))),
+            Shape::Worktree => Worktree::of(&job, None, false).map(|worktree| match worktree.error.clone() {
+                None => serde_json::to_value(WorktreeAnswer::new(worktree)),
+                Some(why) => Ok(serde_json::json!({ "success": false, "error": why, "worktree": worktree })),
+            }),
+            Shape::Job => None,
+        };
+        // Text, numbers and names: there is nothing in an answer that JSON cannot hold.
+        shown.unwrap_or_else(|| serde_json::to_value(JobAnswer::new(job, false))).unwrap_or_default()
     }
 }
 

@@ -56,14 +56,7 @@ impl JobRequest {
 
     /// Reads a body; says in a sentence what is wrong with one that is no request.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
-        let fields = object(body)?;
-        let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !Self::FIELDS.contains(key)).collect();
-        if !unknown.is_empty() {
-            let known: Vec<&str> = Self::FIELDS.into_iter().filter(|field| *field != "worktree_id").collect();
-            let meant = unknown.iter().map(|field| suggest::did_you_mean(field, known.iter().copied()));
-            let meant = meant.into_iter().find(|meant| !meant.is_empty()).unwrap_or_default();
-            return Err(format!("unknown field {}: known are {}{meant}", unknown.join(", "), known.join(", ")));
-        }
+        let fields = known_fields(body, &Self::FIELDS)?;
         let request = Self {
             task: text(&fields, "task")?.unwrap_or_default(),
             repo_url: text(&fields, "repo_url")?,
@@ -77,10 +70,29 @@ impl JobRequest {
             wait: truth(&fields, "wait")?.unwrap_or(false),
         };
         if request.task.trim().is_empty() {
-            return Err("`task` must say what is to be done: it is missing or empty".into());
+            return Err(NO_TASK.into());
         }
         Ok(request)
     }
+}
+
+pub(super) const NO_TASK: &str = "`task` must say what is to be done: it is missing or empty";
+
+/// The fields of a body that has no others than these.
+pub(super) fn known_fields(body: &[u8], known: &[&'static str]) -> Result<Map<String, Value>, String> {
+    let fields = object(body)?;
+    let unknown: Vec<&str> = fields.keys().map(String::as_str).filter(|key| !known.contains(key)).collect();
+    if unknown.is_empty() {
+        return Ok(fields);
+    }
+    let meant = unknown.iter().map(|field| suggest::did_you_mean(field, known.iter().copied()));
+    let meant = meant.into_iter().find(|meant| !meant.is_empty()).unwrap_or_default();
+    Err(format!("unknown field {}: known are {}{meant}", unknown.join(", "), known.join(", ")))
+}
+
+/// The same for a body that may be missing.
+pub(super) fn known_fields_if_any(body: &[u8], known: &[&'static str]) -> Result<Map<String, Value>, String> {
+    if body.trim_ascii().is_empty() { Ok(Map::new()) } else { known_fields(body, known) }
 }
 
 /// `POST /jobs/{id}/retry`: the body may be missing.
@@ -110,7 +122,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
     }
 }
 
-fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+pub(super) fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
@@ -119,7 +131,7 @@ fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Strin
     }
 }
 
-fn truth(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
+pub(super) fn truth(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(truth)) => Ok(Some(*truth)),

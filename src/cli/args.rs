@@ -2,6 +2,7 @@
 
 use super::commands::{self, COMMANDS, Flag, Row, SERVER};
 use super::follow::Logs;
+use super::plans::{Execute, Plan};
 use crate::api;
 use crate::job::Status;
 use crate::suggest;
@@ -47,6 +48,12 @@ pub enum Command {
         id: String,
         json: bool,
     },
+    Plan(Plan),
+    Plans {
+        limit: usize,
+        json: bool,
+    },
+    ExecutePlan(Execute),
     Profiles {
         json: bool,
     },
@@ -195,15 +202,30 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             idempotency_key: raw.idempotency_key()?,
             json,
         },
+        "plan" => Command::Plan(Plan {
+            task: raw.only_word("plan", "TASK")?,
+            repo: raw.value("repo")?,
+            base_ref: raw.value("base-ref")?,
+            file_path: raw.value("file-path")?,
+            wait: raw.has("wait"),
+            idempotency_key: raw.idempotency_key()?,
+            json,
+        }),
+        "execute-plan" => Command::ExecutePlan(Execute {
+            id: raw.only_word("execute-plan", "ID")?,
+            repo: raw.value("repo")?,
+            profile: raw.value("profile")?,
+            file_path: raw.value("file-path")?,
+            wait: raw.has("wait"),
+            json,
+        }),
         "cancel" => Command::Cancel { id: raw.only_word("cancel", "ID")?, json },
         _ => {
             raw.no_words(name)?;
             match name {
+                "plans" => Command::Plans { limit: raw.limit()?, json },
                 "jobs" => Command::Jobs {
-                    limit: raw
-                        .value("limit")?
-                        .map_or(Ok(api::LIST_DEFAULT), |text| api::limit(&text))
-                        .map_err(of_flag)?,
+                    limit: raw.limit()?,
                     status: raw.value("status")?.map(|text| api::status(&text)).transpose().map_err(of_flag)?,
                     json,
                 },
@@ -243,6 +265,10 @@ fn of_flag(why: String) -> String {
 impl Raw {
     fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|(name, _)| *name == flag)
+    }
+
+    fn limit(&self) -> Result<usize, String> {
+        self.value("limit")?.map_or(Ok(api::LIST_DEFAULT), |text| api::limit(&text)).map_err(of_flag)
     }
 
     fn idempotency_key(&self) -> Result<Option<String>, String> {

@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 15] = [
+pub const COMMANDS: [Row; 18] = [
     Row {
         name: "serve",
         word: None,
@@ -132,6 +132,52 @@ With --wait the exit code tells how the new one ended.",
             SERVER,
         ],
         more: "  agenticore retry 3f2a1b9c --wait\n",
+    },
+    Row {
+        name: "plan",
+        word: Some("TASK"),
+        summary: "have a task planned, and nothing changed",
+        about: "Submits a task to be planned: the agent reads the repository and writes a plan. It changes nothing,
+and no pull request is opened. TASK - reads it from standard input. With --wait the plan is printed;
+otherwise `agenticore job ID` shows it. `agenticore execute-plan ID` carries it out.",
+        flags: &[
+            short('r', "repo", Some("URL"), "repository to plan for: https://, ssh:// or git@HOST:PATH"),
+            flag("base-ref", Some("NAME"), "branch, tag or commit to plan for (the remote's default branch)"),
+            flag("file-path", Some("FILE"), "a .mcp.json whose servers the agent gets as well"),
+            short('w', "wait", None, "wait for the plan"),
+            flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same plan"),
+            flag("json", None, "print the plan as JSON"),
+            SERVER,
+        ],
+        more: "  agenticore plan \"split the parser\" --repo https://github.com/you/project --wait\n",
+    },
+    Row {
+        name: "plans",
+        word: None,
+        summary: "list plans",
+        about: "Lists plans, newest first.",
+        flags: &[
+            short('n', "limit", Some("LIMIT"), "how many, 1 to 1000 (20)"),
+            flag("json", None, "print a JSON array"),
+            SERVER,
+        ],
+        more: "",
+    },
+    Row {
+        name: "execute-plan",
+        word: Some("ID"),
+        summary: "carry a plan out",
+        about: "Makes the one job that carries out a plan that is ready, at the commit that it was made for. Run
+again it is the same job. With --wait the exit code tells how the job ended.",
+        flags: &[
+            short('r', "repo", Some("URL"), "where to work, for a plan without a repository"),
+            short('p', "profile", Some("NAME"), "execution profile (see `agenticore profiles`)"),
+            flag("file-path", Some("FILE"), "a .mcp.json whose servers this job gets as well"),
+            short('w', "wait", None, "wait for the end"),
+            flag("json", None, "print the job's record as JSON"),
+            SERVER,
+        ],
+        more: "  agenticore execute-plan 3f2a1b9c --wait\n",
     },
     Row {
         name: "drain",

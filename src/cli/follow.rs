@@ -3,8 +3,10 @@
 
 use super::client::Client;
 use super::events::EventPrinter;
-use super::{Exit, Refusal, path_part};
+use super::{Exit, Refusal, STOPPED, path_part, show};
 use crate::api::{Event, EventPage, Job, JobAnswer};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
@@ -123,8 +125,34 @@ pub fn logs(client: &Client, logs: &Logs) -> Result<Exit, Refusal> {
     }
 }
 
-/// `run --wait`: shows what happens on standard error; the job, once it has ended.
-pub fn wait(client: &Client, job: Job, patience: Duration) -> Result<Job, Refusal> {
+/// `--wait`: says how to go on after Ctrl-C, shows what happens on standard error; the job, once it has ended.
+pub fn to_the_end(client: &Client, job: Job, patience: Duration) -> Result<Job, Refusal> {
+    let (id, status) = (&job.id, job.status.as_str());
+    let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
+    if let Some(why) = &job.waiting_for {
+        let _ = writeln!(std::io::stderr(), "the job waits for {}", show::plain(why));
+    }
+    say_how_to_go_on(id.short())?;
+    wait(client, job, patience)
+}
+
+/// Ctrl-C ends the waiting, not the job.
+fn say_how_to_go_on(id: &str) -> Result<(), Refusal> {
+    let failed = |error: std::io::Error| Refusal::new(Exit::Failed, error.to_string());
+    let mut signals = Signals::new([SIGINT]).map_err(failed)?;
+    let text =
+        format!("\nthe job goes on; follow it with: agenticore logs {id} -f\ncancel it with: agenticore cancel {id}\n");
+    // Waits for Ctrl-C; ends with the process.
+    let waits = move || {
+        if signals.forever().next().is_some() {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            std::process::exit(STOPPED);
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(waits).map(drop).map_err(failed)
+}
+
+fn wait(client: &Client, job: Job, patience: Duration) -> Result<Job, Refusal> {
     let printer = EventPrinter::new(job.created_at, &std::io::stderr());
     let mut follow = Follow { client, id: job.id.to_string(), after: String::new(), patience: Some(patience) };
     let ended = follow.until_end(

@@ -12,6 +12,7 @@ mod help;
 mod init_shared_fs;
 mod local;
 mod mcp;
+mod plans;
 mod show;
 
 use crate::api::{
@@ -23,8 +24,6 @@ use crate::server;
 use args::{Command, Parsed, Run};
 use client::Client;
 use serde::Serialize;
-use signal_hook::consts::SIGINT;
-use signal_hook::iterator::Signals;
 use std::fmt;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -141,6 +140,9 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             let answer: JobAnswer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
             print(&if json { pretty(&answer.job) } else { format!("{}\n", show::outcome(&answer.job)) })
         }
+        Command::Plan(plan) => plans::submit(&Client::new(&config), &plan),
+        Command::Plans { limit, json } => plans::list(&Client::new(&config), limit, json),
+        Command::ExecutePlan(execute) => plans::execute(&Client::new(&config), &execute),
         Command::Profiles { json } => {
             let answer: ProfilesAnswer = Client::new(&config).get("/profiles")?;
             for warning in answer.errors.iter().chain(&answer.warnings) {
@@ -204,13 +206,7 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
 /// Says that a job was taken; with `wait` follows it to its end and says how that was.
 fn tell(client: &Client, mut job: Job, wait: bool, json: bool) -> Result<Exit, Refusal> {
     if wait {
-        let (id, status) = (&job.id, job.status.as_str());
-        let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
-        if let Some(why) = &job.waiting_for {
-            let _ = writeln!(std::io::stderr(), "the job waits for {}", show::plain(why));
-        }
-        say_how_to_go_on(id.short())?;
-        job = follow::wait(client, job, AWAY_LIMIT)?;
+        job = follow::to_the_end(client, job, AWAY_LIMIT)?;
     }
     if json {
         print(&pretty(&job))?;
@@ -221,22 +217,6 @@ fn tell(client: &Client, mut job: Job, wait: bool, json: bool) -> Result<Exit, R
         print(&format!("{status} {id}\nfollow it with: agenticore logs {} -f\n", id.short()))?;
     }
     Ok(if wait { exit_of(&job) } else { Exit::Done })
-}
-
-/// Ctrl-C ends the waiting, not the job.
-fn say_how_to_go_on(id: &str) -> Result<(), Refusal> {
-    let failed = |error: std::io::Error| Refusal::new(Exit::Failed, error.to_string());
-    let mut signals = Signals::new([SIGINT]).map_err(failed)?;
-    let text =
-        format!("\nthe job goes on; follow it with: agenticore logs {id} -f\ncancel it with: agenticore cancel {id}\n");
-    // Waits for Ctrl-C; ends with the process.
-    let waits = move || {
-        if signals.forever().next().is_some() {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            std::process::exit(STOPPED);
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(waits).map(drop).map_err(failed)
 }
 
 /// A server that has just been started, or is not told enough yet, may become ready.
@@ -264,8 +244,9 @@ pub fn exit_of(job: &Job) -> Exit {
     }
 }
 
-fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
-    let task = match run.task.as_str() {
+/// The task, from standard input if it is `-`.
+fn task_of(word: &str) -> Result<String, Refusal> {
+    let task = match word {
         "-" => {
             let mut task = String::new();
             let read = std::io::stdin().take(api::BODY_LIMIT as u64).read_to_string(&mut task);
@@ -282,11 +263,22 @@ fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
             "TASK is empty: say what is to be done, or give - to read it from standard input",
         ));
     }
-    let absolute = |path: &String| std::path::absolute(path).map_or(path.clone(), |path| path.display().to_string());
+    Ok(task)
+}
+
+fn absolute(path: &String) -> String {
+    std::path::absolute(path).map_or(path.clone(), |path| path.display().to_string())
+}
+
+/// A path of this machine is meant from here, not from where the server runs.
+fn here_or_url(repo: &String) -> String {
+    if is_here(repo) { absolute(repo) } else { repo.clone() }
+}
+
+fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
     Ok(JobRequest {
-        task,
-        // A path of this machine is meant from here, not from where the server runs.
-        repo_url: run.repo.as_ref().map(|repo| if is_here(repo) { absolute(repo) } else { repo.clone() }),
+        task: task_of(&run.task)?,
+        repo_url: run.repo.as_ref().map(here_or_url),
         profile: run.profile.clone(),
         base_ref: run.base_ref.clone(),
         session_id: run.session_id.clone(),

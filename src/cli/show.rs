@@ -1,6 +1,6 @@
 //! How answers look to people: colour on a terminal only, and never with NO_COLOR.
 
-use crate::api::{Job, JobSummary, Profile};
+use crate::api::{Job, JobSummary, Plan, PlanStatus, Profile};
 use crate::job::{Status, Time};
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -73,6 +73,26 @@ pub fn jobs(list: &[JobSummary]) -> String {
     text
 }
 
+pub fn plans(list: &[Plan]) -> String {
+    if list.is_empty() {
+        return "no plans\n".into();
+    }
+    let mut text = paint("ID        STATUS   CREATED              JOB       TASK\n", Colour::Bold);
+    for plan in list {
+        let colour = match plan.status {
+            PlanStatus::Ready => Colour::Green,
+            PlanStatus::Failed => Colour::Red,
+            PlanStatus::Running => Colour::Blue,
+            PlanStatus::Queued => Colour::Dim,
+        };
+        let state = paint(&format!("{:7}", plan.status.as_str()), colour);
+        let job = plan.job_id.as_ref().map_or("-", |id| id.short());
+        let (id, created, task) = (plan.id.short(), when(plan.created_at), first_line(&plain(&plan.task), 60));
+        text.push_str(&format!("{id}  {state}  {created}  {job:8}  {task}\n"));
+    }
+    text
+}
+
 /// One job with everything that has a value.
 pub fn job(job: &Job) -> String {
     let mut text = String::new();
@@ -97,6 +117,9 @@ pub fn job(job: &Job) -> String {
         ("pod_name", &job.pod_name),
         ("retry_of", &job.retry_of.as_ref().map(|id| id.to_string())),
         ("retried_as", &job.retried_as.as_ref().map(|id| id.to_string())),
+        ("plan_id", &job.plan_id.as_ref().map(|id| id.to_string())),
+        ("executed_as", &job.executed_as.as_ref().map(|id| id.to_string())),
+        ("worktree_id", &job.worktree_id.as_ref().map(|id| id.to_string())),
     ];
     for (name, value) in told {
         if let Some(value) = value {

@@ -105,6 +105,8 @@ pub struct Repos {
     pub author_name: String,
     pub author_email: String,
     pub publish_tries: u32,
+    /// For how long a prepared worktree that nobody uses stays.
+    pub worktree_max_age: Duration,
     pub publish_backoff: Duration,
 }
 

@@ -140,6 +140,8 @@ pub const TABLE: &[Row] = &[
         "jobs that run at once, the others wait; 0: this server takes requests and runs nothing"),
     row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000),
         "seconds a queued job waits at most, and an ended one is kept"),
+    row("AGENTICORE_WORKTREE_MAX_AGE", "repos.worktree_max_age", "86400", Kind::Duration,
+        "a prepared worktree that nobody uses for this long is removed, unless it holds work"),
     row("AGENTICORE_POD_NAME", "repos.pod_name", "", Kind::Text,
         "this server's name in the records; none: the host's name"),
     row("AGENTICORE_ALLOW_LOCAL_REPOS", "repos.allow_local", "false", Kind::Bool,

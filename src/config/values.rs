@@ -97,6 +97,7 @@ impl Values<'_> {
             author_name: self.text("AGENTICORE_GIT_AUTHOR_NAME"),
             author_email: self.text("AGENTICORE_GIT_AUTHOR_EMAIL"),
             publish_tries: self.number("AGENTICORE_PUBLISH_TRIES") as u32,
+            worktree_max_age: self.duration("AGENTICORE_WORKTREE_MAX_AGE"),
             publish_backoff: self.duration("AGENTICORE_PUBLISH_BACKOFF"),
         }
     }

@@ -43,7 +43,10 @@ impl Doctor {
     fn places(&self, redis: &Admin) -> Finding {
         const CHECK: &str = "every unfinished job in one place";
         let look = || -> Result<(String, Vec<Problem>), String> {
-            let queue = redis.list(redis.keys().queue())?;
+            let mut queue = redis.list(redis.keys().queue())?;
+            for pod in redis.pods_with_queue()? {
+                queue.extend(redis.list(redis.keys().queue_of(&pod))?);
+            }
             let running = redis.list(redis.keys().running())?;
             let mut count: HashMap<&str, (usize, usize)> = HashMap::new();
             queue.iter().for_each(|id| count.entry(id).or_default().0 += 1);

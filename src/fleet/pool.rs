@@ -165,6 +165,7 @@ impl Shared {
                 children::reap_strays();
                 self.tidy_leftovers();
                 self.forget_expired();
+                self.runner.tend_prepared();
                 self.runner.sweep_worktrees(|id| running.runs(id));
                 next = Instant::now() + KEEPER_PERIOD;
             }

@@ -10,7 +10,10 @@ mod text;
 mod time;
 
 pub use id::JobId;
-pub use record::{DEATHS_LIMIT, ERROR_LIMIT, Handover, Mode, OUTPUT_LIMIT, Record, Spec, Spent, Status, Verdict};
+pub use record::{
+    DEATHS_LIMIT, ERROR_LIMIT, Handover, Mode, Note, OUTPUT_LIMIT, Purpose, Record, Removal, Spec, Spent, Status,
+    Verdict,
+};
 pub use states::{Ended, Job, Mark, Queued, Running};
 pub use text::cut;
 pub use time::Time;

@@ -9,9 +9,12 @@ pub const OUTPUT_LIMIT: usize = 50_000;
 pub const ERROR_LIMIT: usize = 10_000;
 /// Workers a job may cost their lives before it ends as poison.
 pub const DEATHS_LIMIT: u32 = 3;
-/// The format of the records that this program writes. One without a number is another program's.
-pub(super) const FORMAT: u32 = 1;
-/// How long another program's ended job is kept, in seconds: 100 years. Nobody said that it may go.
+/// The format of the records that this program knows. One without a number is another program's.
+pub(super) const FORMAT: u32 = 2;
+/// The format of a record that has nothing in it which versions before plans and worktrees would overlook.
+pub(super) const PLAIN_FORMAT: u32 = 1;
+/// How long another program's ended job is kept, in seconds: 100 years. Nobody said that it may go. So long, too, a
+/// prepared worktree stays for all that time alone says.
 pub(super) const FOREIGN_STAYS: u64 = 100 * 366 * 86_400;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,9 +59,29 @@ pub enum Mode {
     Sync,
 }
 
+/// What a job is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Its agent works, and what it did is published.
+    #[default]
+    Task,
+    /// Its agent writes a plan; nothing is published.
+    Plan,
+    /// It has no agent: it makes a worktree that stays, for later jobs.
+    Worktree,
+}
+
+impl Purpose {
+    pub fn is_task(&self) -> bool {
+        *self == Purpose::Task
+    }
+}
+
 /// What a user asked for, already checked.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    pub purpose: Purpose,
     pub task: String,
     pub profile: String,
     pub repo_url: Option<String>,
@@ -73,6 +96,14 @@ pub struct Spec {
     pub key: Option<String>,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
+    /// The plan that this job carries out.
+    pub plan_id: Option<JobId>,
+    /// The commit to begin at, of what `base_ref` names.
+    pub at_commit: Option<String>,
+    /// The prepared worktree to work in.
+    pub worktree_id: Option<JobId>,
+    /// The only pod that may take it: the one that has the worktree.
+    pub runs_on: Option<String>,
 }
 
 /// How the agent's run was judged. Kept in the record, so that an attempt that takes over
@@ -106,6 +137,31 @@ pub struct Handover {
     /// Its worker was lost with it; otherwise it went in order.
     pub lost: bool,
     pub why: String,
+}
+
+/// The wish that a prepared worktree's pod removes it, and what that pod said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removal {
+    pub asked_at: Time,
+    /// Also if work is lost with it.
+    pub discards: bool,
+    /// Why it was not removed.
+    pub refused: Option<String>,
+}
+
+/// What is noted in the record of a job after its end. It changes nothing of how it ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// Its request was given to this job again.
+    RetriedAs(JobId),
+    /// Its plan is carried out by this job.
+    ExecutedAs(JobId),
+    /// Its worktree is this job's for as long as that lives.
+    UsedBy(JobId),
+    /// All that its worktree holds up to this commit is published.
+    Published(String),
+    /// Somebody asked its pod to remove its worktree; or that pod said why not.
+    Removal(Removal),
 }
 
 /// The most handovers that a record remembers, the latest ones.
@@ -161,6 +217,29 @@ pub struct Record {
     /// The latest job that this one's request was given to again. Noted after the end.
     #[serde(default)]
     pub retried_as: Option<JobId>,
+    #[serde(default)]
+    pub purpose: Purpose,
+    /// The plan that this job carries out.
+    #[serde(default)]
+    pub plan_id: Option<JobId>,
+    /// The job that carries this plan out. Noted after the end.
+    #[serde(default)]
+    pub executed_as: Option<JobId>,
+    /// The commit to begin at, of what `base_ref` names.
+    #[serde(default)]
+    pub at_commit: Option<String>,
+    /// The prepared worktree that it works in.
+    #[serde(default)]
+    pub worktree_id: Option<JobId>,
+    /// The only pod that may take it.
+    #[serde(default)]
+    pub runs_on: Option<String>,
+    /// Of a prepared worktree: the latest job that named it. Noted after the end.
+    #[serde(default)]
+    pub used_by: Option<JobId>,
+    /// Of a prepared worktree: somebody asked its pod to remove it. Noted after the end.
+    #[serde(default)]
+    pub removal: Option<Removal>,
     /// The pod on whose disk the worktree is; None without a fleet.
     #[serde(default)]
     pub worktree_on: Option<String>,
@@ -192,6 +271,16 @@ pub struct Record {
 impl Record {
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// It made a worktree, which is there for later jobs.
+    pub fn is_prepared_worktree(&self) -> bool {
+        self.purpose == Purpose::Worktree && self.status == Status::Succeeded
+    }
+
+    /// Whose name the worktree has that it works in.
+    pub fn worktree_name(&self) -> &JobId {
+        self.worktree_id.as_ref().unwrap_or(&self.id)
     }
 
     /// Written by the Python program of the same name: it is shown, and left alone.

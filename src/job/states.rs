@@ -2,9 +2,9 @@
 //!
 //! A transition consumes one state and returns the next: one that is not allowed has no method.
 
-use super::record::{FOREIGN_STAYS, FORMAT, HANDOVERS_LIMIT};
+use super::record::{FOREIGN_STAYS, FORMAT, HANDOVERS_LIMIT, PLAIN_FORMAT};
 use super::{
-    DEATHS_LIMIT, ERROR_LIMIT, Handover, JobId, OUTPUT_LIMIT, Record, Spec, Spent, Status, Time, Verdict, cut,
+    DEATHS_LIMIT, ERROR_LIMIT, Handover, JobId, Note, OUTPUT_LIMIT, Record, Spec, Spent, Status, Time, Verdict, cut,
 };
 use std::ops::Deref;
 
@@ -117,6 +117,8 @@ impl Mark {
 
 impl Queued {
     pub fn new(id: JobId, spec: Spec, now: Time) -> Self {
+        // A server of an earlier version must leave alone what it would carry out otherwise than it is meant.
+        let is_plain = spec.purpose.is_task() && spec.at_commit.is_none() && spec.worktree_id.is_none();
         Self(Record {
             id,
             repo_url: spec.repo_url,
@@ -140,7 +142,7 @@ impl Queued {
             branch: None,
             job_config_dir: None,
             file_path: spec.file_path,
-            format: FORMAT,
+            format: if is_plain { PLAIN_FORMAT } else { FORMAT },
             create_repo: spec.create_repo,
             private: spec.private,
             resume_session: spec.session_id,
@@ -149,6 +151,14 @@ impl Queued {
             key: spec.key,
             retry_of: spec.retry_of,
             retried_as: None,
+            purpose: spec.purpose,
+            plan_id: spec.plan_id,
+            executed_as: None,
+            at_commit: spec.at_commit,
+            worktree_id: spec.worktree_id,
+            runs_on: spec.runs_on,
+            used_by: None,
+            removal: None,
             worktree_on: None,
             base_commit: None,
             pr_base: None,
@@ -198,6 +208,11 @@ impl Queued {
 
     pub fn cancel(self, now: Time) -> Ended {
         end(self.0, Status::Cancelled, Some("cancelled while it was queued".into()), now)
+    }
+
+    /// Nobody will ever be able to run it.
+    pub fn give_up(self, why: String, now: Time) -> Ended {
+        end(self.0, Status::Failed, Some(why), now)
     }
 
     pub fn expire(self, now: Time) -> Ended {
@@ -328,16 +343,24 @@ impl Running {
 }
 
 impl Ended {
-    /// The same, and which job was made of its request again. The one thing that changes after the end.
-    pub fn retried_as(mut self, retry: JobId) -> Self {
-        self.0.retried_as = Some(retry);
+    /// The same, with a note. Nothing else changes after the end.
+    pub fn with_note(mut self, note: Note) -> Self {
+        let record = &mut self.0;
+        match note {
+            Note::RetriedAs(job) => record.retried_as = Some(job),
+            Note::ExecutedAs(job) => record.executed_as = Some(job),
+            Note::UsedBy(job) => record.used_by = Some(job),
+            Note::Published(commit) => record.commit = Some(commit),
+            Note::Removal(removal) => record.removal = Some(removal),
+        }
         self
     }
 
-    /// When the record and what belongs to it leave.
+    /// When the record and what belongs to it leave. A prepared worktree's pod decides when that goes.
     pub fn leaves_at(&self) -> Time {
         let ended = self.ended_at.unwrap_or(self.created_at);
-        if self.is_foreign() { ended.plus_seconds(FOREIGN_STAYS) } else { ended.plus_seconds(self.ttl_seconds) }
+        let stays = self.is_foreign() || self.is_prepared_worktree();
+        ended.plus_seconds(if stays { FOREIGN_STAYS } else { self.ttl_seconds })
     }
 }
 
@@ -353,7 +376,7 @@ fn end(mut record: Record, status: Status, error: Option<String>, now: Time) -> 
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::job::Mode;
+    use crate::job::{Mode, Purpose};
 
     pub fn spec() -> Spec {
         Spec {
@@ -369,6 +392,11 @@ pub mod tests {
             ttl_seconds: 10,
             key: None,
             retry_of: None,
+            purpose: Purpose::Task,
+            plan_id: None,
+            at_commit: None,
+            worktree_id: None,
+            runs_on: None,
         }
     }
 

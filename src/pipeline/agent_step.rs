@@ -1,7 +1,7 @@
 //! The agent's run: from the prepared places to a verdict in the record.
 
 use super::prepare::Ready;
-use super::{Execution, Halt};
+use super::{Execution, Halt, plan};
 use crate::agent::command::{self, Directories, Invocation};
 use crate::agent::home::Login;
 use crate::agent::outcome;
@@ -40,7 +40,7 @@ impl Execution<'_> {
             false => (settings.binary.as_str(), command::arguments(&invocation)),
         };
         let environment = command::environment(&invocation, settings, &runner.config.variables);
-        let prompt = ready.home.write_prompt(&command::prompt(&self.record.task));
+        let prompt = ready.home.write_prompt(&command::prompt(&plan::prompt(&self.record)));
         let prompt = prompt.map_err(|error| cannot("write the prompt", error))?;
         let login = Login::lend(settings.login_dir.as_deref(), &ready.written.config_dir)
             .map_err(|error| cannot("hand over Claude's login", error))?;

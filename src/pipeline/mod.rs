@@ -6,7 +6,9 @@
 //! HTTP.
 
 mod agent_step;
+pub mod plan;
 mod prepare;
+pub mod prepared;
 mod publish;
 mod retry;
 mod steps;
@@ -46,6 +48,9 @@ pub struct Runner {
     pub pod: Option<String>,
     /// Worktrees on this disk that stay, and when they were looked into.
     kept_worktrees: Mutex<HashMap<JobId, Instant>>,
+    in_use: prepared::InUse,
+    /// Prepared worktrees that are past their age and stay, and when they were looked into.
+    kept_prepared: Mutex<HashMap<JobId, Instant>>,
 }
 
 /// Why an attempt does not go on to its job's end.
@@ -78,6 +83,8 @@ struct Execution<'a> {
     looked: Looked,
     /// Looked into since the agent ended: there is nothing in the worktree that could get lost.
     worktree_is_clean: bool,
+    /// Of the prepared worktree that it works in.
+    lease: Option<prepared::WorktreeLease>,
 }
 
 impl Runner {
@@ -115,6 +122,8 @@ impl Runner {
             agents_lock,
             pod,
             kept_worktrees: Mutex::default(),
+            in_use: prepared::InUse::default(),
+            kept_prepared: Mutex::default(),
             config,
         })
     }
@@ -148,17 +157,27 @@ impl Runner {
     pub fn execute(&self, claim: Claim) {
         let Claim { record, attempt, stop } = claim;
         let profile = self.profiles.find(&record.profile);
+        let is_task = record.purpose.is_task();
         let looked = Looked {
             // A profile that is gone since the agent ran cannot take its work away.
-            publishes: profile.as_ref().map_or(true, |profile| profile.auto_pr),
+            publishes: is_task && profile.as_ref().map_or(true, |profile| profile.auto_pr),
             may_be_behind: self.pod.is_some()
                 && record.attempt > 1
+                && is_task
                 && profile.is_ok_and(|profile| profile.auto_pr && profile.worktree),
             ..Looked::default()
         };
         let (attempt, redactor) = (&*attempt, self.redactor.clone());
-        let mut execution =
-            Execution { runner: self, attempt, stop: &stop, record, redactor, looked, worktree_is_clean: false };
+        let mut execution = Execution {
+            runner: self,
+            attempt,
+            stop: &stop,
+            record,
+            redactor,
+            looked,
+            worktree_is_clean: false,
+            lease: None,
+        };
         let ended = match execution.take_steps() {
             Ok(()) => execution.end(End::Verdict),
             Err(Halt::Failed(why)) => execution.end(End::Failed(execution.redactor.clean(why))),
@@ -189,6 +208,7 @@ impl Execution<'_> {
                     // It was done here, by this very attempt.
                     self.looked.for_work = true;
                 }
+                Step::MakeWorktree => self.make_prepared()?,
                 Step::Commit => self.commit()?,
                 Step::Push => self.push()?,
                 Step::OpenPullRequest => self.open_pull_request()?,

@@ -32,7 +32,10 @@ impl Execution<'_> {
         let profile = runner.profiles.find(&self.record.profile).map_err(|error| Halt::Failed(error.to_string()))?;
         let job_dir = self.job_dir();
         let directory = match self.url()? {
-            Some(url) => self.make_worktree(&url, &profile)?,
+            Some(url) => match self.record.worktree_id.clone() {
+                Some(id) => self.enter_prepared(&url, &id, profile.worktree)?,
+                None => self.make_worktree(&url, profile.worktree)?,
+            },
             None => job_dir.clone(),
         };
         let more: Vec<&Path> = runner.config.claude.default_mcp_file.as_deref().into_iter().collect();
@@ -58,13 +61,14 @@ impl Execution<'_> {
         self.runner.config.job_dirs_root.join(self.record.id.as_str())
     }
 
-    fn make_worktree(&mut self, url: &RepoUrl, profile: &Profile) -> Result<PathBuf, Halt> {
+    /// `with_branch`: on a branch of its own, else on a detached HEAD.
+    pub fn make_worktree(&mut self, url: &RepoUrl, with_branch: bool) -> Result<PathBuf, Halt> {
         let runner = self.runner;
         if self.record.create_repo {
             self.create_repository(url)?;
         }
         let id = self.record.id.clone();
-        let branch = profile.worktree.then(|| id.branch());
+        let branch = with_branch.then(|| id.branch());
         let worktree = Worktree { spaces: &runner.spaces, url, id: &id, branch: branch.clone() };
         let base = match self.try_worktree(&worktree) {
             // Once: a cache that was damaged is another one now.
@@ -101,7 +105,11 @@ impl Execution<'_> {
             let _ = self.say(Kind::Cloning, text);
         };
         let mut locked = runner.spaces.lock(worktree.url, self.stop)?;
-        let base = locked.base(&request, &progress)?;
+        let mut base = locked.base(&request, &progress)?;
+        if let Some(commit) = &self.record.at_commit {
+            // Its branch may have moved since; where the pull request goes has not.
+            base.commit = locked.base(&FetchRequest { base_ref: Some(commit), ..request }, &progress)?.commit;
+        }
         worktree.make(locked, &base, self.stop)?;
         Ok(base)
     }

@@ -26,7 +26,7 @@ impl Execution<'_> {
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
         let is_here = match &self.record.commit {
             Some(commit) => worktree.cache_has(commit)?,
-            None => self.record.worktree_on == self.runner.pod && worktree.path().is_dir(),
+            None => self.record.worktree_on == self.runner.pod && self.worktree(&url).path().is_dir(),
         };
         if is_here {
             return Ok(());
@@ -57,11 +57,17 @@ impl Execution<'_> {
         Ok((self.url()?.ok_or_else(missing)?, self.record.branch.clone().ok_or_else(missing)?))
     }
 
+    /// The one that the job works in, on the branch that is checked out there.
+    fn worktree<'a>(&'a self, url: &'a RepoUrl) -> Worktree<'a> {
+        let id = self.record.worktree_name();
+        Worktree { spaces: &self.runner.spaces, url, id, branch: self.record.branch.as_ref().map(|_| id.branch()) }
+    }
+
     /// Commits what the agent did. Where there is nothing to commit, or it cannot be, the record says so.
     pub fn commit(&mut self) -> Result<(), Halt> {
-        let (url, branch) = self.published()?;
-        let id = self.record.id.clone();
-        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(branch) };
+        let (url, _) = self.published()?;
+        let id = self.record.worktree_name().clone();
+        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(id.branch()) };
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
         let (made, hidden) = match worktree.inspect(&base) {

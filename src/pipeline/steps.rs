@@ -3,7 +3,7 @@
 //! What was achieved is in the record, so an attempt that takes over goes on behind the last mark. What one attempt
 //! has looked at itself, another has to look at again: that is in [`Looked`].
 
-use crate::job::Record;
+use crate::job::{Purpose, Record};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -13,6 +13,8 @@ pub enum Step {
     FindBranch,
     /// Repository, worktree, profile; then the agent itself.
     RunAgent,
+    /// A worktree that stays is all that is wanted.
+    MakeWorktree,
     Commit,
     Push,
     OpenPullRequest,
@@ -36,6 +38,14 @@ pub struct Looked {
 }
 
 pub fn next_step(record: &Record, looked: &Looked) -> Step {
+    if record.purpose == Purpose::Worktree {
+        return match record.verdict {
+            None => Step::MakeWorktree,
+            // It may have been made on another pod.
+            Some(_) if !looked.for_work => Step::FindWork,
+            Some(_) => Step::Finish,
+        };
+    }
     let succeeded = record.verdict.as_ref().is_some_and(|verdict| verdict.succeeded);
     let publishes = looked.publishes && succeeded && record.repo_url.is_some() && record.branch.is_some();
     let is_open = publishes && !is_settled(record);

@@ -1,7 +1,7 @@
 //! What is removed after an attempt, and what stays because removing it would lose work.
 
-use super::{Execution, Halt, Runner};
-use crate::job::{JobId, Mark, Record};
+use super::{Execution, Halt, Runner, plan};
+use crate::job::{JobId, Mark, Purpose, Record};
 use crate::log;
 use crate::process::stop::Stop;
 use crate::store::{self, Seen};
@@ -13,12 +13,15 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How often it is looked into a worktree that was kept for the work in it.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 impl Execution<'_> {
     /// Removes the worktree when its work is pushed or there is none; else it stays, and the record
     /// says where.
     pub fn tidy_worktree(&mut self) -> Result<(), Halt> {
+        if let Some(id) = self.record.worktree_id.clone() {
+            return self.leave_prepared(&id);
+        }
         self.looked.tidied = true;
         let Some(path) = self.record.worktree_path.clone() else {
             // It may have been begun and not finished: no agent was ever in it.
@@ -31,7 +34,11 @@ impl Execution<'_> {
             Ok(true) => self.mark(Mark::WorktreeRemoved, None),
             Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
             Ok(false) if self.record.note.is_none() && self.record.error.is_none() && !self.looked.publishes => {
-                self.mark(Mark::Note(format!("its profile publishes nothing: the work is in {path}")), None)
+                let text = match self.record.purpose {
+                    Purpose::Plan => plan::has_changes(&path),
+                    _ => format!("its profile publishes nothing: the work is in {path}"),
+                };
+                self.mark(Mark::Note(text), None)
             }
             Ok(false) => Ok(()),
             Err(error) => {
@@ -191,7 +198,7 @@ impl Runner {
         }
     }
 
-    fn url_of(&self, record: &Record) -> Option<url::RepoUrl> {
+    pub(super) fn url_of(&self, record: &Record) -> Option<url::RepoUrl> {
         // It was accepted once: a policy that became stricter since must not keep files for ever.
         let policy = url::Policy { allow_local: true, allow_http: true };
         url::judge(record.repo_url.as_deref()?, policy).ok()

@@ -4,7 +4,7 @@ use super::{Refusal, Service};
 use crate::api::{Event, EventPage, EventsRequest, Job, LIST_DEFAULT, ListRequest};
 use crate::event::Cursor;
 use crate::job::{JobId, Record, Status};
-use crate::store::{Cancelled, Seen, Store};
+use crate::store::{Cancelled, Seen, Store, Which};
 
 impl Service {
     /// The job of this id, or the only one whose id begins so.
@@ -16,7 +16,7 @@ impl Service {
     /// Newest first.
     pub fn list(&self, request: &ListRequest) -> Result<Seen<Vec<Job>>, Refusal> {
         let limit = request.limit.unwrap_or(LIST_DEFAULT);
-        let Seen { it, stale } = self.runner.store.list(limit, request.status)?;
+        let Seen { it, stale } = self.runner.store.list(limit, request.status.map_or(Which::All, Which::Of))?;
         Ok(Seen { it: it.iter().map(|record| self.shown(record)).collect(), stale })
     }
 

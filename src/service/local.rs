@@ -11,7 +11,7 @@ use crate::job::JobId;
 use crate::pipeline::Runner;
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
-use crate::store::{Claim, Error, Jobs, Queue, embedded};
+use crate::store::{Claim, Error, Jobs, Queue, Which, embedded};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,5 +131,5 @@ fn tidy(config: &Config, directory: &Path, store: &Arc<embedded::Embedded>) -> R
     store.leftovers().iter().for_each(|record| runner.clean_up(record));
     store.tend().unwrap_or_default().iter().for_each(|record| runner.forget(record));
     runner.clear_runtime();
-    Ok(store.list(1, None)?.it.is_empty())
+    Ok(store.list(1, Which::All)?.it.is_empty())
 }

@@ -6,12 +6,14 @@
 mod changes;
 mod jobs;
 pub mod local;
+mod plans;
 mod pod;
 mod refusal;
 pub mod remote_drain;
 mod session;
 mod submit;
 mod watching;
+mod worktrees;
 
 pub use crate::store::watch::Posted;
 pub use changes::{ChangePageWatch, ChangeWatch, HeardChange};

@@ -14,6 +14,10 @@ pub enum Refusal {
     },
     /// There is no such job.
     Unknown(String),
+    /// There is no such thing: a sentence.
+    NotFound(String),
+    /// It does not fit what there is: a sentence.
+    Conflict(String),
     /// The beginning of an id fits several jobs.
     Ambiguous(String),
     /// The job had ended otherwise: so.
@@ -57,6 +61,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Refusal::Invalid { why, .. } => f.write_str(why),
+            Refusal::NotFound(why) | Refusal::Conflict(why) => f.write_str(why),
             Refusal::Unknown(id) => write!(f, "no such job: {id}"),
             Refusal::Ambiguous(id) => write!(f, "`{id}` begins the id of several jobs: give more of it"),
             Refusal::TooLate(job) => write!(f, "job {} has ended already: it {}", job.id, job.status.as_str()),

@@ -3,7 +3,7 @@
 use super::{Refusal, Service};
 use crate::api::{Job, JobRequest, RetryRequest};
 use crate::config::Config;
-use crate::job::{JobId, Mode, Record, Spec};
+use crate::job::{JobId, Mode, Note, Purpose, Record, Spec};
 use crate::log;
 use crate::pipeline::Runner;
 use crate::profile::materialize;
@@ -25,20 +25,25 @@ impl SentKey<'_> {
     /// One caller's key is nobody else's, and what is kept of it tells neither.
     /// `retry_of`: the request is that job's, again.
     fn judge(&self, request: &JobRequest, retry_of: Option<&JobId>) -> Result<Key, Refusal> {
+        // Whether the answer waits is not part of what is to be done.
+        let wanted = JobRequest { wait: false, ..request.clone() };
+        let mut wanted = serde_json::to_string(&wanted).unwrap_or_default();
+        wanted.extend(retry_of.map(JobId::as_str));
+        self.judge_for(&wanted)
+    }
+
+    /// `wanted`: what is asked for, as a text that another request does not have.
+    pub(super) fn judge_for(&self, wanted: &str) -> Result<Key, Refusal> {
         let key = self.key;
         if key.is_empty() || key.len() > KEY_LIMIT || key.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
             let why = format!("Idempotency-Key must be 1 to {KEY_LIMIT} printable ASCII characters");
             return Err(Refusal::invalid("Idempotency-Key", why));
         }
-        // Whether the answer waits is not part of what is to be done.
-        let wanted = JobRequest { wait: false, ..request.clone() };
-        let mut wanted = serde_json::to_string(&wanted).unwrap_or_default();
-        wanted.extend(retry_of.map(JobId::as_str));
-        Ok(Key { name: hash(&[self.caller, key].join("\n")), request: hash(&wanted) })
+        Ok(Key { name: hash(&[self.caller, key].join("\n")), request: hash(wanted) })
     }
 }
 
-fn hash(text: &str) -> String {
+pub(super) fn hash(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -47,9 +52,25 @@ impl Service {
     /// Takes a job in: once this returns, it will reach an end.
     pub fn submit(&self, request: JobRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
         let key = key.map(|key| key.judge(&request, None)).transpose()?;
-        let spec = judge(request, &self.runner)?;
-        let record = self.runner.store.submit(spec, key.as_ref())?;
+        let record = self.accept(self.judge(request)?, key.as_ref())?;
         Ok(self.shown(&record))
+    }
+
+    /// Takes in what was judged. A prepared worktree that it names is its own from here on.
+    fn accept(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Refusal> {
+        let worktree = spec.worktree_id.clone();
+        let record = self.runner.store.submit(spec, key)?;
+        if let Some(worktree) = &worktree {
+            self.note_used(worktree, &record.id);
+        }
+        Ok(record)
+    }
+
+    fn judge(&self, request: JobRequest) -> Result<Spec, Refusal> {
+        match request.worktree_id.clone() {
+            Some(id) => self.judge_in_worktree(request, &id),
+            None => judge(request, &self.runner),
+        }
     }
 
     /// Takes the request of a job that has ended in again, as a new job; each then names the other.
@@ -60,11 +81,23 @@ impl Service {
         }
         let request = request_of(&earlier, retry);
         let key = key.map(|key| key.judge(&request, Some(&earlier.id))).transpose()?;
-        let spec = Spec { retry_of: Some(earlier.id.clone()), ..judge(request, &self.runner)? };
+        if earlier.purpose == Purpose::Worktree {
+            let why = format!("{} made a worktree, and is no job to be retried: prepare another one", earlier.id);
+            return Err(Refusal::Conflict(why));
+        }
+        // What its request does not say stays as it is: a plan is made again as a plan, or carried out again.
+        let again = Record::clone(&earlier);
+        let spec = Spec {
+            retry_of: Some(again.id),
+            purpose: again.purpose,
+            plan_id: again.plan_id,
+            at_commit: again.at_commit,
+            ..self.judge(request)?
+        };
         let store = &self.runner.store;
-        let record = store.submit(spec, key.as_ref())?;
+        let record = self.accept(spec, key.as_ref())?;
         // The new job is accepted, and names the earlier one, whatever becomes of the note.
-        if let Err(error) = store.note_retry(&earlier.id, &record.id) {
+        if let Err(error) = store.note(&earlier.id, Note::RetriedAs(record.id.clone())) {
             log::warn(&format!("job {} does not say that it was retried as {}: {error}", earlier.id, record.id));
         }
         Ok(self.shown(&record))
@@ -81,7 +114,7 @@ fn request_of(record: &Record, retry: RetryRequest) -> JobRequest {
         base_ref: record.base_ref,
         session_id: record.resume_session,
         file_path: record.file_path,
-        worktree_id: None,
+        worktree_id: record.worktree_id.map(|id| id.to_string()),
         create_repo: record.create_repo,
         private: Some(record.private),
         wait: retry.wait,
@@ -101,11 +134,6 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
             return Err(Refusal::invalid("base_ref", "`base_ref` needs a `repo_url`"));
         }
         refname::judge(name).map_err(|why| Refusal::invalid("base_ref", why))?;
-    }
-    if request.worktree_id.is_some() {
-        let why =
-            "`worktree_id` is not supported by this version: leave it out, and the job gets a worktree of its own";
-        return Err(Refusal::invalid("worktree_id", why));
     }
     if request.create_repo {
         match &url {
@@ -146,5 +174,10 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
         ttl_seconds: config.job_ttl_seconds,
         key: None,
         retry_of: None,
+        purpose: Purpose::Task,
+        plan_id: None,
+        at_commit: None,
+        worktree_id: None,
+        runs_on: None,
     })
 }

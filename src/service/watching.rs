@@ -277,7 +277,7 @@ mod tests {
         fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
             Err(Error::Lost)
         }
-        fn note_retry(&self, _: &JobId, _: &JobId) -> Result<(), Error> {
+        fn note(&self, _: &JobId, _: crate::job::Note) -> Result<(), Error> {
             Err(Error::Lost)
         }
         fn get(&self, _: &JobId) -> Result<Seen<Option<Record>>, Error> {
@@ -286,7 +286,7 @@ mod tests {
         fn matching(&self, _: &str) -> Result<Vec<JobId>, Error> {
             Err(Error::Lost)
         }
-        fn list(&self, _: usize, _: Option<crate::job::Status>) -> Result<Seen<Vec<Record>>, Error> {
+        fn list(&self, _: usize, _: crate::store::Which) -> Result<Seen<Vec<Record>>, Error> {
             Err(Error::Lost)
         }
         fn with_session(&self, _: &str) -> Result<Option<Record>, Error> {

@@ -23,7 +23,7 @@ pub mod watch;
 
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event};
-use crate::job::{JobId, Mark, Record, Spec, Status};
+use crate::job::{JobId, Mark, Note, Purpose, Record, Spec, Status};
 use crate::process::stop::Stop;
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +56,25 @@ impl<T> Seen<T> {
 pub struct Key {
     pub name: String,
     pub request: String,
+}
+
+/// Which jobs a list is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    All,
+    Of(Status),
+    /// Those that are there for this, which is not a task.
+    For(Purpose),
+}
+
+impl Which {
+    pub fn has(self, status: Status, purpose: Purpose) -> bool {
+        match self {
+            Which::All => true,
+            Which::Of(wanted) => status == wanted,
+            Which::For(wanted) => purpose == wanted,
+        }
+    }
 }
 
 /// How an attempt ends its job.
@@ -114,9 +133,9 @@ pub trait Jobs: Send + Sync {
     /// [`Error::Lost`]; what it leaves is listed by [`Queue::leftovers`] until [`Queue::release`].
     fn cancel(&self, id: &JobId) -> Result<Cancelled, Error>;
 
-    /// Notes in the record of an ended job which job has its request again; the latest stays. A job that is not known,
-    /// or is about to be forgotten, is left alone.
-    fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error>;
+    /// Notes something in the record of an ended job; of two notes of one kind the latest stays. A job that is not
+    /// known, or is about to be forgotten, is left alone.
+    fn note(&self, id: &JobId, note: Note) -> Result<(), Error>;
 
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error>;
 
@@ -124,7 +143,7 @@ pub trait Jobs: Send + Sync {
     fn matching(&self, prefix: &str) -> Result<Vec<JobId>, Error>;
 
     /// Newest first.
-    fn list(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error>;
+    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error>;
 
     /// The newest ended job that reported this Claude session.
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error>;
@@ -212,6 +231,11 @@ pub trait Presence: Send + Sync {
     /// It could be used at least once: what it was told of how to reach it is right.
     fn was_reached(&self) -> bool {
         true
+    }
+
+    /// Whether a server of this pod lives. Without a fleet this one is the only one.
+    fn lives(&self, _pod: &str) -> Result<bool, Error> {
+        Ok(false)
     }
 
     /// Nothing runs here any more, and nothing will.

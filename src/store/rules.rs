@@ -6,7 +6,7 @@
 use super::job_files::{JobFiles, KeyNote};
 use super::{End, Error, Key, files};
 use crate::event::{Admission, Cursor, Draft, Event, Kind, admit};
-use crate::job::{Ended, Job, JobId, Record, Running, Spec, Time};
+use crate::job::{Ended, Job, JobId, Note, Record, Running, Spec, Time};
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -40,11 +40,11 @@ pub fn cancelled(job: Job, now: Time) -> Cancel {
 /// after that.
 const LEFT_ALONE: u64 = 10;
 
-/// The record of a job that was retried; None: it is not one to be changed.
-pub fn retried(record: Option<Record>, retry: &JobId, now: Time) -> Option<Record> {
+/// The record of a job that has ended, with a note; None: it is not one to be changed.
+pub fn noted(record: Option<Record>, note: Note, now: Time) -> Option<Record> {
     match Job::from(record?) {
         Job::Ended(job) if !job.is_foreign() && job.leaves_at() > now.plus_seconds(LEFT_ALONE) => {
-            Some(job.retried_as(retry.clone()).into())
+            Some(job.with_note(note).into())
         }
         _ => None,
     }

@@ -3,10 +3,10 @@
 //! Writes nothing and knows nothing.
 
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen};
+use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, Which};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Record, Spec, Status};
+use crate::job::{JobId, Note, Record, Spec};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
-    fn note_retry(&self, _: &JobId, _: &JobId) -> Result<(), Error> {
+    fn note(&self, _: &JobId, _: Note) -> Result<(), Error> {
         self.refuse()
     }
 
@@ -47,7 +47,7 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
-    fn list(&self, _: usize, _: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
+    fn list(&self, _: usize, _: Which) -> Result<Seen<Vec<Record>>, Error> {
         self.refuse()
     }
 

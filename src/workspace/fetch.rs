@@ -1,10 +1,10 @@
 //! Brings a cache up to date and finds the commit a job begins at.
 
-use super::cache::{Error, Locked};
+use super::cache::{Error, Locked, Workspaces};
 use super::credentials::Login;
 use super::git::{self, Call, Cause};
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
-use super::url::Transport;
+use super::url::{RepoUrl, Transport};
 use super::{refs, regular_file};
 use crate::job::Time;
 use crate::process::sys;
@@ -185,35 +185,70 @@ impl Locked<'_> {
             }
             Failure::Git(error) => error,
         };
-        let text = match error.cause() {
-            Cause::Login if request.login.is_some() => {
-                format!("{url} refused the server's credentials: check what its token or App may do ({error})")
-            }
-            Cause::Login => format!(
-                "{url} wants credentials, and the server has none for it: it logs in to {} with GITHUB_TOKEN or a \
+        explain(self.spaces, url, request.login.is_some(), error)
+    }
+}
+
+/// What git says of a remote, as whoever has to do something about it needs it.
+fn explain(spaces: &Workspaces, url: &RepoUrl, has_login: bool, error: git::Error) -> Error {
+    let text = match error.cause() {
+        Cause::Login if has_login => {
+            format!("{url} refused the server's credentials: check what its token or App may do ({error})")
+        }
+        Cause::Login => format!(
+            "{url} wants credentials, and the server has none for it: it logs in to {} with GITHUB_TOKEN or a \
                  GitHub \
                  App, and by ssh with the keys of its user ({error})",
-                self.spaces.github_server
-            ),
-            Cause::NamelessUser => format!(
-                "{url} is reached by ssh, which works for no uid without a name, and uid {} has none in \
+            spaces.github_server
+        ),
+        Cause::NamelessUser => format!(
+            "{url} is reached by ssh, which works for no uid without a name, and uid {} has none in \
                  /etc/passwd: use \
                  https:// with a token, or run the server as a uid that has one ({error})",
-                sys::effective_uid()
-            ),
-            Cause::NoRepository if url.transport == Transport::Local => {
-                format!(
-                    "there is no repository at {url} on this machine: check the path, it does not exist as one \
+            sys::effective_uid()
+        ),
+        Cause::NoRepository if url.transport == Transport::Local => {
+            format!(
+                "there is no repository at {url} on this machine: check the path, it does not exist as one \
                      ({error})"
-                )
-            }
-            Cause::NoRepository => {
-                format!("{url} does not exist, or the server's credentials may not see it: check the URL ({error})")
-            }
-            Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
-            _ => return error.into(),
+            )
+        }
+        Cause::NoRepository => {
+            format!("{url} does not exist, or the server's credentials may not see it: check the URL ({error})")
+        }
+        Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
+        _ => return error.into(),
+    };
+    Error::Final(text)
+}
+
+impl Workspaces {
+    /// Whether the remote can be reached and has what is to be begun at, as far as it can be asked within `limit`.
+    /// Changes nothing.
+    pub fn ask_remote(
+        &self,
+        url: &RepoUrl,
+        base_ref: Option<&str>,
+        login: Option<Login>,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let has_login = login.is_some();
+        let mut command = self.git.command();
+        command.args(["ls-remote", "--", url.as_str()]).current_dir("/");
+        let name = base_ref.map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
+        let patterns = name.map(|name| [format!("refs/heads/{name}"), format!("refs/tags/{name}")]);
+        match &patterns {
+            Some(patterns) => command.args(patterns),
+            None => command.arg("HEAD"),
         };
-        Error::Final(text)
+        let listed = self.git.run_within(limit, command, "ls-remote", Call { login, stop: None });
+        let listed = listed.map_err(|error| explain(self, url, has_login, error))?;
+        // A commit, or a reference of another kind, can be looked for by a fetch alone.
+        let is_known = !listed.stdout.is_empty();
+        match name.filter(|name| !is_known && !refs::is_hash(name) && !name.starts_with("refs/")) {
+            Some(name) => Err(Error::Final(format!("{url} has no branch, tag or commit `{name}`: check base_ref"))),
+            None => Ok(()),
+        }
     }
 }
 

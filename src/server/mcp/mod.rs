@@ -4,11 +4,13 @@
 //! Translates for the service as REST does; decides nothing about jobs. To end a request, by hanging up or by a
 //! notification, ends the waiting and never the job.
 
+mod calls;
 mod eras;
 pub mod lines;
 mod reply;
 pub mod sse;
 pub mod stdio;
+mod table;
 mod tools;
 mod wait;
 
@@ -27,7 +29,8 @@ pub const PATH: &str = "/mcp";
 const INSTRUCTIONS: &str = "Agenticore runs coding agents. run_task hands one a task and a repository and returns a \
      job at once; wait_for_job answers when it has ended, get_job shows how it stands, \
      get_job_events what it did. The result is a pull request (pr_url). A job goes on whether \
-     or not anybody waits for it; cancel_job stops it.";
+     or not anybody waits for it; cancel_job stops it. plan_task has the way to a task's end \
+     written down first, and execute_plan carries that out.";
 
 /// How long lists of tools may be kept, in milliseconds: they change with the server's version.
 const TTL: u64 = 300_000;
@@ -120,7 +123,7 @@ impl Mcp {
         };
         let said = tool.check(&arguments).and_then(|()| (tool.call)(&self.service, &arguments));
         match said {
-            Ok(Said::AtTheEnd(job)) => Told::Waits(Box::new(ToolWait::new(&self.service, *job, call))),
+            Ok(Said::AtTheEnd(job, shape)) => Told::Waits(Box::new(ToolWait::new(&self.service, *job, shape, call))),
             Ok(Said::Now(value)) => Told::Answer(200, reply::result(call, reply::content(&value, false))),
             // A model reads it and mends its call.
             Err(why) => Told::Answer(200, reply::result(call, reply::failure(&why))),

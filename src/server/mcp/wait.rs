@@ -1,8 +1,8 @@
 //! A tool call that answers at a job's end: progress as the job's events come, then the job.
 
 use super::eras::Call;
-use super::{reply, tools};
-use crate::api::{Event, Job, JobAnswer};
+use super::{calls, reply};
+use crate::api::{Event, Job, Shape};
 use crate::event::{Cursor, Kind};
 use crate::job::cut;
 use crate::server::http::{Flow, Next, Resumed, Waker};
@@ -13,6 +13,7 @@ use std::time::Duration;
 pub struct ToolWait {
     watch: ServerEventWatch,
     job: Job,
+    shape: Shape,
     call: Call,
     token: Option<Value>,
     is_begun: bool,
@@ -30,10 +31,10 @@ pub enum Progress {
 }
 
 impl ToolWait {
-    pub fn new(service: &Service, job: Job, call: &Call) -> Self {
+    pub fn new(service: &Service, job: Job, shape: Shape, call: &Call) -> Self {
         let token = call.progress_token();
         let call = Call { era: call.era, id: call.id.clone(), method: call.method.clone(), params: Map::new() };
-        Self { watch: service.watch_job(&job.id, Cursor::START), job, call, token, is_begun: false, step: 0 }
+        Self { watch: service.watch_job(&job.id, Cursor::START), job, shape, call, token, is_begun: false, step: 0 }
     }
 
     /// Of the request that waits.
@@ -114,8 +115,8 @@ impl ToolWait {
     }
 
     fn ended(&self, job: &Job) -> Value {
-        let answer = serde_json::to_value(JobAnswer::new(job.clone(), false)).unwrap_or_default();
-        reply::result(&self.call, reply::content(&answer, tools::is_error(job)))
+        let answer = self.shape.answer(job.clone());
+        reply::result(&self.call, reply::content(&answer, calls::is_error(job)))
     }
 }
 

@@ -1,16 +1,18 @@
 //! REST: each request is translated for the service, and what that says is translated back. Decides nothing itself.
 
 mod page;
+mod plans;
 pub mod routes;
 pub mod status;
 mod stream;
 mod wait;
+mod worktrees;
 
 use super::guard::{offered_keys, pairs};
 use super::http::{Head, Reply, Request};
 use crate::api::{
     self, ChangesRequest, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest,
-    View,
+    Shape, View,
 };
 use crate::service::{ChangePageWatch, Refusal, Seen, SentKey, Service};
 use page::WaitForPage;
@@ -78,13 +80,13 @@ impl Rest {
         let request = JobRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
         let job = self.with_key(asked, |key| self.service.submit(request, key))?;
-        self.accepted(job, waits)
+        self.accepted(job, waits, Shape::Job)
     }
 
     fn retry(&self, asked: &Asked) -> Answered {
         let request = RetryRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let job = self.with_key(asked, |key| self.service.retry(asked.id, request, key))?;
-        self.accepted(job, request.wait)
+        self.accepted(job, request.wait, Shape::Job)
     }
 
     /// Submits with the Idempotency-Key that came with the request, if one did.
@@ -94,11 +96,11 @@ impl Rest {
         submit(asked.head.header("idempotency-key").map(|key| SentKey { caller, key }))
     }
 
-    fn accepted(&self, job: Job, waits: bool) -> Answered {
+    fn accepted(&self, job: Job, waits: bool, shape: Shape) -> Answered {
         if waits && !job.status.has_ended() {
-            return Ok(Reply::Flow(Box::new(WaitForEnd::new(&self.service, job))));
+            return Ok(Reply::Flow(Box::new(WaitForEnd::new(&self.service, job, shape))));
         }
-        json(200, &JobAnswer::new(job, false))
+        json(200, &shape.answer(job))
     }
 
     fn list(&self, asked: &Asked) -> Answered {

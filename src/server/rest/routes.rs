@@ -34,7 +34,7 @@ const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &As
 }
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 13] = [
+pub static ROUTES: [Route; 22] = [
     public("/health", "whether the server answers, and what it waits for", Rest::health),
     public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
     route(Method::Get, "/jobs", &["limit", "status", "view"],
@@ -43,10 +43,21 @@ pub static ROUTES: [Route; 13] = [
     route(Method::Get, "/jobs/{id}", &[], "shows a job", Rest::show),
     route(Method::Delete, "/jobs/{id}", &[], "cancels a queued or running job", Rest::cancel),
     route(Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"],
-        "what happened to a job, and happens: after=CURSOR, limit=, wait=SECONDS", Rest::events),
+        "what happened to a job, then live: after=CURSOR, limit=, wait=SECONDS", Rest::events),
     route(Method::Post, "/jobs/{id}/retry", &[], "submits an ended job's request again, as a new job", Rest::retry),
     route(Method::Get, "/events", &["after", "limit", "wait"],
         "changes of all jobs, then live: after=CURSOR, limit=, wait=SECONDS", Rest::changes),
+    route(Method::Post, "/plans", &[], "has a task planned; with \"wait\": true answers once that is done", Rest::plan),
+    route(Method::Get, "/plans", &["limit"], "lists plans, newest first: limit=", Rest::list_plans),
+    route(Method::Get, "/plans/{id}", &[], "shows a plan", Rest::show_plan),
+    route(Method::Post, "/plans/{id}/execute", &[], "makes the one job that carries a plan out", Rest::execute_plan),
+    route(Method::Post, "/worktrees", &[], "prepares a worktree; answers once it is there", Rest::prepare_worktree),
+    route(Method::Get, "/worktrees", &[], "lists prepared worktrees", Rest::list_worktrees),
+    route(Method::Delete, "/worktrees", &["paths", "max_age_hours"],
+        "removes those past their age, or: paths=A,B, max_age_hours=", Rest::clean_up_worktrees),
+    route(Method::Get, "/worktrees/{id}", &[], "shows a prepared worktree", Rest::show_worktree),
+    route(Method::Delete, "/worktrees/{id}", &["discard"],
+        "removes a prepared worktree; one with work only with discard=true", Rest::remove_worktree),
     route(Method::Get, "/profiles", &[], "lists the execution profiles", Rest::profiles),
     route(Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
     route(Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),
@@ -72,7 +83,7 @@ impl Route {
 pub fn shown() -> String {
     ROUTES
         .iter()
-        .map(|route| format!("  {:<6} {:<19} {}\n", route.method.as_str(), route.path, route.summary))
+        .map(|route| format!("  {:<6} {:<20} {}\n", route.method.as_str(), route.path, route.summary))
         .collect()
 }
 

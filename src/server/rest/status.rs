@@ -23,9 +23,10 @@ pub fn wants_key() -> Answer {
 pub fn refused(refusal: &Refusal) -> Answer {
     let status = match refusal {
         Refusal::Invalid { .. } => 400,
-        Refusal::Unknown(_) => 404,
+        Refusal::Unknown(_) | Refusal::NotFound(_) => 404,
         Refusal::Ambiguous(_)
         | Refusal::TooLate(_)
+        | Refusal::Conflict(_)
         | Refusal::TooEarly(_)
         | Refusal::InFlight
         | Refusal::Closing

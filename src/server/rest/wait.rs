@@ -1,14 +1,17 @@
 //! `wait=true`: the answer begins at once, and its JSON comes when the job has ended. JSON may begin with blanks.
 
-use crate::api::{Job, JobAnswer, Problem};
+use crate::api::{Job, Problem, Shape};
 use crate::server::http::{Flow, Next, Resumed, Waker};
 use crate::service::{EndWatch, Look, Service};
 
-pub struct WaitForEnd(EndWatch);
+pub struct WaitForEnd {
+    watch: EndWatch,
+    shape: Shape,
+}
 
 impl WaitForEnd {
-    pub fn new(service: &Service, job: Job) -> Self {
-        Self(service.watch_end(job))
+    pub fn new(service: &Service, job: Job, shape: Shape) -> Self {
+        Self { watch: service.watch_end(job), shape }
     }
 }
 
@@ -28,19 +31,19 @@ impl Flow for WaitForEnd {
     }
 
     fn on_news(&mut self, waker: Waker) {
-        self.0.on_news(waker);
+        self.watch.on_news(waker);
     }
 
     fn next(&mut self) -> Next {
-        if self.0.has_news() { Next::Resumes } else { Next::Waits }
+        if self.watch.has_news() { Next::Resumes } else { Next::Waits }
     }
 
     fn resume(mut self: Box<Self>) -> (Vec<u8>, Resumed) {
-        match self.0.look() {
-            Look::Ended(job) => (serde_json::to_vec(&JobAnswer::new(*job, false)).unwrap_or_default(), Resumed::Done),
+        match self.watch.look() {
+            Look::Ended(job) => (self.shape.answer(*job).to_string().into_bytes(), Resumed::Done),
             Look::Gone => {
                 let why = "the job was forgotten before its end could be read: its time to live was over";
-                (unfinished(why, self.0.last_seen()), Resumed::Done)
+                (unfinished(why, self.watch.last_seen()), Resumed::Done)
             }
             Look::NotYet => (Vec::new(), Resumed::GoesOn(self)),
         }
@@ -48,6 +51,6 @@ impl Flow for WaitForEnd {
 
     fn last_words(&mut self) -> Vec<u8> {
         let why = "this server goes away before the job has ended; the job goes on: ask for it again";
-        unfinished(why, self.0.last_seen())
+        unfinished(why, self.watch.last_seen())
     }
 }

@@ -1,8 +1,8 @@
 //! Jobs come in, wait, are found, and are forgotten.
 
 use super::*;
-use crate::job::Status;
-use crate::store::Cancelled;
+use crate::job::{Note, Status};
+use crate::store::{Cancelled, Which};
 
 pub fn first_in_first_out_also_over_a_restart(bench: &mut dyn Bench) {
     let ids: Vec<_> = (0..5).map(|n| submit(&*bench.store(), &n.to_string())).collect();
@@ -30,7 +30,7 @@ pub fn a_key_for_another_request_is_refused(bench: &mut dyn Bench) {
     let store = bench.store();
     store.submit(task("t"), Some(&key("k", "one"))).unwrap();
     assert_eq!(store.submit(task("u"), Some(&key("k", "two"))).unwrap_err(), Error::OtherRequest);
-    assert_eq!(store.list(10, None).unwrap().it.len(), 1);
+    assert_eq!(store.list(10, Which::All).unwrap().it.len(), 1);
 }
 
 pub fn a_key_is_free_again_once_its_job_is_forgotten(bench: &mut dyn Bench) {
@@ -63,18 +63,18 @@ pub fn a_retry_is_noted_in_the_record_of_the_job_that_ended(bench: &mut dyn Benc
     let (first, second) = (JobId::random(), JobId::random());
     let store = bench.store();
     let id = submit(&*store, "t");
-    store.note_retry(&id, &first).unwrap();
+    store.note(&id, Note::RetriedAs(first.clone())).unwrap();
     assert_eq!(get(&*store, &id).unwrap().retried_as, None, "a job that lives is not to be changed");
     let ended = end_well(&claim(&*store));
     for retry in [&first, &second] {
-        store.note_retry(&id, retry).unwrap();
+        store.note(&id, Note::RetriedAs(retry.clone())).unwrap();
         let noted = get(&*store, &id).unwrap();
         assert_eq!(
             (noted.retried_as.as_ref(), noted.status(), noted.ended_at),
             (Some(retry), ended.status(), ended.ended_at)
         );
     }
-    store.note_retry(&JobId::random(), &first).unwrap();
+    store.note(&JobId::random(), Note::RetriedAs(first.clone())).unwrap();
     drop(store);
     bench.restart();
     assert_eq!(get(&*bench.store(), &id).unwrap().retried_as, Some(second));
@@ -82,7 +82,7 @@ pub fn a_retry_is_noted_in_the_record_of_the_job_that_ended(bench: &mut dyn Benc
     assert_eq!(again.ended_at, ended.ended_at, "its outcome stands");
     let soon = bench.store().submit(Spec { ttl_seconds: 1, ..task("soon forgotten") }, None).unwrap().id;
     bench.store().cancel(&soon).unwrap();
-    bench.store().note_retry(&soon, &first).unwrap();
+    bench.store().note(&soon, Note::RetriedAs(first.clone())).unwrap();
     assert_eq!(get(&*bench.store(), &soon).and_then(|record| record.retried_as), None);
 }
 
@@ -100,7 +100,7 @@ pub fn overdue_jobs_expire_and_ended_ones_are_forgotten(bench: &mut dyn Bench) {
     };
     assert_eq!((over[0].id.clone(), over[0].status()), (id.clone(), Status::Expired));
     store.remove(&id).unwrap();
-    assert!(get(&*store, &id).is_none() && store.list(10, None).unwrap().it.is_empty());
+    assert!(get(&*store, &id).is_none() && store.list(10, Which::All).unwrap().it.is_empty());
     assert!(store.matching(&id.as_str()[..8]).unwrap().is_empty());
     drop(store);
     bench.restart();
@@ -116,11 +116,11 @@ pub fn listings_are_newest_first_and_survive_a_restart(bench: &mut dyn Bench) {
     end_well(&claim(&*bench.store()));
     bench.restart();
     let store = bench.store();
-    let listed: Vec<_> = store.list(3, None).unwrap().it.into_iter().map(|record| record.id).collect();
+    let listed: Vec<_> = store.list(3, Which::All).unwrap().it.into_iter().map(|record| record.id).collect();
     assert_eq!(listed, [&ids[3], &ids[2], &ids[1]].map(Clone::clone));
-    let succeeded = store.list(10, Some(Status::Succeeded)).unwrap().it;
+    let succeeded = store.list(10, Which::Of(Status::Succeeded)).unwrap().it;
     assert_eq!((succeeded.len(), &succeeded[0].id), (1, &ids[0]));
-    assert_eq!(store.list(10, Some(Status::Queued)).unwrap().it.len(), 3);
+    assert_eq!(store.list(10, Which::Of(Status::Queued)).unwrap().it.len(), 3);
     assert_eq!(store.matching(&ids[2].as_str()[..13]).unwrap(), [ids[2].clone()]);
 }
 
@@ -133,7 +133,7 @@ pub fn the_newest_job_of_a_session_is_found(bench: &mut dyn Bench) {
         claim.attempt.mark(Mark::Session("s-1".into()), None).unwrap();
         end_well(&claim);
     }
-    let newest = store.list(1, None).unwrap().it[0].id.clone();
+    let newest = store.list(1, Which::All).unwrap().it[0].id.clone();
     assert_eq!(store.with_session("s-1").unwrap().unwrap().id, newest);
     assert!(store.with_session("s-2").unwrap().is_none());
 }

@@ -2,7 +2,8 @@
 //! listing asks for. No I/O.
 
 use super::Live;
-use crate::job::{Job, JobId, Status, Time};
+use crate::job::{Job, JobId, Purpose, Status, Time};
+use crate::store::Which;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +19,7 @@ struct Entry {
     status: Status,
     session_id: Option<String>,
     profile: String,
+    purpose: Purpose,
     leaves_at: Option<Time>,
 }
 
@@ -54,6 +56,7 @@ impl Index {
             status: job.status(),
             session_id: job.session_id.clone(),
             profile: job.profile.clone(),
+            purpose: job.purpose,
             leaves_at,
         };
         self.by_age.insert((job.created_at, job.id.clone()));
@@ -113,8 +116,8 @@ impl Index {
         over.map(|(id, _)| id.clone()).collect()
     }
 
-    pub fn newest(&self, limit: usize, status: Option<Status>) -> Vec<JobId> {
-        self.find(|entry| status.is_none_or(|status| entry.status == status)).take(limit).cloned().collect()
+    pub fn newest(&self, limit: usize, which: Which) -> Vec<JobId> {
+        self.find(|entry| which.has(entry.status, entry.purpose)).take(limit).cloned().collect()
     }
 
     pub fn with_session(&self, session: &str) -> Option<JobId> {

@@ -20,10 +20,10 @@ use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};
 use super::rules::{self, Cancel, KeyedSubmission, KeysInFlight, Numbering};
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, crash, files};
+use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, Which, crash, files};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
-use crate::job::{Ended, Job, JobId, Queued, Record, Running, Spec, Status, Time};
+use crate::job::{Ended, Job, JobId, Note, Queued, Record, Running, Spec, Status, Time};
 use crate::process::stop::Stop;
 use attempt::EmbeddedAttempt;
 use index::{Cell, Index, lock};
@@ -290,9 +290,9 @@ impl Jobs for Embedded {
         Ok(Cancelled::Done { record, was_running })
     }
 
-    fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error> {
+    fn note(&self, id: &JobId, note: Note) -> Result<(), Error> {
         let ended = self.0.read_ended(id)?;
-        let noted = rules::retried(ended, retry, Time::now());
+        let noted = rules::noted(ended, note, Time::now());
         noted.map_or(Ok(()), |record| self.0.files.amend_ended(&record).map_err(Error::Unavailable))
     }
 
@@ -304,8 +304,8 @@ impl Jobs for Embedded {
         Ok(self.0.whole_index()?.matching(prefix))
     }
 
-    fn list(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
-        let wanted = self.0.whole_index()?.newest(limit, status);
+    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
+        let wanted = self.0.whole_index()?.newest(limit, which);
         // One that is removed meanwhile is left out.
         let found = wanted.iter().filter_map(|id| self.0.get(id).transpose());
         found.collect::<Result<_, _>>().map(Seen::fresh)

@@ -100,6 +100,12 @@ impl Admin {
         self.link.with(|connection| ::redis::cmd("LRANGE").arg(&key).arg(0).arg(-1).query(connection))
     }
 
+    /// The pods for which something waits, or waited once.
+    pub fn pods_with_queue(&self) -> Result<Vec<String>, String> {
+        let key = self.keys.pods_with_queue();
+        self.link.with(|connection| ::redis::cmd("SMEMBERS").arg(&key).query(connection))
+    }
+
     /// The ids that are listed as queued or running.
     pub fn living(&self) -> Result<Vec<String>, String> {
         let sets = ["queued", "running"].map(|status| self.keys.jobs_with(status));

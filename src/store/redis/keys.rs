@@ -22,6 +22,16 @@ impl Keys {
         self.name("queue")
     }
 
+    /// What waits for this pod, and may go to no other.
+    pub fn queue_of(&self, pod: &str) -> String {
+        self.name(&format!("queue:{pod}"))
+    }
+
+    /// The pods for which something waited once.
+    pub fn pods_with_queue(&self) -> String {
+        self.jobs_with("pods")
+    }
+
     /// What was taken.
     pub fn running(&self) -> String {
         self.name("running")
@@ -40,7 +50,7 @@ impl Keys {
     }
 
     /// All jobs by the time they were made. With `:STATUS`, those of a status; with `:ids`, for finding
-    /// one by the beginning of its id; with `:over`, the ended ones by when they leave; with `:due`, those that
+    /// one by the beginning of its id; with `:plans` and `:worktrees`, those; with `:over`, the ended ones by when they leave; with `:due`, those that
     /// were never claimed by when they expire.
     pub fn jobs(&self) -> String {
         self.name("jobs")

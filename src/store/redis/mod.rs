@@ -29,11 +29,11 @@ mod sweep;
 mod tail;
 
 use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, agents};
+use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, Which, agents};
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Record, Spec, Status};
+use crate::job::{JobId, Note, Record, Spec};
 use crate::process::stop::Reason;
 use attempts::{Attempts, Pen};
 use autoscale::Load;
@@ -45,6 +45,7 @@ use link::Address;
 use own_state::OwnState;
 use pop::{Pops, Precedence};
 use reap::Reaper;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,7 +123,7 @@ pub fn open(config: &Config, settings: &config::Redis) -> Result<Arc<Redis>, Str
     store.start("load", move || load.keep_saying())?;
     let reaper = Reaper { access: own_connections(), attempts: attempts.clone() };
     store.start("reaper", move || reaper.make_rounds())?;
-    let sweeper = Sweeper { access: own_connections() };
+    let sweeper = Sweeper { access: own_connections(), gone: HashMap::new() };
     store.start("sweeper", move || sweeper.sweep_on())?;
     let volume = own_connections();
     store.start("outcomes", move || leases::watch_volume(&volume, &attempts))?;
@@ -162,8 +163,8 @@ impl Jobs for Redis {
         Ok(cancelled)
     }
 
-    fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error> {
-        self.access.note_retry(id, retry)
+    fn note(&self, id: &JobId, note: Note) -> Result<(), Error> {
+        self.access.note(id, note)
     }
 
     fn get(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
@@ -174,8 +175,8 @@ impl Jobs for Redis {
         self.access.read_matching(prefix)
     }
 
-    fn list(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
-        self.access.read_page(limit, status)
+    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
+        self.access.read_page(limit, which)
     }
 
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {
@@ -272,6 +273,10 @@ impl Presence for Redis {
 
     fn waits_for(&self) -> Option<String> {
         self.own.too_new().or_else(|| self.renewals.link.trouble()).or_else(|| self.access.link.trouble())
+    }
+
+    fn lives(&self, pod: &str) -> Result<bool, Error> {
+        self.access.lives(pod)
     }
 
     fn was_reached(&self) -> bool {

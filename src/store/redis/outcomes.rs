@@ -5,7 +5,7 @@
 use super::context::Access;
 use super::scripts::{Answer, Write, new_stamp};
 use crate::event::Kind;
-use crate::job::{Ended, Job, JobId, Record, Status, Time};
+use crate::job::{Ended, Job, JobId, Note, Record, Status, Time};
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, crash, files};
 use std::time::Duration;
@@ -83,13 +83,13 @@ impl Access {
     }
 
     /// In the file first: it is what Redis is made of again.
-    pub fn note_retry(&self, id: &JobId, retry: &JobId) -> Result<(), Error> {
+    pub fn note(&self, id: &JobId, note: Note) -> Result<(), Error> {
         let files = &self.ctx.files;
         let ended = match self.ctx.has_copy {
             true => files.read_ended(id).map_err(Error::Unavailable)?,
             false => self.read(id)?.it,
         };
-        let Some(record) = rules::retried(ended, retry, Time::now()) else { return Ok(()) };
+        let Some(record) = rules::noted(ended, note, Time::now()) else { return Ok(()) };
         if self.ctx.has_copy {
             files.amend_ended(&record).map_err(Error::Unavailable)?;
         }

@@ -1,5 +1,5 @@
-//! Taking an id off the queue: the oldest, the oldest unless an idle pod of a lower ordinal wants it, or the
-//! oldest of one profile.
+//! Taking an id off the queue: what waits for this pod alone, the oldest, the oldest unless an idle pod of a lower
+//! ordinal wants it, or the oldest of one profile.
 //!
 //! An id that was taken lies in `running` until it is claimed; should this pod die between, a round finds it.
 
@@ -58,6 +58,10 @@ impl Pops {
         self.precedence.takes_any.store(only.is_none(), Ordering::SeqCst);
         let popped = match only {
             Some(profile) => return self.pop_of(profile, wait),
+            None => self.take_own()?,
+        };
+        let popped = match popped {
+            Some(own) => Some(own),
             None if self.precedence.idle_below.load(Ordering::SeqCst) > 0 => self.pop_courteously(wait)?,
             None => self.pop_next(wait)?,
         };
@@ -82,6 +86,12 @@ impl Pops {
             pipe.query::<()>(connection)
         });
         moved.map_err(Error::Unavailable)
+    }
+
+    /// The oldest that waits for this pod alone. It is looked for before each pop, so within a second.
+    fn take_own(&self) -> Result<Option<String>, Error> {
+        let keys = &self.access.ctx.keys;
+        self.take_oldest_of(&keys.queue_of(&self.access.ctx.pod))
     }
 
     fn pop_next(&self, wait: Duration) -> Result<Option<String>, Error> {
@@ -131,12 +141,13 @@ impl Pops {
     }
 
     fn take_oldest(&self) -> Result<Option<String>, Error> {
-        let taken = self.blocking.link.with(|connection| {
-            ::redis::cmd("RPOPLPUSH")
-                .arg(self.access.ctx.keys.queue())
-                .arg(self.access.ctx.keys.running())
-                .query(connection)
-        });
+        self.take_oldest_of(&self.access.ctx.keys.queue())
+    }
+
+    fn take_oldest_of(&self, line: &str) -> Result<Option<String>, Error> {
+        let running = self.access.ctx.keys.running();
+        let taken =
+            self.blocking.link.with(|connection| ::redis::cmd("RPOPLPUSH").arg(line).arg(&running).query(connection));
         taken.map_err(Error::Unavailable)
     }
 

@@ -2,11 +2,11 @@
 //! Redis is away.
 
 use super::context::Access;
-use super::scripts::stream_id;
+use super::scripts::{self, stream_id};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Status, Time};
-use crate::store::{Error, Seen, journal, rules};
+use crate::store::{Error, Seen, Which, journal, rules};
 use ::redis::streams::{StreamId, StreamRangeReply};
 use ::redis::{Connection, RedisResult};
 use std::collections::BTreeMap;
@@ -82,15 +82,45 @@ impl Access {
         }
     }
 
-    pub fn read_page(&self, limit: usize, status: Option<Status>) -> Result<Seen<Vec<Record>>, Error> {
-        let set = status.map_or(self.ctx.keys.jobs(), |status| self.ctx.keys.jobs_with(status.as_str()));
+    /// A server of this pod said lately that it is there.
+    pub fn lives(&self, pod: &str) -> Result<bool, Error> {
+        if pod == self.ctx.pod {
+            return Ok(true);
+        }
+        let key = self.ctx.keys.pod(pod);
+        let there = self.link.with(|connection| ::redis::cmd("EXISTS").arg(&key).query::<bool>(connection));
+        there.map_err(Error::Unavailable)
+    }
+
+    /// The pods for which something waits, or waited once.
+    pub fn pods_with_queue(&self) -> Result<Vec<String>, Error> {
+        let key = self.ctx.keys.pods_with_queue();
+        let pods = self.link.with(|connection| ::redis::cmd("SMEMBERS").arg(&key).query(connection));
+        pods.map_err(Error::Unavailable)
+    }
+
+    /// What waits for this pod alone.
+    pub fn ids_waiting_for(&self, pod: &str) -> Result<Vec<JobId>, Error> {
+        let key = self.ctx.keys.queue_of(pod);
+        let ids = self
+            .link
+            .with(|connection| ::redis::cmd("LRANGE").arg(&key).arg(0).arg(ROUND - 1).query::<Vec<String>>(connection));
+        Ok(ids.map_err(Error::Unavailable)?.iter().filter_map(|text| JobId::parse(text)).collect())
+    }
+
+    pub fn read_page(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
+        let set = match which {
+            Which::All => self.ctx.keys.jobs(),
+            Which::Of(status) => self.ctx.keys.jobs_with(status.as_str()),
+            Which::For(purpose) => self.ctx.keys.jobs_with(scripts::set_of(purpose)),
+        };
         match self.link.with(|connection| self.page(connection, &set, limit)) {
             // One that cannot be read keeps nobody from seeing the others.
             Ok(found) => {
                 Ok(Seen::fresh(found.iter().filter_map(|(id, text)| self.listed(id, text.as_deref())).collect()))
             }
             Err(why) if !self.ctx.has_copy => Err(Error::Unavailable(why)),
-            Err(_) => self.page_of_files(limit, status).map(|it| Seen { it, stale: true }),
+            Err(_) => self.page_of_files(limit, which).map(|it| Seen { it, stale: true }),
         }
     }
 
@@ -125,7 +155,7 @@ impl Access {
         Ok(found)
     }
 
-    fn page_of_files(&self, limit: usize, status: Option<Status>) -> Result<Vec<Record>, Error> {
+    fn page_of_files(&self, limit: usize, which: Which) -> Result<Vec<Record>, Error> {
         let (open, ended) = (self.ctx.files.open_ids(), self.ctx.files.ended_ids());
         let open = open.map_err(Error::Unavailable)?.into_iter().map(|id| (self.ctx.files.open(&id), id));
         let ended = ended.map_err(Error::Unavailable)?.into_iter().map(|id| (self.ctx.files.ended(&id), id));
@@ -140,7 +170,7 @@ impl Access {
             let is_new = !records.iter().any(|record| record.id == id);
             if is_new
                 && let Ok(Some(record)) = self.read_file(&id)
-                && status.is_none_or(|status| record.status() == status)
+                && which.has(record.status(), record.purpose)
             {
                 records.push(record);
             }

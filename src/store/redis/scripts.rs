@@ -5,7 +5,7 @@
 use super::keys::Keys;
 use super::link::Link;
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Record, Status, Time};
+use crate::job::{JobId, Purpose, Record, Status, Time};
 use crate::store::Error;
 use ::redis::{RedisResult, Script};
 use std::sync::LazyLock;
@@ -150,7 +150,8 @@ impl Transitions<'_> {
         let never_claimed = record.status() == Status::Queued && record.attempt == 0;
         let due = record.created_at.plus_seconds(record.ttl_seconds).0.to_string();
         let due = if never_claimed { due.as_str() } else { "" };
-        let arguments = [status, &json, &attempt, holder, write.stamp, &created, end, due];
+        let (set, pod) = (set_of(record.purpose), record.runs_on.as_deref().unwrap_or_default());
+        let arguments = [status, &json, &attempt, holder, write.stamp, &created, end, due, set, pod];
         Ok(self.run(&PUT, id, &[], &arguments)?.0)
     }
 
@@ -239,6 +240,7 @@ impl Transitions<'_> {
             &at,
             &line,
             &milliseconds(events_stay.map_or(ttl, |stay| stay.min(ttl))).to_string(),
+            set_of(outcome.purpose),
         ];
         Ok(self.run(&CLOSE, &outcome.id, &[session], &arguments)?.0)
     }
@@ -302,6 +304,15 @@ impl Transitions<'_> {
             invocation.invoke(connection)
         };
         self.link.with(call)
+    }
+}
+
+/// The list, beside that of all, which jobs that are there for this stand in.
+pub fn set_of(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Task => "",
+        Purpose::Plan => "plans",
+        Purpose::Worktree => "worktrees",
     }
 }
 

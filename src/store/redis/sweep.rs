@@ -3,10 +3,10 @@
 
 use super::context::Access;
 use super::scripts::{Write, has_ended, new_stamp};
-use crate::job::{JobId, Record, Time};
+use crate::job::{Job, JobId, Record, Time};
 use crate::log;
 use crate::store::{Error, files};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Jobs that are asked for in one round trip.
@@ -25,14 +25,18 @@ type Known = (Option<String>, Option<f64>);
 
 pub struct Sweeper {
     pub access: Access,
+    /// Pods that something waits for and that are not there, and since when that was seen.
+    pub gone: HashMap<String, Instant>,
 }
 
 impl Sweeper {
     /// Beside the reaper, who must not wait for it: with many jobs it takes its time.
-    pub fn sweep_on(&self) {
+    pub fn sweep_on(mut self) {
         let (mut was_away, mut sweeps, mut pause) = (true, 0_u64, self.access.ctx.settings.sweep_period);
         while !self.access.ctx.ends() {
             let began = Instant::now();
+            // A Redis that is away is asked again in the next round.
+            let _ = self.end_what_waits_for_the_gone();
             match self.sweep(was_away || sweeps.is_multiple_of(THOROUGH_EVERY), pause) {
                 Ok(was_thorough) => was_away &= !was_thorough,
                 Err(error) => {
@@ -154,10 +158,39 @@ impl Sweeper {
         Ok(found.map_err(Error::Unavailable)?.iter().flatten().filter_map(|text| JobId::parse(text)).collect())
     }
 
+    /// A job that one pod alone may take ends when that pod has been gone for a grace: nobody else has its worktree.
+    fn end_what_waits_for_the_gone(&mut self) -> Result<(), Error> {
+        let pods = self.access.pods_with_queue()?;
+        self.gone.retain(|pod, _| pods.contains(pod));
+        for pod in pods {
+            if self.access.lives(&pod)? {
+                self.gone.remove(&pod);
+                continue;
+            }
+            let since = *self.gone.entry(pod.clone()).or_insert_with(Instant::now);
+            if since.elapsed() < self.access.ctx.settings.reap_grace {
+                continue;
+            }
+            for id in self.access.ids_waiting_for(&pod)? {
+                if let Some((record, stamp)) = self.access.read_with_stamp(&id)?
+                    && let Job::Queued(job) = Job::from(record)
+                {
+                    let why = format!("the pod {pod}, which alone had its worktree, is gone");
+                    self.access.seal_and_conclude(job.give_up(why, Time::now()), &stamp)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn ids_in_lists(&self) -> Result<HashSet<JobId>, Error> {
+        let keys = &self.access.ctx.keys;
+        let own_lines = self.access.pods_with_queue()?;
+        let own_lines = own_lines.iter().map(|pod| keys.queue_of(pod));
+        let lists: Vec<String> = own_lines.chain([keys.queue(), keys.running()]).collect();
         let found = self.access.link.with(|connection| {
             let mut pipe = ::redis::pipe();
-            for list in [self.access.ctx.keys.queue(), self.access.ctx.keys.running()] {
+            for list in &lists {
                 pipe.cmd("LRANGE").arg(list).arg(0).arg(-1);
             }
             pipe.query::<Vec<Vec<String>>>(connection)

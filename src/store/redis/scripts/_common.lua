@@ -3,8 +3,8 @@
 -- status says: queued in queue, running or sealed in running, ended in none.
 local job, queue, running, lease, events, jobs, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local id = ARGV[1]
-local found = redis.call('HMGET', job, 'status', 'holder', 'stamp', 'created')
-local status, holder, stamp, created = found[1], found[2], found[3], found[4]
+local found = redis.call('HMGET', job, 'status', 'holder', 'stamp', 'created', 'set', 'pod')
+local status, holder, stamp, created, set, pod = found[1], found[2], found[3], found[4], found[5] or '', found[6] or ''
 -- A hash without a stamp is the Python program's, which names its keys alike: it is no job of ours.
 if not stamp then status = false end
 local lives = status == 'queued' or status == 'running' or status == 'sealed'
@@ -15,10 +15,22 @@ local function shown(word)
   return word
 end
 
+-- A job that one pod alone may take waits in that pod's own line. What pods have one `jobs:pods` tells.
+local function go_to_line_of(name)
+  pod = name
+  if pod ~= '' then
+    queue = KEYS[2] .. ':' .. pod
+    redis.call('SADD', jobs .. ':pods', pod)
+  end
+end
+if status then go_to_line_of(pod) end
+
 local function set_status(new)
   local is_new = not status or shown(status) ~= shown(new)
   if status and is_new then redis.call('ZREM', jobs .. ':' .. shown(status), id) end
   redis.call('ZADD', jobs .. ':' .. shown(new), created, id)
+  -- Plans, or worktrees: a list of their own.
+  if set ~= '' then redis.call('ZADD', jobs .. ':' .. set, created, id) end
   -- Those who watch hear of it; a Redis that is out of memory does not stop a job for that.
   if is_new then redis.pcall('XADD', changes, 'MAXLEN', '~', 4000, '*', 'id', id, 'status', shown(new)) end
   redis.call('HSET', job, 'status', new)

@@ -1,12 +1,13 @@
 -- Redis follows the outcome; anybody may say so. KEYS[8]: the session's key, or the job's again.
--- ARGV: id status record attempt created leaves_at ttl_ms new_stamp event_id event events_ttl_ms
+-- ARGV: id status record attempt created leaves_at ttl_ms new_stamp event_id event events_ttl_ms set
 if status and not lives then into_none() return {'ended', ''} end
 if not status then
-  created = ARGV[5]
+  created, set = ARGV[5], ARGV[12]
   redis.call('ZADD', jobs, created, id)
   redis.call('ZADD', jobs .. ':ids', 0, id)
 end
-redis.call('HSET', job, 'record', ARGV[3], 'attempt', ARGV[4], 'holder', '', 'stamp', ARGV[8], 'created', created)
+redis.call('HSET', job, 'record', ARGV[3], 'attempt', ARGV[4], 'holder', '', 'stamp', ARGV[8], 'created', created,
+  'set', set)
 redis.call('HDEL', job, 'outcome')
 redis.call('ZREM', jobs .. ':due', id)
 local was = status

@@ -1,8 +1,10 @@
 -- A job that Redis does not know: submitted just now, or put back from its file.
--- ARGV: id status record attempt holder stamp created end(tail|head) due
+-- ARGV: id status record attempt holder stamp created end(tail|head) due set pod
 if status then return {status, ''} end
-created = ARGV[7]
-redis.call('HSET', job, 'record', ARGV[3], 'attempt', ARGV[4], 'holder', ARGV[5], 'stamp', ARGV[6], 'created', created)
+created, set = ARGV[7], ARGV[10]
+go_to_line_of(ARGV[11])
+redis.call('HSET', job, 'record', ARGV[3], 'attempt', ARGV[4], 'holder', ARGV[5], 'stamp', ARGV[6], 'created', created,
+  'set', set, 'pod', pod)
 redis.call('ZADD', jobs, created, id)
 redis.call('ZADD', jobs .. ':ids', 0, id)
 if ARGV[9] ~= '' then redis.call('ZADD', jobs .. ':due', ARGV[9], id) end
