@@ -3,13 +3,18 @@
 use super::submit::{SentKey, hash, judge};
 use super::{Refusal, Service};
 use crate::api::{ExecuteRequest, Job, JobRequest, Plan, PlanRequest, PlanStatus};
-use crate::job::{Note, Purpose, Spec};
+use crate::job::{Note, Purpose, Record, Spec};
 use crate::log;
 use crate::pipeline::plan;
-use crate::store::{Key, Seen, Which};
+use crate::store::{self, Key, Seen, Which};
+use std::time::{Duration, Instant};
 
 /// The profile that plans are made with. It changes nothing; a user's own of this name takes its place.
 pub const PROFILE: &str = "plan";
+
+/// How long a request waits for another one that carries out the same plan.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Service {
     /// Takes in a job that plans.
@@ -45,6 +50,17 @@ impl Service {
     pub fn list_plans(&self, limit: usize) -> Result<Seen<Vec<Plan>>, Refusal> {
         let Seen { it, stale } = self.runner.store.list(limit, Which::For(Purpose::Plan))?;
         Ok(Seen { it: it.iter().filter_map(|record| Plan::of(&self.shown(record))).collect(), stale })
+    }
+
+    /// Somebody else may be at it just now: what comes out of that is the answer.
+    fn submit_patiently(&self, spec: &Spec, key: &Key) -> Result<Record, Refusal> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.runner.store.submit(spec.clone(), Some(key)) {
+                Err(store::Error::InFlight) if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+                done => return Ok(done?),
+            }
+        }
     }
 
     /// Makes the one job that carries a plan out. Asked again, it is the same job.
@@ -85,7 +101,7 @@ impl Service {
             Spec { plan_id: Some(plan.id.clone()), at_commit: plan.base_commit.clone(), ..judge(job, &self.runner)? };
         // Whoever asks, and whatever for: one plan, one job. No key of a user can be this one.
         let key = Key { name: hash(&format!("execute-plan\0{}", plan.id)), request: String::new() };
-        let record = self.runner.store.submit(spec, Some(&key))?;
+        let record = self.submit_patiently(&spec, &key)?;
         if plan.job_id.is_none()
             && let Err(error) = self.runner.store.note(&plan.id, Note::ExecutedAs(record.id.clone()))
         {

@@ -5,18 +5,7 @@ use crate::support::{Lab, Server, eventually};
 use serde_json::{Value, json};
 
 fn retry(server: &Server, id: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
-    post(server, &format!("/jobs/{id}/retry"), headers, body)
-}
-
-fn post(server: &Server, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
-    let mut request = agent.post(format!("{}{path}", server.url));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let mut response = request.send(body).unwrap();
-    let status = response.status().as_u16();
-    (status, serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap())
+    server.send(&format!("/jobs/{id}/retry"), headers, body)
 }
 
 const ASKED: [&str; 8] =
@@ -107,7 +96,7 @@ fn the_command_and_the_tool_retry_too() {
     assert_eq!(run(&["retry", "../x"]).0, Some(2));
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
         "params": {"name": "retry_job", "arguments": {"job_id": id}}});
-    let (_, answer) = post(&server, "/mcp", &[("Content-Type", "application/json")], &call.to_string());
+    let (_, answer) = server.send("/mcp", &[("Content-Type", "application/json")], &call.to_string());
     assert_eq!(answer["result"]["structuredContent"]["job"]["retry_of"], id.as_str(), "{answer}");
     server.stop();
 }

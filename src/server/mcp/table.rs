@@ -105,8 +105,8 @@ pub const TOOLS: [Tool; 16] = [
         name: "retry_job",
         title: "Retry a job",
         description: "Submits the request of a job that has ended once more, as a new job with an id of its own \
-             (retry_of names the earlier one). For a job that failed for a reason that may have passed, such \
-             as a remote that was away. If the task itself has to be said better, use run_task.",
+             (retry_of names the earlier one). For a job that failed for a reason that may have passed, \
+             such as a remote that was away. If the task itself has to be said better, use run_task.",
         arguments: &[JOB_ID, ("wait", "boolean", "answer when the new job has ended (false)")],
         required: &["job_id"],
         gives: ("job", "object"),
@@ -144,10 +144,11 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "plan_task",
         title: "Plan a coding task",
-        description: "Hands a task to an agent that only reads the repository and writes a plan; it changes nothing and opens no \
-             pull request. Returns the plan at once, queued; get_plan shows it, and its text once status is \
-             ready. With wait the answer comes when the plan is ready. When you, or a person, have read \
-             it, execute_plan carries it out. For a task whose way is not clear; for a clear one use run_task.",
+        description: "Hands a task to an agent that only reads the repository and writes a plan; it changes \
+             nothing and opens no pull request. Returns the plan at once, queued; get_plan shows it, and \
+             its text once status is ready. With wait the answer comes when the plan is ready. When you, \
+             or a person, have read it, execute_plan carries it out. For a task whose way is not clear; \
+             for a clear one use run_task.",
         arguments: &[
             ("task", "string", "what is to be planned, in whole sentences"),
             ("repo_url", "string", "the repository: https://…, ssh://… or git@host:path; none: an empty directory"),
@@ -165,8 +166,9 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "get_plan",
         title: "Look at a plan",
-        description: "Shows one plan: its status (queued, running, ready, failed), its text (plan) once it is ready, the commit \
-             it was made for, and the job that carries it out, if there is one (job_id).",
+        description: "Shows one plan: its status (queued, running, ready, failed), its text (plan) once it is \
+             ready, the commit it was made for, and the job that carries it out, if there is one \
+             (job_id).",
         arguments: &[PLAN_ID],
         required: &["plan_id"],
         gives: ("plan", "object"),
@@ -190,9 +192,9 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "execute_plan",
         title: "Carry out a plan",
-        description: "Makes the one job that carries out a plan that is ready: at the commit that it was made for, with the plan \
-             in its task. Called again, it returns the same job. Use wait_for_job or get_job to see how \
-             it went.",
+        description: "Makes the one job that carries out a plan that is ready: at the commit that it was made for, \
+             with the plan in its task. Called again, it returns the same job. Use wait_for_job or \
+             get_job to see how it went.",
         arguments: &[
             PLAN_ID,
             ("repo_url", "string", "only for a plan without a repository: where to work"),
@@ -210,10 +212,10 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "prepare_worktree",
         title: "Prepare a worktree",
-        description: "Makes a checkout of a repository that stays, so that later jobs can begin in it at once, one after the \
-             other, each going on with what the one before left: give its id to run_task as worktree_id. \
-             Answers when it is there, with its path and the pod that has it. A single job needs none: \
-             run_task makes a fresh one. Remove it with cleanup_worktrees when you are done.",
+        description: "Makes a checkout of a repository that stays, so that later jobs can begin in it at once, one \
+             after the other, each going on with what the one before left: give its id to run_task as \
+             worktree_id. Answers when it is there, with its path and the pod that has it. A single job \
+             needs none: run_task makes a fresh one. Remove it with cleanup_worktrees when you are done.",
         arguments: &[
             ("repo_url", "string", "the repository: https://…, ssh://… or git@host:path"),
             ("base_ref", "string", "branch, tag or commit to begin at; none: the repository's default branch"),
@@ -228,8 +230,8 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "get_worktree",
         title: "Look at a prepared worktree",
-        description: "Shows one prepared worktree: where it is (pod, path), the commit it began at, and whether it is ready or a \
-             job works in it (job_id).",
+        description: "Shows one prepared worktree: where it is (pod, path), the commit it began at, and whether it \
+             is ready or a job works in it (job_id).",
         arguments: &[WORKTREE_ID],
         required: &["worktree_id"],
         gives: ("worktree", "object"),
@@ -241,7 +243,8 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "list_worktrees",
         title: "List prepared worktrees",
-        description: "Lists the prepared worktrees of all pods, newest first. A job's own worktree is none of them.",
+        description: "Lists the prepared worktrees of all pods, newest first. A job's own worktree is none of \
+             them.",
         arguments: &[],
         required: &[],
         gives: ("worktrees", "array"),
@@ -253,9 +256,9 @@ pub const TOOLS: [Tool; 16] = [
     Tool {
         name: "cleanup_worktrees",
         title: "Remove prepared worktrees",
-        description: "Removes prepared worktrees. Without arguments only those that nobody has used for as long as the server \
-             keeps them (a day). Never one that a job works in, or that holds work which is published \
-             nowhere: those are named in kept, with the reason.",
+        description: "Removes prepared worktrees. Without arguments only those that nobody has used for as long as \
+             the server keeps them (a day). Never one that a job works in, or that holds work which is \
+             published nowhere: those are named in kept, with the reason.",
         arguments: &[
             ("paths", "string", "ids or paths of prepared worktrees, separated by commas: these, however young"),
             ("max_age_hours", "integer", "those that nobody has used for so many hours"),

@@ -49,9 +49,9 @@ impl Keys {
         self.name(&format!("events:{id}"))
     }
 
-    /// All jobs by the time they were made. With `:STATUS`, those of a status; with `:ids`, for finding
-    /// one by the beginning of its id; with `:plans` and `:worktrees`, those; with `:over`, the ended ones by when they leave; with `:due`, those that
-    /// were never claimed by when they expire.
+    /// All jobs by the time they were made. With `:STATUS`, those of a status; with `:plans` and `:worktrees`, those;
+    /// with `:ids`, for finding one by the beginning of its id; with `:over`, the ended ones by when they leave; with
+    /// `:due`, those that were never claimed by when they expire.
     pub fn jobs(&self) -> String {
         self.name("jobs")
     }

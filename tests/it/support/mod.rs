@@ -226,6 +226,18 @@ impl Server {
         self.request("POST", "/jobs", Some(body.to_string().as_bytes()))
     }
 
+    /// Posts a body with these headers.
+    pub fn send(&self, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+        let mut request = agent.post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = request.send(body).unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap())
+    }
+
     /// Submits a job that must be accepted; returns its id.
     pub fn submit(&self, body: Value) -> String {
         let (status, answer) = self.post(&body);
