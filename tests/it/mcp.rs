@@ -59,7 +59,7 @@ fn modern_call(server: &Server, method: &str, mut params: Value) -> TcpStream {
     let name = params["name"].as_str().map(str::to_owned);
     let mut meta = params["_meta"].take().as_object().cloned().unwrap_or_default();
     meta.insert("io.modelcontextprotocol/protocolVersion".into(), json!("2026-07-28"));
-    meta.insert("io.modelcontextprotocol/clientCapabilities".into(), json!({}));
+    meta.entry("io.modelcontextprotocol/clientCapabilities").or_insert(json!({}));
     params["_meta"] = json!(meta);
     let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).to_string();
     let mut headers = vec![("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", method)];
@@ -224,6 +224,80 @@ fn a_call_that_waits_tells_how_it_goes_and_to_hang_up_cancels_nothing() {
     let params = json!({"name": "run_task", "arguments": {"task": "[[exit 3]]", "wait": true}});
     let messages = told(modern_call(&server, "tools/call", params)).messages();
     assert_eq!((messages.len(), &messages[0]["result"]["isError"]), (1, &json!(true)), "{messages:?}");
+    server.stop();
+}
+
+/// The same of a client that declares the tasks extension.
+fn with_tasks(server: &Server, method: &str, mut params: Value) -> Told {
+    let extensions = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    params["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": extensions});
+    modern(server, method, params)
+}
+
+#[test]
+fn to_a_client_that_declares_tasks_a_job_is_one() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let task = format!("[[wait-for {}]] [[say done]]", gate.display());
+    let call = |name: &str, arguments: Value| {
+        with_tasks(&server, "tools/call", json!({"name": name, "arguments": arguments})).json()["result"].clone()
+    };
+    let get = |id: &Value| with_tasks(&server, "tasks/get", json!({"taskId": id})).json()["result"].clone();
+    let made = call("run_task", json!({"task": task, "wait": true}));
+    assert_eq!((&made["resultType"], &made["status"]), (&json!("task"), &json!("working")), "{made}");
+    assert!(made["ttlMs"].is_null() && made["pollIntervalMs"].is_u64() && made["createdAt"].is_string(), "{made}");
+    let id = &made["taskId"];
+    assert_eq!(server.job(id.as_str().unwrap())["id"], *id, "the job's id is the task's");
+    let shown = get(id);
+    assert_eq!(
+        (&shown["resultType"], &shown["status"], &shown["result"]),
+        (&json!("complete"), &json!("working"), &json!(null))
+    );
+    std::fs::write(&gate, "").unwrap();
+    server.wait(id.as_str().unwrap());
+    let done = get(id);
+    assert_eq!((&done["status"], &done["result"]["isError"]), (&json!("completed"), &json!(false)), "{done}");
+    assert_eq!(done["result"]["structuredContent"], server.get(&format!("/jobs/{}", id.as_str().unwrap())).1);
+    // A job that fails is no fault of the protocol; one that is cancelled is cancelled, however often.
+    let fails = call("run_task", json!({"task": "[[exit 3]]"}))["taskId"].clone();
+    server.wait(fails.as_str().unwrap());
+    assert_eq!((&get(&fails)["status"], &get(&fails)["result"]["isError"]), (&json!("completed"), &json!(true)));
+    let waits = call("run_task", json!({"task": "[[sleep 60000]]"}))["taskId"].clone();
+    for _ in 0..2 {
+        let said = with_tasks(&server, "tasks/cancel", json!({"taskId": waits})).json();
+        assert_eq!(said["result"]["resultType"], "complete", "{said}");
+    }
+    assert_eq!(get(&waits)["status"], "cancelled");
+    let said = with_tasks(&server, "tasks/update", json!({"taskId": waits, "inputResponses": {}})).json();
+    assert_eq!(said["result"]["resultType"], "complete", "{said}");
+    // A plan and a worktree are tasks as well, and are shown as what they are.
+    for (name, arguments, field) in [
+        ("plan_task", json!({"task": "[[say the plan]]"}), "plan"),
+        ("prepare_worktree", json!({"repo_url": repo.url()}), "worktree"),
+    ] {
+        let made = call(name, arguments);
+        let id = &made["taskId"];
+        server.wait(id.as_str().unwrap());
+        assert_eq!(get(id)["result"]["structuredContent"][field]["status"], "ready", "{name}");
+    }
+    // Without a word of it in the request nothing is a task; and what is none is said.
+    let plain = modern(&server, "tools/call", json!({"name": "run_task", "arguments": {"task": "[[say x]]"}})).json();
+    assert_eq!((&plain["result"]["resultType"], &plain["result"]["isError"]), (&json!("complete"), &json!(false)));
+    let refused = modern(&server, "tasks/get", json!({"taskId": id}));
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!(-32021)));
+    for unknown in [json!("00000000-0000-4000-8000-000000000000"), json!("../x"), json!(7), json!(null)] {
+        for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
+            let said = with_tasks(&server, method, json!({"taskId": unknown})).json();
+            assert_eq!(said["error"]["code"], -32602, "{method} {unknown}: {said}");
+        }
+    }
+    for gone in ["tasks/list", "tasks/result"] {
+        assert_eq!(with_tasks(&server, gone, json!({})).json()["error"]["code"], -32601);
+    }
+    let found = modern(&server, "server/discover", json!({})).json();
+    assert_eq!(found["result"]["capabilities"]["extensions"]["io.modelcontextprotocol/tasks"], json!({}));
     server.stop();
 }
 

@@ -47,7 +47,7 @@ fn a_plan_is_made_kept_and_carried_out_once_at_its_commit() {
     let base = first["base_commit"].as_str().unwrap().to_owned();
     // The branch moves on; the plan does not.
     repo.commit("main", &[("later.txt", "later")]);
-    drop(server.stop());
+    server.stop();
     let server = lab.serve();
     assert_eq!(ready(&server, id), first);
     let (status, listed) = server.get("/plans?limit=5");

@@ -60,11 +60,10 @@ fn body(arguments: &Arguments, name: &str) -> Vec<u8> {
 }
 
 fn at_the_end_if(waits: bool, job: Job, shape: Shape) -> Result<Said, String> {
-    if waits && !job.status.has_ended() { Ok(Said::AtTheEnd(Box::new(job), shape)) } else { ended(job, shape) }
-}
-
-/// What has failed is a failure of the tool where nothing else was wanted.
-fn ended(job: Job, shape: Shape) -> Result<Said, String> {
+    if !job.status.has_ended() {
+        return Ok(Said::Lives { job: Box::new(job), shape, waits });
+    }
+    // What has failed is a failure of the tool where nothing else was wanted.
     match shape.answer(job) {
         answer if answer["success"] == true => Ok(Said::Now(answer)),
         answer => Err(answer["error"].as_str().unwrap_or("it failed").to_owned()),

@@ -27,6 +27,13 @@ pub struct Call {
 }
 
 impl Call {
+    /// The client can do with this extension, as far as this request says.
+    pub fn has_extension(&self, name: &str) -> bool {
+        let capabilities = self.params.get("_meta").and_then(|meta| meta.get(CAPABILITIES));
+        let extensions = capabilities.and_then(|capabilities| capabilities.get("extensions"));
+        self.era == Era::Modern && extensions.is_some_and(|all| all.get(name).is_some_and(Value::is_object))
+    }
+
     /// What progress is told by, if it is wanted.
     pub fn progress_token(&self) -> Option<Value> {
         let token = self.params.get("_meta")?.get("progressToken")?;
@@ -134,8 +141,16 @@ fn check_modern(head: Option<&Head>, method: &str, params: &Map<String, Value>, 
         return Err(fault(-32602, why));
     };
     if let Some(head) = head {
-        let name = params.get(if method == "resources/read" { "uri" } else { "name" }).and_then(Value::as_str);
-        let named = matches!(method, "tools/call" | "prompts/get" | "resources/read");
+        let is_task = method.starts_with("tasks/");
+        let field = match method {
+            "resources/read" => "uri",
+            _ if is_task => "taskId",
+            _ => "name",
+        };
+        let name = params.get(field).and_then(Value::as_str);
+        // Clients of tasks need not send it; a wrong one is wrong all the same.
+        let is_sent = !is_task || head.header("mcp-name").is_some();
+        let named = is_sent && (is_task || matches!(method, "tools/call" | "prompts/get" | "resources/read"));
         check_header(head, "mcp-protocol-version", Some(version)).map_err(|why| fault(-32020, why))?;
         check_header(head, "mcp-method", Some(method)).map_err(|why| fault(-32020, why))?;
         check_header(head, "mcp-name", name.filter(|_| named)).map_err(|why| fault(-32020, why))?;

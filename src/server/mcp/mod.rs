@@ -11,6 +11,7 @@ mod reply;
 pub mod sse;
 pub mod stdio;
 mod table;
+mod tasks;
 mod tools;
 mod wait;
 
@@ -94,6 +95,7 @@ impl Mcp {
             (Era::Legacy, "initialize") => Ok(initialized(&call.params)),
             (Era::Legacy, "ping") => Ok(json!({})),
             (Era::Modern, "server/discover") => Ok(discovered()),
+            (Era::Modern, method) if tasks::METHODS.contains(&method) => tasks::answer(&self.service, call),
             (_, "tools/list") => listed(call),
             (_, "tools/call") => return self.call_tool(call),
             _ => {
@@ -123,7 +125,15 @@ impl Mcp {
         };
         let said = tool.check(&arguments).and_then(|()| (tool.call)(&self.service, &arguments));
         match said {
-            Ok(Said::AtTheEnd(job, shape)) => Told::Waits(Box::new(ToolWait::new(&self.service, *job, shape, call))),
+            Ok(Said::Lives { job, .. }) if call.has_extension(tasks::EXTENSION) => {
+                Told::Answer(200, tasks::made(&job, call))
+            }
+            Ok(Said::Lives { job, shape, waits: true }) => {
+                Told::Waits(Box::new(ToolWait::new(&self.service, *job, shape, call)))
+            }
+            Ok(Said::Lives { job, shape, waits: false }) => {
+                Told::Answer(200, reply::result(call, reply::content(&shape.answer(*job), false)))
+            }
             Ok(Said::Now(value)) => Told::Answer(200, reply::result(call, reply::content(&value, false))),
             // A model reads it and mends its call.
             Err(why) => Told::Answer(200, reply::result(call, reply::failure(&why))),
@@ -196,7 +206,7 @@ fn initialized(params: &Map<String, Value>) -> Value {
 fn discovered() -> Value {
     json!({
         "supportedVersions": eras::supported(),
-        "capabilities": {"tools": {}},
+        "capabilities": {"tools": {}, "extensions": {tasks::EXTENSION: {}}},
         "instructions": INSTRUCTIONS,
         "ttlMs": TTL,
         "cacheScope": "public",

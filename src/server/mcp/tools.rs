@@ -12,8 +12,12 @@ pub type Arguments = Map<String, Value>;
 /// What a tool says.
 pub enum Said {
     Now(Value),
-    /// The answer is the job, once it has ended, shown as this.
-    AtTheEnd(Box<Job>, Shape),
+    /// A job that lives, shown as this. `waits`: the answer is wanted once it has ended.
+    Lives {
+        job: Box<Job>,
+        shape: Shape,
+        waits: bool,
+    },
 }
 
 pub struct Tool {
