@@ -332,6 +332,17 @@ class Values(unittest.TestCase):
         self.assertEqual(found["nginx.ingress.kubernetes.io/proxy-buffering"], "off")
         self.assertIn("idle_timeout", found["alb.ingress.kubernetes.io/load-balancer-attributes"])
 
+    def test_names_of_its_own_come_along_with_those_that_are_allowed(self):
+        _, container = lab.server(lab.render(None))
+        self.assertNotIn("AGENTICORE_ALLOWED_HOSTS", lab.env(container))
+        values = {"allowedHosts": ["agents.example"], "ingress": {"enabled": True, "host": "a.example"}}
+        _, container = lab.server(lab.render(values))
+        hosts = lab.value(container, "AGENTICORE_ALLOWED_HOSTS").split(",")
+        self.assertEqual((hosts[0], hosts[-1]), ("agents.example", "a.example"))
+        self.assertTrue(any(name.endswith(".svc.cluster.local") for name in hosts), hosts)
+        services = [d["metadata"]["name"] for d in lab.render(None) if d["kind"] == "Service"]
+        self.assertLessEqual(set(services), set(hosts))
+
     def test_fs_groups_never_walk_a_volume_that_is_right_already(self):
         for sets in (["trial=true"], ["podSecurityContext.fsGroup=2000"]):
             spec, _ = lab.server(lab.render(None, *sets))

@@ -139,6 +139,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
       optional: true
 {{- end }}
 
+{{/* The names that the server answers to, once there are some: those of its Services and of the Ingress as well. */}}
+{{- define "agenticore.hosts" -}}
+{{- $v := include "agenticore.values" . | fromYaml -}}
+{{- $hosts := $v.allowedHosts -}}
+{{- $full := include "agenticore.fullname" . -}}
+{{- range $service := list $full (printf "%s-headless" $full) -}}
+{{- $below := printf "%s.%s" $service $.Release.Namespace -}}
+{{- $hosts = concat $hosts (list $service $below (printf "%s.svc" $below) (printf "%s.svc.cluster.local" $below)) -}}
+{{- end -}}
+{{- if $v.ingress.enabled -}}{{- $hosts = append $hosts $v.ingress.host -}}{{- end -}}
+{{- uniq $hosts | join "," -}}
+{{- end }}
+
 {{/* What every container of ours is told. */}}
 {{- define "agenticore.ownEnv" -}}
 {{- $v := include "agenticore.values" . | fromYaml -}}
@@ -149,6 +162,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {name: AGENTICORE_TRANSPORT, value: {{ $v.config.transport | quote }}}
 - {name: AGENTICORE_HOST, value: "0.0.0.0"}
 - {name: AGENTICORE_PORT, value: {{ $v.config.port | int64 | quote }}}
+{{- if $v.allowedHosts }}
+- {name: AGENTICORE_ALLOWED_HOSTS, value: {{ include "agenticore.hosts" . | quote }}}
+{{- end }}
 {{- if $v.config.defaultProfile }}
 - {name: AGENTICORE_DEFAULT_PROFILE, value: {{ $v.config.defaultProfile | quote }}}
 {{- end }}
