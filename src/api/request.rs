@@ -135,6 +135,8 @@ pub(super) fn truth(fields: &Map<String, Value>, name: &str) -> Result<Option<bo
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(truth)) => Ok(Some(*truth)),
+        // As a text that is empty.
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(other) => Err(format!("`{name}` must be true or false, not {}", kind_of(other))),
     }
 }

@@ -162,7 +162,12 @@ impl Runner {
             if self.has_prepared(made) {
                 self.heed_removal(made);
             }
-            if self.is_aged(made) && (self.has_prepared(made) || self.is_of_the_gone(made)) {
+            // What can be told from the record comes first.
+            let may_be_aged = made.ended_at.is_some_and(|ended| self.age_is_over(ended.0));
+            if may_be_aged
+                && (self.has_prepared(made) || self.is_of_the_gone(made))
+                && self.age_is_over(self.unused_since(made))
+            {
                 self.remove_aged(made);
             }
         }
@@ -191,9 +196,9 @@ impl Runner {
         }
     }
 
-    /// Nobody has used it for as long as the settings allow.
-    pub fn is_aged(&self, made: &Record) -> bool {
-        self.unused_since(made) + self.config.repos.worktree_max_age.as_millis() as i64 <= Time::now().0
+    /// That was as long ago as the settings allow. `since`: in milliseconds since 1970.
+    fn age_is_over(&self, since: i64) -> bool {
+        since + self.config.repos.worktree_max_age.as_millis() as i64 <= Time::now().0
     }
 
     /// When it was made or used last, in milliseconds since 1970.

@@ -68,6 +68,10 @@ impl Service {
             other => other,
         })?;
         let is_other = || Refusal::NotFound(format!("{} is a job, and no worktree", found.it.id));
+        // One whose making was cancelled was removed, as far as anybody outside is concerned.
+        if found.it.purpose == Purpose::Worktree && found.it.status() == Status::Cancelled {
+            return Err(Refusal::NotFound(format!("no such worktree: {}", found.it.id)));
+        }
         Some(found.it.clone()).filter(|record| record.purpose == Purpose::Worktree).ok_or_else(is_other)
     }
 

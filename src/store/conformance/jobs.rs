@@ -1,7 +1,7 @@
 //! Jobs come in, wait, are found, and are forgotten.
 
 use super::*;
-use crate::job::{Note, Status};
+use crate::job::{Note, Purpose, Status};
 use crate::store::{Cancelled, Which};
 
 pub fn first_in_first_out_also_over_a_restart(bench: &mut dyn Bench) {
@@ -154,4 +154,59 @@ pub fn nothing_is_claimed_while_claims_are_closed(bench: &mut dyn Bench) {
     assert!(store.claim(NOW, None).unwrap().is_none());
     store.open_claims(true);
     assert_eq!(claim(&*store).record.id, id);
+}
+
+fn submit_for(store: &dyn Store, purpose: Purpose) -> JobId {
+    store.submit(Spec { purpose, ..task("t") }, None).unwrap().id
+}
+
+fn listed(store: &dyn Store, which: Which) -> Vec<JobId> {
+    store.list(10, which).unwrap().it.into_iter().map(|record| record.id).collect()
+}
+
+pub fn plans_and_worktrees_have_lists_of_their_own(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let plan = submit_for(&*store, Purpose::Plan);
+    let worktree = submit_for(&*store, Purpose::Worktree);
+    let job = submit(&*store, "a task");
+    let claimed = claim(&*store);
+    assert_eq!(claimed.record.id, plan);
+    end_well(&claimed);
+    drop((claimed, store));
+    bench.restart();
+    let store = bench.store();
+    assert_eq!(listed(&*store, Which::For(Purpose::Plan)), [plan.clone()]);
+    assert_eq!(listed(&*store, Which::For(Purpose::Worktree)), [worktree]);
+    assert_eq!(listed(&*store, Which::All).len(), 3);
+    assert_eq!(listed(&*store, Which::Of(Status::Succeeded)), [plan.clone()]);
+    assert!(listed(&*store, Which::Of(Status::Queued)).contains(&job));
+    store.note(&plan, Note::ExecutedAs(job.clone())).unwrap();
+    assert_eq!(get(&*store, &plan).unwrap().executed_as, Some(job));
+    store.remove(&plan).unwrap();
+    assert_eq!(listed(&*store, Which::For(Purpose::Plan)), []);
+}
+
+pub fn a_worktree_that_was_made_stays_until_it_is_removed(bench: &mut dyn Bench) {
+    let store = bench.store();
+    // Of these two the times to live are over soon.
+    let spec = |purpose| Spec { purpose, ttl_seconds: 5, ..task("t") };
+    let [made, other] = [Purpose::Worktree, Purpose::Task].map(|purpose| {
+        let id = store.submit(spec(purpose), None).unwrap().id;
+        end_well(&claim(&*store));
+        id
+    });
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let over: Vec<JobId> = store.tend().unwrap().into_iter().map(|record| record.id).collect();
+        assert!(!over.contains(&made));
+        if over.contains(&other) {
+            break;
+        }
+        assert!(Instant::now() < until, "the other one is not over");
+        std::thread::sleep(NOW);
+    }
+    store.note(&made, Note::Published("c0".into())).unwrap();
+    assert_eq!(get(&*store, &made).unwrap().commit.as_deref(), Some("c0"));
+    store.remove(&made).unwrap();
+    assert!(get(&*store, &made).is_none() && listed(&*store, Which::For(Purpose::Worktree)).is_empty());
 }

@@ -58,6 +58,8 @@ suites! {
         a_retry_is_noted_in_the_record_of_the_job_that_ended
         overdue_jobs_expire_and_ended_ones_are_forgotten
         listings_are_newest_first_and_survive_a_restart
+        plans_and_worktrees_have_lists_of_their_own
+        a_worktree_that_was_made_stays_until_it_is_removed
         the_newest_job_of_a_session_is_found
         a_claim_may_want_one_profile_alone
         nothing_is_claimed_while_claims_are_closed;

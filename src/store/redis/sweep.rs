@@ -168,7 +168,8 @@ impl Sweeper {
                 continue;
             }
             let since = *self.gone.entry(pod.clone()).or_insert_with(Instant::now);
-            if since.elapsed() < self.access.ctx.settings.reap_grace {
+            // One that restarts says within a lease that it is back.
+            if since.elapsed() < self.access.ctx.settings.lease + self.access.ctx.settings.reap_grace {
                 continue;
             }
             for id in self.access.ids_waiting_for(&pod)? {
