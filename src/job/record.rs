@@ -73,8 +73,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub fn is_task(&self) -> bool {
-        *self == Purpose::Task
+    pub fn is_task(self) -> bool {
+        self == Purpose::Task
+    }
+
+    pub fn needs_agent(self) -> bool {
+        self != Purpose::Worktree
     }
 }
 

@@ -31,6 +31,7 @@ use crate::fleet::pool::Pool;
 use crate::job::{Record, Status};
 use crate::log;
 use crate::pipeline::Runner;
+use crate::profile::SELF_TEST;
 use crate::store::redis::server_locks;
 use crate::store::unconfigured::Unconfigured;
 use crate::store::{embedded, redis};
@@ -121,7 +122,9 @@ impl Service {
     /// The record as it is shown, and if it waits for something that an operator has to do, for what.
     fn shown(&self, record: &Record) -> Job {
         let is_queued = record.status() == Status::Queued;
-        Job::new(record, self.runner.why_waiting(&record.profile).filter(|_| is_queued))
+        // What needs no agent needs no login either, as the self-test.
+        let profile = if record.purpose.needs_agent() { record.profile.as_str() } else { SELF_TEST };
+        Job::new(record, self.runner.why_waiting(profile).filter(|_| is_queued))
     }
 }
 

@@ -169,7 +169,7 @@ pub trait Queue: Send + Sync {
     fn recover(&self, limit: Duration) -> Result<usize, Error>;
 
     /// The job that waits longest, now running as a new attempt. None after `wait` without one. `only`: of those
-    /// that have this profile.
+    /// that have this profile, or need no agent.
     fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error>;
 
     /// Whether anything may be claimed here; claims that wait return when not.

@@ -108,6 +108,19 @@ fn without_a_login_a_job_waits_and_says_for_what() {
 }
 
 #[test]
+fn without_a_login_a_worktree_is_prepared_all_the_same() {
+    let lab = as_claude(Lab::new());
+    let repo = lab.repo();
+    let server = lab.serve();
+    let waits = server.submit(json!({"task": "x"}));
+    let body = json!({"repo_url": repo.url()});
+    let (status, answer) = server.send("/worktrees", &[], &body.to_string());
+    assert_eq!((status, &answer["worktree"]["status"]), (200, &json!("ready")), "{answer}");
+    assert_eq!(server.job(&waits)["status"], "queued");
+    server.stop();
+}
+
+#[test]
 fn without_a_login_a_job_expires_when_its_time_is_over() {
     let lab = as_claude(Lab::new()).with("AGENTICORE_JOB_TTL", "1");
     let server = lab.serve();

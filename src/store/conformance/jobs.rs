@@ -175,10 +175,10 @@ pub fn plans_and_worktrees_have_lists_of_their_own(bench: &mut dyn Bench) {
     drop((claimed, store));
     bench.restart();
     let store = bench.store();
-    assert_eq!(listed(&*store, Which::For(Purpose::Plan)), [plan.clone()]);
+    assert_eq!(listed(&*store, Which::For(Purpose::Plan)), std::slice::from_ref(&plan));
     assert_eq!(listed(&*store, Which::For(Purpose::Worktree)), [worktree]);
     assert_eq!(listed(&*store, Which::All).len(), 3);
-    assert_eq!(listed(&*store, Which::Of(Status::Succeeded)), [plan.clone()]);
+    assert_eq!(listed(&*store, Which::Of(Status::Succeeded)), std::slice::from_ref(&plan));
     assert!(listed(&*store, Which::Of(Status::Queued)).contains(&job));
     store.note(&plan, Note::ExecutedAs(job.clone())).unwrap();
     assert_eq!(get(&*store, &plan).unwrap().executed_as, Some(job));

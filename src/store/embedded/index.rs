@@ -92,9 +92,10 @@ impl Index {
         self.line.remove(&position);
     }
 
-    /// `only`: the first that has this profile.
+    /// `only`: the first that has this profile, or needs no agent.
     pub fn take_first(&mut self, only: Option<&str>) -> Option<(i64, Cell)> {
-        let fits = |id: &JobId| only.is_none_or(|only| self.entries.get(id).is_some_and(|entry| entry.profile == only));
+        let has = |entry: &Entry, only: &str| entry.profile == only || !entry.purpose.needs_agent();
+        let fits = |id: &JobId| only.is_none_or(|only| self.entries.get(id).is_some_and(|entry| has(entry, only)));
         while !self.is_closed
             && let Some(position) = self.line.iter().find(|(_, id)| fits(id)).map(|(position, _)| *position)
             && let Some(id) = self.line.remove(&position)

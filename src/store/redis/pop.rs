@@ -5,7 +5,7 @@
 
 use super::context::Access;
 use super::{reads, scripts};
-use crate::job::JobId;
+use crate::job::{JobId, Record};
 use crate::log;
 use crate::store::Error;
 use std::collections::HashMap;
@@ -53,7 +53,7 @@ impl Pops {
         self.precedence.left_to_others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next id, or none within `wait`. `only`: of this profile alone.
+    /// The next id, or none within `wait`. `only`: of this profile alone, or without an agent.
     pub fn pop(&self, wait: Duration, only: Option<&str>) -> Result<Option<JobId>, Error> {
         self.precedence.takes_any.store(only.is_none(), Ordering::SeqCst);
         let popped = match only {
@@ -212,7 +212,8 @@ impl Pops {
             }
             let records: Vec<Option<String>> = pipe.query(connection)?;
             let is_wanted = |text: &Option<String>| {
-                text.as_deref().is_some_and(|text| reads::parse(text).is_ok_and(|record| record.profile == profile))
+                let has = |record: &Record| record.profile == profile || !record.purpose.needs_agent();
+                text.as_deref().is_some_and(|text| reads::parse(text).is_ok_and(|record| has(&record)))
             };
             let fits = ids.into_iter().zip(&records).find(|(_, record)| is_wanted(record)).map(|(id, _)| id);
             Ok((searched, fits))
