@@ -228,6 +228,33 @@ fn the_built_in_profiles_do_what_they_say() {
 }
 
 #[test]
+fn it_plans_changes_nothing_and_the_plan_is_carried_out() {
+    let messages = Messages::start();
+    let Some(lab) = lab(&messages) else { return };
+    let repo = lab.repo();
+    let server = lab.serve();
+    let request = json!({"task": "Please [[write new.txt planned]] [[say 1. write new.txt]]", "repo_url": repo.url(),
+        "wait": true});
+    let (status, answer) = server.send("/plans", &[], &request.to_string());
+    let plan = &answer["plan"];
+    assert_eq!(
+        (status, &plan["status"], &plan["plan"]),
+        (200, &json!("ready"), &json!("1. write new.txt")),
+        "{answer}"
+    );
+    assert_eq!((&plan["note"], repo.branches()), (&json!(null), vec!["main".to_owned()]), "its mode refused the write");
+    let asked = messages.seen().iter().map(|seen| seen["body"]["messages"].to_string()).collect::<String>();
+    assert!(asked.contains("Your last message is the plan"), "{asked}");
+    let (_, answer) =
+        server.send(&format!("/plans/{}/execute", plan["id"].as_str().unwrap()), &[], r#"{"wait": true}"#);
+    let job = &answer["job"];
+    assert_eq!(job["status"], "succeeded", "{answer}");
+    assert_eq!(repo.file(job["branch"].as_str().unwrap(), "new.txt").as_deref(), Some("planned"));
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
 fn a_poisoned_cache_gets_no_token() {
     let messages = Messages::start();
     let Some(lab) = lab(&messages) else { return };
