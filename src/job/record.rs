@@ -1,7 +1,7 @@
 //! The record of a job: what is kept of it. Pure. Only the states beside it change one.
 
 use super::{JobId, Time};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The most of an agent's final text that a record keeps, in bytes (the interface's number).
 pub const OUTPUT_LIMIT: usize = 50_000;
@@ -224,22 +224,22 @@ pub struct Record {
     #[serde(default)]
     pub purpose: Purpose,
     /// The plan that this job carries out.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "id_if_any")]
     pub plan_id: Option<JobId>,
     /// The job that carries this plan out. Noted after the end.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "id_if_any")]
     pub executed_as: Option<JobId>,
     /// The commit to begin at, of what `base_ref` names.
     #[serde(default)]
     pub at_commit: Option<String>,
     /// The prepared worktree that it works in.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "id_if_any")]
     pub worktree_id: Option<JobId>,
     /// The only pod that may take it.
     #[serde(default)]
     pub runs_on: Option<String>,
     /// Of a prepared worktree: the latest job that named it. Noted after the end.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "id_if_any")]
     pub used_by: Option<JobId>,
     /// Of a prepared worktree: somebody asked its pod to remove it. Noted after the end.
     #[serde(default)]
@@ -270,6 +270,12 @@ pub struct Record {
     pub events: u32,
     #[serde(flatten)]
     pub spent: Spent,
+}
+
+/// The Python program has fields of these names too, and writes an empty text where there is nothing.
+fn id_if_any<'de, D: Deserializer<'de>>(field: D) -> Result<Option<JobId>, D::Error> {
+    let found = Option::<serde_json::Value>::deserialize(field)?;
+    Ok(found.as_ref().and_then(serde_json::Value::as_str).and_then(JobId::parse))
 }
 
 impl Record {

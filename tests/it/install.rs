@@ -223,7 +223,7 @@ fn old_job(id: &str, status: &str) -> String {
         "id": id, "repo_url": "", "base_ref": "main", "task": "an old task", "profile": "code", "status": status,
         "mode": "fire_and_forget", "output": "it went well", "created_at": "2024-05-01T10:00:00.123456+00:00",
         "ended_at": "2024-05-01T10:01:00+00:00", "ttl_seconds": 86400, "pod_name": "agenticore-1", "worktree_path": "",
-        "job_config_dir": "", "plan_id": "", "file_path": "", "branch": "",
+        "job_config_dir": "", "plan_id": "", "worktree_id": "", "file_path": "", "branch": "",
     })
     .to_string()
 }
