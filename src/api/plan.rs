@@ -124,8 +124,12 @@ pub struct Plan {
 impl Plan {
     /// None: the job is there for something else.
     pub fn of(job: &Job) -> Option<Self> {
-        let job = job.clone();
-        let status = PlanStatus::from(job.status);
+        let mut job = job.clone();
+        let mut status = PlanStatus::from(job.status);
+        if status == PlanStatus::Ready && job.output.as_deref().is_none_or(|text| text.trim().is_empty()) {
+            // Its agent ended well, and there is nothing to carry out.
+            (status, job.error) = (PlanStatus::Failed, Some("the agent wrote no plan".into()));
+        }
         (job.purpose == Purpose::Plan).then(|| Self {
             id: job.id,
             status,

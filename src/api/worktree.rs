@@ -44,20 +44,32 @@ impl CleanupRequest {
             let value = number.filter(|_| *name == "max_age_hours").unwrap_or_else(|| Value::from(*text));
             (name.to_string(), value)
         };
+        // Behind a `?` it was given on purpose, such as an unset variable of a shell.
+        if pairs.iter().any(|(name, value)| *name == "paths" && value.trim().is_empty()) {
+            return Err("`paths` is empty: give ids or paths, separated by commas, or leave it out".into());
+        }
         let fields: serde_json::Map<String, Value> = pairs.iter().map(value).collect();
         Self::parse(Value::Object(fields).to_string().as_bytes())
     }
 
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         let fields = known_fields_if_any(body, &["paths", "max_age_hours"])?;
-        let paths = text(&fields, "paths")?.unwrap_or_default();
+        let listed = fields.get("paths").and_then(Value::as_array);
+        let paths = match listed.map(|all| all.iter().map(Value::as_str).collect::<Option<Vec<_>>>()) {
+            // A list says the same as a text with commas.
+            Some(Some(paths)) => paths.join(","),
+            _ => text(&fields, "paths")?.unwrap_or_default(),
+        };
         let paths = paths.split(',').map(str::trim).filter(|path| !path.is_empty()).map(str::to_owned).collect();
         let hours = match fields.get("max_age_hours") {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if text.is_empty() => None,
             Some(value) => {
                 let hours = value.as_f64().filter(|hours| (0.0..=Self::HOURS_MOST).contains(hours));
-                Some(hours.ok_or_else(|| format!("`max_age_hours` must be a number of hours from 0, not {value}"))?)
+                Some(hours.ok_or_else(|| {
+                    let most = Self::HOURS_MOST;
+                    format!("`max_age_hours` must be a number of hours to {most}, not {value}; 0: as the settings say")
+                })?)
             }
         };
         // The contract's default is 0: it says nothing.

@@ -173,7 +173,8 @@ impl Client {
             Err(refusal) => return refusal,
         };
         if status == 401 {
-            let why = format!("{} wants another API key: set AGENTICORE_API_KEY to one of the server's", self.url);
+            let which = if self.key.is_some() { "another" } else { "an" };
+            let why = format!("{} wants {which} API key: set AGENTICORE_API_KEY to one of the server's", self.url);
             return Refusal::new(Exit::BadUsage, why);
         }
         Refusal::new(if status < 500 { Exit::BadUsage } else { Exit::Failed }, reason(answer))

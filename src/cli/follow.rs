@@ -128,7 +128,9 @@ pub fn logs(client: &Client, logs: &Logs) -> Result<Exit, Refusal> {
 /// `--wait`: says how to go on after Ctrl-C, shows what happens on standard error; the job, once it has ended.
 pub fn to_the_end(client: &Client, job: Job, patience: Duration) -> Result<Job, Refusal> {
     let (id, status) = (&job.id, job.status.as_str());
-    let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
+    if !job.status.has_ended() {
+        let _ = writeln!(std::io::stderr(), "job {id} is {status}; it goes on when you stop waiting");
+    }
     if let Some(why) = &job.waiting_for {
         let _ = writeln!(std::io::stderr(), "the job waits for {}", show::plain(why));
     }

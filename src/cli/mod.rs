@@ -212,6 +212,11 @@ fn tell(client: &Client, mut job: Job, wait: bool, json: bool) -> Result<Exit, R
         print(&pretty(&job))?;
     } else if wait {
         print(&show::job(&job))?;
+    } else if job.status.has_ended() {
+        // It was submitted before: by the same key, or for the same plan.
+        let again = format!("submit it again with: agenticore retry {}\n", job.id.short());
+        let again = if job.status == Status::Succeeded { "" } else { &again };
+        print(&format!("{}\n{again}", show::outcome(&job)))?;
     } else {
         let (id, status) = (&job.id, job.status.as_str());
         print(&format!("{status} {id}\nfollow it with: agenticore logs {} -f\n", id.short()))?;

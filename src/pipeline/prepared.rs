@@ -4,10 +4,12 @@
 //! work which is nowhere else.
 
 use super::{Execution, Halt, Runner, tidy};
+use crate::event::Kind;
 use crate::job::{JobId, Mark, Note, Purpose, Record, Removal, Spent, Time, Verdict};
 use crate::log;
 use crate::store::{Seen, Which};
 use crate::workspace::cache;
+use crate::workspace::remove;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 use std::collections::HashSet;
@@ -59,9 +61,13 @@ impl Execution<'_> {
     /// Goes into the worktree that the job names, once nobody else works in it.
     pub fn enter_prepared(&mut self, url: &RepoUrl, id: &JobId, with_branch: bool) -> Result<PathBuf, Halt> {
         let runner = self.runner;
+        let mut has_said = false;
         self.lease = Some(loop {
             if let Some(lease) = runner.in_use.take(id) {
                 break lease;
+            }
+            if !std::mem::replace(&mut has_said, true) {
+                self.say(Kind::Cloning, format!("waits for the worktree {id}, which somebody else has"))?;
             }
             if let Some(reason) = self.stop.pause(LOOK_AGAIN) {
                 return Err(Halt::Stopped(reason));
@@ -127,30 +133,45 @@ impl Runner {
         lives.then(|| job.clone())
     }
 
+    /// The pod that alone may take a job, if that is not there.
+    pub fn waits_for_pod(&self, job: &Record) -> Option<String> {
+        let pod = job.runs_on.as_deref()?;
+        let is_gone = matches!(self.store.lives(pod), Ok(false));
+        is_gone.then(|| format!("the pod {pod}, which has its worktree and is not there; without it the job ends soon"))
+    }
+
     /// Its files are on this server's disk.
     pub fn has_prepared(&self, made: &Record) -> bool {
         made.worktree_on == self.pod
     }
 
-    /// Removes a prepared worktree that this pod has, or whose pod is gone; the error says why it stays. `discards`:
-    /// also if work is lost with it.
+    /// Removes a prepared worktree that this pod has, or whose pod is gone; the error says why it stays, and what to
+    /// do. `discards`: also if work is lost with it.
     pub fn remove_prepared(&self, made: &Record, discards: bool) -> Result<(), String> {
         let id = &made.id;
         let busy = |job: Option<JobId>| match job {
             Some(job) => format!("job {job} works in it, or is to: wait for that one, or cancel it first"),
             None => "a job works in it: wait for that one, or cancel it first".into(),
         };
-        if let Some(job) = self.job_in(made) {
+        let directory = self.config.job_dirs_root.join(id.as_str());
+        // Nobody submits a job for it meanwhile.
+        let alone = self.spaces.lock_directory(&directory)?;
+        // What was read may be older than that.
+        let made = self.store.get(id).map_err(|error| error.to_string())?.it;
+        let Some(made) = made.filter(Record::is_prepared_worktree) else { return Ok(()) };
+        if let Some(job) = self.job_in(&made) {
             return Err(busy(Some(job)));
         }
         let _lease = self.in_use.take(id).ok_or_else(|| busy(made.used_by.clone()))?;
-        let url = self.url_of(made).ok_or("its record names no repository")?;
+        let url = self.url_of(&made).ok_or("its record names no repository")?;
         let worktree = Worktree { spaces: &self.spaces, url: &url, id, branch: None };
-        if !discards && let Some(why) = unsaved(&worktree, made).map_err(|error| error.to_string())? {
-            return Err(why);
+        if !discards && let Some(why) = unsaved(&worktree, &made).map_err(|error| error.to_string())? {
+            return Err(format!("{why}; let a job go on in it, or remove it with DELETE /worktrees/{id}?discard=true"));
         }
         worktree.remove(None).map_err(|error| error.to_string())?;
-        self.store.remove(id).map_err(|error| error.to_string())
+        self.store.remove(id).map_err(|error| error.to_string())?;
+        drop(alone);
+        remove::tree(&directory).map_err(|error| format!("{}: {error}", directory.display()))
     }
 
     /// Removes what it was asked to remove by another pod, and what is past its age.

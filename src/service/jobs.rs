@@ -49,7 +49,7 @@ impl Service {
                 }
             }
             None => {
-                let why = "a job's id is a UUID in lower case, or at least its first 4 characters";
+                let why = "an id is a UUID in lower case, or at least its first 4 characters";
                 return Err(Refusal::Unknown(why.into()));
             }
         };

@@ -124,7 +124,8 @@ impl Service {
         let is_queued = record.status() == Status::Queued;
         // What needs no agent needs no login either, as the self-test.
         let profile = if record.purpose.needs_agent() { record.profile.as_str() } else { SELF_TEST };
-        Job::new(record, self.runner.why_waiting(profile).filter(|_| is_queued))
+        let waits_for = || self.runner.why_waiting(profile).or_else(|| self.runner.waits_for_pod(record));
+        Job::new(record, if is_queued { waits_for() } else { None })
     }
 }
 

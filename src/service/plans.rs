@@ -41,7 +41,10 @@ impl Service {
             Refusal::Unknown(id) => Refusal::NotFound(format!("no such plan: {id}")),
             other => other,
         })?;
-        let is_other = || Refusal::NotFound(format!("{} is a job, and no plan: GET /jobs/{} shows it", job.id, job.id));
+        let is_other = || {
+            let is = if job.purpose == Purpose::Worktree { "is a worktree" } else { "is a job" };
+            Refusal::NotFound(format!("{} {is}, and no plan", job.id))
+        };
         let it = Plan::of(&job).ok_or_else(is_other)?;
         Ok(Seen { it, stale })
     }

@@ -52,6 +52,7 @@ impl Service {
     /// Takes a job in: once this returns, it will reach an end.
     pub fn submit(&self, request: JobRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
         let key = key.map(|key| key.judge(&request, None)).transpose()?;
+        let _alone = self.alone_with(request.worktree_id.as_deref())?;
         let record = self.accept(self.judge(request)?, key.as_ref())?;
         Ok(self.shown(&record))
     }
@@ -85,6 +86,7 @@ impl Service {
             let why = format!("{} made a worktree, and is no job to be retried: prepare another one", earlier.id);
             return Err(Refusal::Conflict(why));
         }
+        let _alone = self.alone_with(request.worktree_id.as_deref())?;
         // What its request does not say stays as it is: a plan is made again as a plan, or carried out again.
         let again = Record::clone(&earlier);
         let spec = Spec {

@@ -10,7 +10,9 @@ use crate::job::{JobId, Note, Purpose, Record, Removal, Spec, Status, Time};
 use crate::log;
 use crate::pipeline::prepared::MOST;
 use crate::store::{Seen, Which};
+use crate::workspace::lock::Guard;
 use crate::workspace::url;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the remote is asked before a worktree is prepared.
@@ -59,7 +61,14 @@ impl Service {
             false => (None, false),
         };
         let is_other = || Refusal::NotFound(format!("{} is a job, and no worktree", record.id));
-        Worktree::of(&self.shown(record), job_in, is_gone).ok_or_else(is_other)
+        let mut shown = Worktree::of(&self.shown(record), job_in, is_gone).ok_or_else(is_other)?;
+        let is_missing = record.is_prepared_worktree()
+            && self.runner.has_prepared(record)
+            && record.worktree_path.as_deref().is_some_and(|path| !Path::new(path).is_dir());
+        if is_missing {
+            (shown.status, shown.error) = (WorktreeStatus::Failed, Some("its directory is gone".into()));
+        }
+        Ok(shown)
     }
 
     fn find_worktree_record(&self, id: &str) -> Result<Record, Refusal> {
@@ -93,12 +102,10 @@ impl Service {
             }
             Status::Succeeded => {
                 let until = Instant::now() + REMOVAL_LIMIT;
-                self.ask_to_remove(&record, discards).and_then(|()| self.wait_for_removal(&record, until)).map_err(
-                    |why| {
-                        let how = if discards { "" } else { "; ?discard=true removes it with what it holds" };
-                        Refusal::Conflict(format!("worktree {} stays: {why}{how}", record.id))
-                    },
-                )?;
+                let asked = self.ask_to_remove(&record, discards);
+                asked
+                    .and_then(|()| self.wait_for_removal(&record, until))
+                    .map_err(|why| Refusal::Conflict(format!("worktree {} stays: {why}", record.id)))?;
             }
             _ => self.runner.forget(&record),
         }
@@ -142,7 +149,7 @@ impl Service {
             record.id.as_str() == name || record.worktree_path.as_deref() == Some(name.trim_end_matches('/'))
         };
         if let Some(unknown) = request.paths.iter().find(|path| !found.iter().any(|record| names(record, path))) {
-            let why = format!("`paths`: {unknown} is no prepared worktree; list_worktrees shows which there are");
+            let why = format!("`paths`: {unknown} is no prepared worktree; give ids or paths of those that are listed");
             return Err(Refusal::invalid("paths", why));
         }
         let age = match (&request.max_age, request.paths.is_empty()) {
@@ -168,11 +175,21 @@ impl Service {
         Ok(answer)
     }
 
+    /// While it is held, nobody else submits a job for this worktree, on any pod. None: there is no such worktree, or
+    /// none is named.
+    pub(super) fn alone_with(&self, worktree: Option<&str>) -> Result<Option<Guard>, Refusal> {
+        let Some(Ok(record)) = worktree.map(|id| self.find_worktree_record(id)) else { return Ok(None) };
+        let directory = self.runner.config.job_dirs_root.join(record.id.as_str());
+        self.runner.spaces.lock_directory(&directory).map(Some).map_err(Refusal::Unavailable)
+    }
+
     /// A job that names a worktree works on its repository, on the pod that has it.
     pub(super) fn judge_in_worktree(&self, request: JobRequest, id: &str) -> Result<Spec, Refusal> {
         let invalid = |why: String| Refusal::invalid("worktree_id", why);
         let record = self.find_worktree_record(id).map_err(|refusal| match refusal {
-            Refusal::NotFound(why) => invalid(format!("`worktree_id`: {why}; list_worktrees shows which there are")),
+            Refusal::NotFound(why) => invalid(format!(
+                "`worktree_id`: {why}; give the id of a prepared worktree, or none for a fresh checkout"
+            )),
             other => other,
         })?;
         let shown = self.worktree_of(&record)?;
@@ -193,7 +210,9 @@ impl Service {
                 return Err(Refusal::Conflict(format!("worktree {} is not made yet: wait for it", shown.id)));
             }
             WorktreeStatus::Failed => {
-                return Err(Refusal::Conflict(format!("worktree {} could not be made: prepare another one", shown.id)));
+                let why = shown.error.as_deref().unwrap_or("it could not be made");
+                let why = format!("worktree {} cannot be used: {why}; prepare another one", shown.id);
+                return Err(Refusal::Conflict(why));
             }
         }
         let differs = |asked: &Option<String>, is: &Option<String>| asked.is_some() && asked != is;

@@ -107,6 +107,15 @@ impl Workspaces {
         self.lock_within(url, self.settings.lock_timeout, stop)
     }
 
+    /// The lock of a directory that is no cache: one at a time, in the whole fleet.
+    pub fn lock_directory(&self, directory: &Path) -> Result<lock::Guard, String> {
+        self.locks.take(directory, TIDY_LIMIT, &Stop::default()).map_err(|error| match error {
+            lock::Error::Away(why) => why,
+            lock::Error::Io(error) => error.to_string(),
+            _ => format!("somebody else had {} for {} s", directory.display(), TIDY_LIMIT.as_secs()),
+        })
+    }
+
     /// For tidying: nobody waits long for that. What is left is found again by the next attempt, or
     /// when the job's time to live is over.
     pub fn lock_briefly<'a>(&'a self, url: &'a RepoUrl) -> Result<Locked<'a>, Error> {

@@ -4,6 +4,7 @@ use crate::support::fleet::Fleet;
 use crate::support::{GitHub, Lab, Server, eventually};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::thread;
 
 fn prepare(server: &Server, body: &Value) -> Value {
     let (status, mut answer) = server.send("/worktrees", &[], &body.to_string());
@@ -74,6 +75,17 @@ fn jobs_work_in_a_prepared_worktree_one_after_the_other() {
     let (status, again) = server.send(&format!("/jobs/{}/retry", third["id"].as_str().unwrap()), &[], "");
     assert_eq!((status, &again["job"]["worktree_id"]), (200, &json!(id)), "{again}");
     server.wait(again["job"]["id"].as_str().unwrap());
+
+    // Of many at once one has it.
+    let many: Vec<(u16, Value)> = thread::scope(|scope| {
+        let body = json!({"task": "[[sleep 300]] [[say done]]", "worktree_id": id});
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| server.post(&body))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let taken: Vec<&Value> = many.iter().filter(|(status, _)| *status == 200).map(|(_, answer)| answer).collect();
+    assert_eq!(taken.len(), 1, "{many:?}");
+    assert!(many.iter().filter(|(status, _)| *status != 200).all(|(_, answer)| why(answer).contains("in use by job")));
+    server.wait(taken[0]["job"]["id"].as_str().unwrap());
 
     // It is still there after a restart; all of its work is published, so it may go.
     server.stop();

@@ -74,8 +74,8 @@ impl Tool {
         if let Some(unknown) = arguments.keys().find(|given| !names().any(|name| name == *given)) {
             let meant = suggest::did_you_mean(unknown, names());
             let known = names().collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "none" } else { &known };
-            return Err(format!("unknown argument `{unknown}` of {}: known are {known}{meant}", self.name));
+            let known = if known.is_empty() { "it takes none".to_owned() } else { format!("known are {known}") };
+            return Err(format!("unknown argument `{unknown}` of {}: {known}{meant}", self.name));
         }
         match self.required.iter().find(|name| is_absent(arguments.get(**name))) {
             Some(missing) => Err(format!("{} needs `{missing}`", self.name)),

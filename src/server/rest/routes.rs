@@ -72,8 +72,11 @@ impl Route {
             None => Ok(()),
             Some((name, _)) => {
                 let meant = suggest::did_you_mean(&name, self.parameters.iter().copied());
-                let known = if self.parameters.is_empty() { "none" } else { &self.parameters.join(", ") };
-                Err(format!("unknown parameter `{name}`: known are {known}{meant}"))
+                let known = match self.parameters {
+                    [] => "this route takes none".to_owned(),
+                    known => format!("known are {}", known.join(", ")),
+                };
+                Err(format!("unknown parameter `{name}`: {known}{meant}"))
             }
         }
     }
@@ -81,10 +84,10 @@ impl Route {
 
 /// The routes for people, a line each.
 pub fn shown() -> String {
-    ROUTES
-        .iter()
-        .map(|route| format!("  {:<6} {:<20} {}\n", route.method.as_str(), route.path, route.summary))
-        .collect()
+    let line = |method: &str, path: &str, what: &str| format!("  {method:<6} {path:<20} {what}\n");
+    let routes: String = ROUTES.iter().map(|route| line(route.method.as_str(), route.path, route.summary)).collect();
+    let mcp = line("POST", mcp::PATH, "MCP over streamable HTTP");
+    format!("{routes}{mcp}{}", line("GET", sse::STREAM, "MCP's older transport; its messages go to /messages"))
 }
 
 /// What stands for `{id}` if the path fits; empty if it has none.
