@@ -46,7 +46,7 @@ fn requests_that_say_the_wrong_thing() {
         (json!({"task": "t", "session_id": "abc"}), "must be a UUID"),
         (json!({"task": "t", "file_path": "x.json"}), "absolute path"),
         (json!({"task": "t", "file_path": "/nonexistent.json"}), "cannot read /nonexistent.json"),
-        (json!({"task": "t", "worktree_id": "x"}), "not supported"),
+        (json!({"task": "t", "worktree_id": "x"}), "no such worktree"),
         (json!({"task": "t", "create_repo": true}), "needs a `repo_url`"),
         (json!({"task": "t", "create_repo": true, "repo_url": url}), "GitHub alone"),
     ];

@@ -77,8 +77,8 @@ fn jobs_work_in_a_prepared_worktree_one_after_the_other() {
     server.wait(again["job"]["id"].as_str().unwrap());
 
     // Of many at once one has it.
+    let body = json!({"task": "[[sleep 300]] [[say done]]", "worktree_id": id});
     let many: Vec<(u16, Value)> = thread::scope(|scope| {
-        let body = json!({"task": "[[sleep 300]] [[say done]]", "worktree_id": id});
         let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| server.post(&body))).collect();
         asked.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
