@@ -11,8 +11,12 @@ use std::time::Duration;
 
 /// Larger answers than any that is asked for here.
 const ANSWER_LIMIT: u64 = 4 << 20;
-/// GitHub's rate limits reset within the hour; nobody waits longer for a pull request.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// GitHub's rate limits reset within the hour.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// What GitHub asks for at least when it limits requests and does not say for how long.
+const UNTOLD_WAIT: Duration = Duration::from_secs(60);
+/// A repository that was renamed or moved is found behind one redirect, seldom two.
+const REDIRECTS_MOST: usize = 3;
 
 pub struct GitHub {
     agent: ureq::Agent,
@@ -93,12 +97,20 @@ impl GitHub {
 
     /// The address of the pull request for this branch, in whatever state it is.
     pub fn find(&self, wanted: &PullRequest) -> Result<Option<String>, Error> {
-        let (owner, name) = wanted.slug;
+        let (owner, name) = &self.present_name(wanted.slug)?;
         let path = format!("/repos/{owner}/{name}/pulls?state=all&per_page=1&head={owner}:{}", wanted.head);
         match self.request("GET", &path, None)? {
             (200, found) => Ok(found[0]["html_url"].as_str().map(str::to_owned)),
             (status, answer) => Err(refused("list pull requests", status, &answer)),
         }
+    }
+
+    /// What a repository is called now: after a rename its pull requests are found by the new owner alone.
+    fn present_name(&self, slug: &(String, String)) -> Result<(String, String), Error> {
+        let (owner, name) = slug;
+        let (_, answer) = self.request("GET", &format!("/repos/{owner}/{name}"), None)?;
+        let full_name = answer["full_name"].as_str().and_then(|full| full.split_once('/'));
+        Ok(full_name.map_or_else(|| slug.clone(), |(owner, name)| (owner.to_owned(), name.to_owned())))
     }
 
     /// Makes the repository if it is not there. True if it was made.
@@ -143,11 +155,21 @@ impl GitHub {
         body: Option<&Value>,
         bearer: Option<&str>,
     ) -> Result<(u16, Value), Error> {
+        let mut url = format!("{}{path}", self.api);
+        for _ in 0..=REDIRECTS_MOST {
+            match self.send_to(method, &url, body, bearer)? {
+                Sent::Answer(status, answer) => return Ok((status, answer)),
+                Sent::Elsewhere(there) => url = there,
+            }
+        }
+        Err(Error::Final(format!("GitHub at {} redirects a request in a circle", self.api)))
+    }
+
+    fn send_to(&self, method: &str, url: &str, body: Option<&Value>, bearer: Option<&str>) -> Result<Sent, Error> {
         let passing = |why: String| Error::Passing { why, after: None };
-        let url = format!("{}{path}", self.api);
         let mut request = ureq::http::Request::builder()
             .method(method)
-            .uri(&url)
+            .uri(url)
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", "2022-11-28");
         if let Some(bearer) = bearer {
@@ -166,22 +188,65 @@ impl GitHub {
             .map_err(|error| passing(format!("GitHub at {} cannot be reached: {error}", self.api)))?;
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (retry_after, remaining, reset) =
-            (header("retry-after"), header("x-ratelimit-remaining"), header("x-ratelimit-reset"));
+        if matches!(status, 301 | 302 | 307 | 308)
+            && let Some(there) = header("location")
+        {
+            // The login is for this host alone.
+            return match same_host(url, &there) {
+                Some(there) => Ok(Sent::Elsewhere(there)),
+                None => Err(Error::Final(format!("GitHub at {} sends its client to another host: {there}", self.api))),
+            };
+        }
+        let told = ["retry-after", "x-ratelimit-remaining", "x-ratelimit-reset"].map(header);
         let text = response.body_mut().with_config().limit(ANSWER_LIMIT).lossy_utf8(true).read_to_string();
         let text = text.map_err(|error| passing(format!("GitHub's answer broke off: {error}")))?;
         let answer: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let limited = status == 429 || (status == 403 && (retry_after.is_some() || remaining.as_deref() == Some("0")));
-        if limited || status >= 500 {
-            let asked = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-            let until_reset = reset.and_then(|text| text.parse::<i64>().ok()).map(|at| at - Time::now().0 / 1000);
-            let until_reset = until_reset.filter(|_| limited).map(|wait| Duration::from_secs(wait.max(1) as u64));
-            let after = asked.or(until_reset).map(|wait| wait.min(LONGEST_WAIT));
-            let what = if limited { "limits the rate of requests" } else { "has a fault of its own" };
-            return Err(Error::Passing { why: format!("GitHub {what} ({status}): {}", said(&answer)), after });
+        let said = said(&answer);
+        if let Some(after) = rate_limit(status, &told, &said, Time::now()) {
+            let why = format!("GitHub limits the rate of requests ({status}): {said}");
+            return Err(Error::Passing { why, after: Some(after) });
         }
-        Ok((status, answer))
+        if status >= 500 {
+            let asked = told[0].as_deref().and_then(|text| text.parse().ok()).map(Duration::from_secs);
+            let after = asked.map(|wait| wait.min(LONGEST_WAIT));
+            return Err(Error::Passing { why: format!("GitHub has a fault of its own ({status}): {said}"), after });
+        }
+        Ok(Sent::Answer(status, answer))
     }
+}
+
+enum Sent {
+    Answer(u16, Value),
+    /// A redirect to this URL, on the same host.
+    Elsewhere(String),
+}
+
+/// The URL that a redirect names, if it lies on the host that was asked.
+fn same_host(asked: &str, location: &str) -> Option<String> {
+    let host_end =
+        |url: &str| url.find("://").map(|at| url[at + 3..].find('/').map_or(url.len(), |path| at + 3 + path));
+    let host = &asked[..host_end(asked)?];
+    if location.starts_with('/') && !location.starts_with("//") {
+        return Some(format!("{host}{location}"));
+    }
+    let there = &location[..host_end(location)?];
+    there.eq_ignore_ascii_case(host).then(|| location.to_owned())
+}
+
+/// How long GitHub wants to be left alone, if it limits the rate of requests. `told`: Retry-After, and of the limit what
+/// is left and when it is reset. By the rules in GitHub's "Rate limits for the REST API".
+fn rate_limit(status: u16, told: &[Option<String>; 3], said: &str, now: Time) -> Option<Duration> {
+    let [retry_after, remaining, reset] = told;
+    let is_used_up = remaining.as_deref() == Some("0");
+    let said = said.to_ascii_lowercase();
+    let says_so = ["rate limit", "abuse detection"].iter().any(|words| said.contains(words));
+    if !(status == 429 || (status == 403 && (retry_after.is_some() || is_used_up || says_so))) {
+        return None;
+    }
+    let asked = retry_after.as_deref().and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let until_reset = reset.as_deref().filter(|_| is_used_up).and_then(|text| text.parse::<i64>().ok());
+    let until_reset = until_reset.map(|at| Duration::from_secs((at - now.0 / 1000).max(1) as u64));
+    Some(asked.or(until_reset).unwrap_or(UNTOLD_WAIT).min(LONGEST_WAIT))
 }
 
 fn refused(what: &str, status: u16, answer: &Value) -> Error {
@@ -197,7 +262,65 @@ fn refused(what: &str, status: u16, answer: &Value) -> Error {
 fn said(answer: &Value) -> String {
     let message = answer["message"].as_str().unwrap_or("no message");
     let details = answer["errors"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
-    let details: Vec<&str> = details.filter_map(|e| e["message"].as_str().or(e.as_str())).collect();
+    // A detail without words of its own names what is wrong by field and code.
+    let named = |detail: &Value| {
+        let parts = ["resource", "field", "code"].map(|part| detail[part].as_str());
+        Some(parts.into_iter().flatten().collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty())
+    };
+    let words = |detail: &Value| detail["message"].as_str().or(detail.as_str()).map(str::to_owned);
+    let details: Vec<String> = details.filter_map(|detail| words(detail).or_else(|| named(detail))).collect();
     let text = if details.is_empty() { message.to_owned() } else { format!("{message}: {}", details.join("; ")) };
     crate::job::cut(text, 500)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_as_long_as_github_asks_for() {
+        let told = |after: Option<&str>, left: Option<&str>, reset: Option<&str>| {
+            [after, left, reset].map(|text| text.map(str::to_owned))
+        };
+        let now = Time(1_000_000_000);
+        let none = told(None, None, None);
+        for (status, told, said, seconds) in [
+            (429, told(Some("7"), None, None), "slow down", Some(7)),
+            (403, told(None, Some("0"), Some("1000090")), "API rate limit exceeded", Some(90)),
+            (403, told(None, Some("4999"), Some("1003600")), "You have exceeded a secondary rate limit.", Some(60)),
+            (403, none.clone(), "You have triggered an abuse detection mechanism", Some(60)),
+            (429, told(None, None, Some("1003600")), "too many", Some(60)),
+            (403, told(Some("86400"), None, None), "x", Some(3_600)),
+            (403, none.clone(), "Resource not accessible by integration", None),
+            (404, none, "rate limit", None),
+        ] {
+            let waits = rate_limit(status, &told, said, now).map(|wait| wait.as_secs());
+            assert_eq!(waits, seconds, "{status} {told:?} {said}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_followed_on_the_same_host_alone() {
+        let asked = "https://api.h/repos/a/b?x=1";
+        for (location, url) in [
+            ("https://api.h/repositories/7", Some("https://api.h/repositories/7")),
+            ("/repositories/7", Some("https://api.h/repositories/7")),
+            ("https://API.h/r", Some("https://API.h/r")),
+            ("http://api.h/r", None),
+            ("https://api.h.evil.example/r", None),
+            ("//evil.example/r", None),
+            ("https://api.h:8443/r", None),
+            ("https://api.h@evil.example/r", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(same_host(asked, location).as_deref(), url, "{location}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_field_and_code() {
+        let answer = json!({"message": "Validation Failed", "errors": [{"resource": "PullRequest", "field": "head",
+            "code": "invalid"}, {"message": "No commits between main and x"}]});
+        assert_eq!(said(&answer), "Validation Failed: PullRequest head invalid; No commits between main and x");
+    }
 }

@@ -39,6 +39,9 @@ fn client(ca_file: Option<&str>) -> Result<ureq::Agent, String> {
         .http_status_as_error(false)
         .timeout_global(Some(REQUEST_LIMIT))
         .timeout_connect(Some(CONNECT_LIMIT))
+        // Redirects are followed where it is known what may be sent along.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).map_err(|error| format!("SSL_CERT_FILE: cannot read {path}: {error}"))?;

@@ -72,7 +72,8 @@ impl Execution<'_> {
             if let Some(reason) = self.stop.pause(wait) {
                 return Err(Halt::Stopped(reason));
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            // One that was asked to wait and is refused again waits longer.
+            pause = if after.is_some() { wait * 2 } else { (pause * 2).min(LONGEST_PAUSE) };
             tried += 1;
         }
     }

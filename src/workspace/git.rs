@@ -178,9 +178,13 @@ impl Git {
     }
 }
 
-/// Why git failed, from what it said (in English: LC_ALL=C).
+/// What the remote said, which git passes on with this before each line. It may be anything.
+const REMOTE: &str = "remote:";
+
+/// Why git failed, from what it said itself (in English: LC_ALL=C).
 fn cause_of(said: &str) -> Cause {
-    let said = said.to_ascii_lowercase();
+    let own: Vec<String> = said.lines().filter(|line| !line.starts_with(REMOTE)).map(str::to_ascii_lowercase).collect();
+    let said = own.join("\n");
     let table: &[(Cause, &[&str])] = &[
         (Cause::NamelessUser, &["no user exists for uid"]),
         (Cause::BranchExists, &["stale info", "already exists"]),
@@ -260,16 +264,37 @@ fn cause_of(said: &str) -> Cause {
         .map_or(Cause::Other, |(cause, _)| *cause)
 }
 
-/// The lines that tell, without progress and advice; at most a few hundred characters.
+/// The most of it that is shown, in bytes: a remote's reason has some ten lines.
+const GIST_LIMIT: usize = 1_500;
+
+/// The lines that tell, without progress and advice: what the remote gives as its reason, then git's own words.
 fn gist(said: &str, code: i32) -> String {
-    let telling = |line: &&str| ["fatal:", "error:", "remote:", "!"].iter().any(|start| line.starts_with(start));
+    let telling = |line: &&str| ["fatal:", "error:", "!"].iter().any(|start| line.starts_with(start));
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let chosen: Vec<&str> = lines.iter().copied().filter(telling).take(4).collect();
-    let chosen = if chosen.is_empty() { lines.into_iter().take(3).collect() } else { chosen };
+    let own: Vec<String> = lines.iter().copied().filter(telling).take(4).map(str::to_owned).collect();
+    let mut chosen = reason_of_remote(&lines);
+    chosen.extend(own);
+    if chosen.is_empty() {
+        chosen = lines.iter().take(3).map(|line| line.to_string()).collect();
+    }
     match chosen.join("; ") {
         text if text.is_empty() => format!("exit code {code}, and no word why"),
-        text => crate::job::cut(text, 600),
+        text => crate::job::cut(text, GIST_LIMIT),
     }
+}
+
+/// The remote's lines that say something, from its first error on; all of them if there is none.
+fn reason_of_remote(lines: &[&str]) -> Vec<String> {
+    let said = lines.iter().filter_map(|line| line.strip_prefix(REMOTE)).map(str::trim);
+    // Rules and frames around a banner are none.
+    let said: Vec<&str> = said.filter(|line| line.chars().any(char::is_alphanumeric)).collect();
+    let is_error = |line: &&str| {
+        ["error", "fatal", "denied", "rejected", "declined"]
+            .iter()
+            .any(|word| line.to_ascii_lowercase().split(|c: char| !c.is_alphanumeric()).any(|part| part == *word))
+    };
+    let from = said.iter().position(|line| is_error(&line)).unwrap_or(0);
+    said[from..].iter().map(|line| format!("{REMOTE} {line}")).collect()
 }
 
 #[cfg(test)]
@@ -295,6 +320,8 @@ mod tests {
             ("error: object file x is empty\nfatal: loose object x is corrupt", Cause::Damaged),
             ("fatal: Unable to create '/x/packed-refs.lock': File exists.", Cause::LockFile),
             ("something new", Cause::Other),
+            // A remote's words are not git's own, whatever they are about.
+            ("remote: fatal: could not resolve host: x\nremote: error: 500\n ! [remote rejected]", Cause::Other),
         ];
         for (said, cause) in cases {
             assert_eq!(cause_of(said), cause, "{said}");
@@ -306,5 +333,16 @@ mod tests {
         let said = "Cloning into 'x'...\nremote: nope\nfatal: it broke\nhint: try\n";
         assert_eq!(gist(said, 128), "remote: nope; fatal: it broke");
         assert_eq!(gist("", 7), "exit code 7, and no word why");
+        // The reason stands behind a banner, and the path behind the reason.
+        let banner: String =
+            (0..10).map(|n| format!("remote: * Welcome to our forge, line {n}\nremote: ******\n")).collect();
+        let said = format!(
+            "{banner}remote: error: GH013: Repository rule violations found\nremote: \nremote: - Push cannot contain \
+             secrets\nremote:   path: config.py:3\n ! [remote rejected] a -> a (declined)\n\
+             error: failed to push some refs to 'https://h/r'\n"
+        );
+        let shown = gist(&said, 1);
+        assert!(shown.starts_with("remote: error: GH013") && !shown.contains("Welcome"), "{shown}");
+        assert!(shown.contains("path: config.py:3") && shown.contains("[remote rejected]"), "{shown}");
     }
 }

@@ -79,15 +79,38 @@ fn a_refused_push_keeps_the_work_and_says_where() {
     let repo = lab.repo();
     let hook = repo.path.join("hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    std::fs::write(&hook, "#!/bin/sh\necho no new branches here >&2\nexit 1\n").unwrap();
+    // A banner first, then what sounds like the network's fault and is the remote's word.
+    let script = "#!/bin/sh\nfor n in 1 2 3 4 5 6; do echo \"* welcome *\"; echo; done >&2\necho 'error: GH013: no new \
+                  branches here' >&2\necho '  path: a.txt:1, could not resolve host' >&2\nexit 1\n";
+    std::fs::write(&hook, script).unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let server = lab.serve();
     let job = server.run(json!({"task": "[[write a.txt 1]] [[say summary]]", "repo_url": repo.url()}));
     assert_eq!((&job["status"], &job["output"]), (&json!("succeeded"), &json!("summary")), "{job:#}");
-    assert!(job["error"].as_str().unwrap().contains("no new branches here"), "{job:#}");
+    let error = job["error"].as_str().unwrap();
+    assert!(error.contains("GH013: no new branches here") && error.contains("path: a.txt:1"), "{job:#}");
+    assert!(!error.contains("welcome") && !error.contains("tried"), "{job:#}");
     let kept = std::path::Path::new(job["worktree_path"].as_str().unwrap()).join("a.txt");
     assert_eq!(std::fs::read_to_string(kept).unwrap(), "1\n");
     server.stop();
+}
+
+#[test]
+fn a_renamed_repository_gets_its_pull_request_once() {
+    let lab = Lab::new();
+    let github = GitHub::start(&lab.path("github"));
+    github.repository("me/project");
+    let lab = lab.with_all(github.variables_with_token());
+    github.rename("me/project", "us/product");
+    // The first request is made and its answer lost: then the pull request is found under the new name.
+    let server = lab.serve();
+    let job = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": github.repo_url("me/project")}));
+    assert_eq!((&job["status"], &job["error"]), (&json!("succeeded"), &json!(null)), "{job:#}");
+    let pulls = github.pulls();
+    assert_eq!((pulls.len(), &pulls[0]["of"]), (1, &json!("us/product")), "{pulls:?}");
+    assert_eq!(job["pr_url"], pulls[0]["html_url"]);
+    server.stop();
+    github.assert_content();
 }
 
 #[test]

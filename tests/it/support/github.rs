@@ -30,6 +30,8 @@ struct State {
     app_key: Mutex<Option<Vec<u8>>>,
     /// The App's next token lasts only minutes.
     short_token: AtomicBool,
+    /// Repositories that have another name by now: the old one, and the new one.
+    renamed: Mutex<Vec<(String, String)>>,
     /// While this file is there, git is not answered.
     hold: Mutex<Option<PathBuf>>,
     /// The next API request is not answered while this file is there.
@@ -47,6 +49,7 @@ impl GitHub {
             requests: Mutex::default(),
             app_key: Mutex::default(),
             short_token: AtomicBool::new(false),
+            renamed: Mutex::default(),
             hold: Mutex::default(),
             hang: Mutex::default(),
             is_hanging: AtomicBool::new(false),
@@ -93,6 +96,14 @@ impl GitHub {
         std::fs::read_to_string(key).unwrap()
     }
 
+    /// From now on the repository has another name; git and the API redirect from the old one.
+    pub fn rename(&self, old: &str, new: &str) {
+        let path = |slug: &str| self.state.root.join(format!("{slug}.git"));
+        std::fs::create_dir_all(path(new).parent().unwrap()).unwrap();
+        std::fs::rename(path(old), path(new)).unwrap();
+        self.state.renamed.lock().unwrap().push((old.into(), new.into()));
+    }
+
     pub fn fail_next(&self, method: &str, status: u16) {
         self.state.faults.lock().unwrap().push((method.into(), status));
     }
@@ -132,6 +143,13 @@ impl GitHub {
 
 impl State {
     fn answer(&self, asked: Asked) -> Told {
+        if let Some(there) = self.moved(&asked) {
+            // GitHub repeats neither method nor body in words: 307 for what changes something, 301 for the rest.
+            let status = if asked.method == "GET" { 301 } else { 307 };
+            let mut told = Told::json(status, json!({"message": "Moved Permanently", "url": there}));
+            told.headers.push(("location".into(), there));
+            return told;
+        }
         match asked.path.strip_prefix("/api/v3") {
             Some(path) => {
                 let hang = self.hang.lock().unwrap().take();
@@ -154,6 +172,17 @@ impl State {
             }
             None => self.git(&asked),
         }
+    }
+
+    /// Where a repository with an old name is to be asked for.
+    fn moved(&self, asked: &Asked) -> Option<String> {
+        let renamed = self.renamed.lock().unwrap();
+        let (old, new) = renamed.iter().find(|(old, _)| {
+            let of_api = asked.path.strip_prefix("/api/v3/repos/").is_some_and(|rest| rest.starts_with(old.as_str()));
+            of_api || asked.path.starts_with(&format!("/{old}.git"))
+        })?;
+        let query = if asked.query.is_empty() { String::new() } else { format!("?{}", asked.query) };
+        Some(format!("{}{query}", asked.path.replacen(old.as_str(), new, 1)))
     }
 
     fn complain(&self, what: String) -> Told {
