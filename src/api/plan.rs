@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::request::{NO_TASK, known_fields, known_fields_if_any, text, truth};
-use crate::job::{JobId, Purpose, Status, Time};
+use crate::job::{JobId, OUTPUT_LIMIT, Purpose, Status, Time, is_cut};
 use serde::{Deserialize, Serialize};
 
 /// `POST /plans`
@@ -129,6 +129,11 @@ impl Plan {
         if status == PlanStatus::Ready && job.output.as_deref().is_none_or(|text| text.trim().is_empty()) {
             // Its agent ended well, and there is nothing to carry out.
             (status, job.error) = (PlanStatus::Failed, Some("the agent wrote no plan".into()));
+        }
+        if status == PlanStatus::Ready && job.output.as_deref().is_some_and(is_cut) {
+            // Half a plan is not to be carried out.
+            let why = format!("the plan was longer than {OUTPUT_LIMIT} bytes, and was cut: ask for a shorter one");
+            (status, job.error) = (PlanStatus::Failed, Some(why));
         }
         (job.purpose == Purpose::Plan).then(|| Self {
             id: job.id,

@@ -45,7 +45,8 @@ impl CleanupRequest {
             (name.to_string(), value)
         };
         // Behind a `?` it was given on purpose, such as an unset variable of a shell.
-        if pairs.iter().any(|(name, value)| *name == "paths" && value.trim().is_empty()) {
+        let is_empty = |value: &str| value.split(',').all(|path| path.trim().is_empty());
+        if pairs.iter().any(|(name, value)| *name == "paths" && is_empty(value)) {
             return Err("`paths` is empty: give ids or paths, separated by commas, or leave it out".into());
         }
         let fields: serde_json::Map<String, Value> = pairs.iter().map(value).collect();
@@ -89,6 +90,8 @@ pub enum WorktreeStatus {
     InUse,
     /// The pod that has it is not there.
     PodGone,
+    /// Its pod removes it.
+    Removing,
     /// It could not be made, and `error` says why.
     Failed,
 }

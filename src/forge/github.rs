@@ -233,8 +233,8 @@ fn same_host(asked: &str, location: &str) -> Option<String> {
     there.eq_ignore_ascii_case(host).then(|| location.to_owned())
 }
 
-/// How long GitHub wants to be left alone, if it limits the rate of requests. `told`: Retry-After, and of the limit what
-/// is left and when it is reset. By the rules in GitHub's "Rate limits for the REST API".
+/// How long GitHub wants to be left alone, if it limits the rate of requests. `told`: Retry-After, and of the limit
+/// what is left and when it is reset. By the rules in GitHub's "Rate limits for the REST API".
 fn rate_limit(status: u16, told: &[Option<String>; 3], said: &str, now: Time) -> Option<Duration> {
     let [retry_after, remaining, reset] = told;
     let is_used_up = remaining.as_deref() == Some("0");

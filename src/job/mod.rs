@@ -15,7 +15,7 @@ pub use record::{
     Verdict,
 };
 pub use states::{Ended, Job, Mark, Queued, Running};
-pub use text::cut;
+pub use text::{cut, is_cut};
 pub use time::Time;
 
 #[cfg(test)]

@@ -149,6 +149,9 @@ pub struct Removal {
     pub asked_at: Time,
     /// Also if work is lost with it.
     pub discards: bool,
+    /// It was decided: whatever is left of it goes, and no job works in it any more.
+    #[serde(default)]
+    pub begun: bool,
     /// Why it was not removed.
     pub refused: Option<String>,
 }
@@ -286,6 +289,11 @@ impl Record {
     /// It made a worktree, which is there for later jobs.
     pub fn is_prepared_worktree(&self) -> bool {
         self.purpose == Purpose::Worktree && self.status == Status::Succeeded
+    }
+
+    /// It is being removed, or was when its server died.
+    pub fn is_being_removed(&self) -> bool {
+        self.removal.as_ref().is_some_and(|removal| removal.begun)
     }
 
     /// Whose name the worktree has that it works in.

@@ -1,8 +1,14 @@
 //! Texts that are too long. Pure.
 
+const SAID: &str = "… [cut]";
+
+/// [`cut`] has taken something from its end.
+pub fn is_cut(text: &str) -> bool {
+    text.ends_with(SAID)
+}
+
 /// At most `limit` bytes of `text`, cut between characters, and said at its end.
 pub fn cut(mut text: String, limit: usize) -> String {
-    const SAID: &str = "… [cut]";
     if text.len() > limit {
         let mut at = limit.saturating_sub(SAID.len());
         while !text.is_char_boundary(at) {

@@ -17,10 +17,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// For how long a pod heeds that it was asked to remove a worktree. Less than whoever asks waits for it.
+const HONOURED: Duration = Duration::from_secs(15);
 /// How soon a job looks again whether the worktree is free.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The most prepared worktrees that are looked after.
-pub const MOST: usize = 1000;
+pub const MOST: usize = 10_000;
 
 /// The prepared worktrees of this server that somebody works in, or removes.
 #[derive(Clone, Default)]
@@ -75,7 +77,7 @@ impl Execution<'_> {
         });
         let gone = || Halt::Failed(format!("the prepared worktree {id} is gone: prepare another one"));
         let made = self.persistently(|_| runner.store.get(id))?.it.filter(Record::is_prepared_worktree);
-        let made = made.filter(|made| made.worktree_on == runner.pod).ok_or_else(gone)?;
+        let made = made.filter(|made| made.worktree_on == runner.pod && !made.is_being_removed()).ok_or_else(gone)?;
         let worktree = Worktree { spaces: &runner.spaces, url, id, branch: None };
         if !worktree.path().is_dir() || runner.spaces.git_dir_of(url).is_none() {
             return Err(gone());
@@ -96,7 +98,9 @@ impl Execution<'_> {
     /// Leaves a prepared worktree as it is. What was published from it is no work that could get lost any more.
     pub fn leave_prepared(&mut self, id: &JobId) -> Result<(), Halt> {
         self.looked.tidied = true;
-        let (Some(commit), Some(url)) = (self.record.commit.clone().filter(|_| self.record.pushed), self.url()?) else {
+        // What stays because it is not published is work, and so is what it hangs on.
+        let is_all_published = self.record.pushed && self.record.kept_because.is_none();
+        let (Some(commit), Some(url)) = (self.record.commit.clone().filter(|_| is_all_published), self.url()?) else {
             return Ok(());
         };
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id, branch: None };
@@ -123,14 +127,15 @@ fn begin_of(made: &Record) -> Option<String> {
 impl Runner {
     /// The job that works in a prepared worktree, or is to.
     pub fn job_in(&self, made: &Record) -> Option<JobId> {
-        let job = made.used_by.as_ref()?;
-        let lives = match self.store.get(job) {
+        let lives = |job: &&JobId| match self.store.get(job) {
             Ok(Seen { it: Some(record), .. }) => !record.status().has_ended(),
             Ok(Seen { it: None, .. }) => false,
             // Nobody knows.
             Err(_) => true,
         };
-        lives.then(|| job.clone())
+        let noted = made.used_by.as_ref().filter(lives).cloned();
+        // A server that died before it had noted that.
+        noted.or_else(|| self.store.waiting_in(made).ok().flatten())
     }
 
     /// The pod that alone may take a job, if that is not there.
@@ -162,14 +167,26 @@ impl Runner {
         if let Some(job) = self.job_in(&made) {
             return Err(busy(Some(job)));
         }
+        if !self.has_prepared(&made) && !discards {
+            let pod = made.worktree_on.as_deref().unwrap_or("another server");
+            return Err(format!(
+                "its files are on the disk of {pod}, which is not there: start that, or give the files up with DELETE \
+                 /worktrees/{id}?discard=true"
+            ));
+        }
         let _lease = self.in_use.take(id).ok_or_else(|| busy(made.used_by.clone()))?;
         let url = self.url_of(&made).ok_or("its record names no repository")?;
         let worktree = Worktree { spaces: &self.spaces, url: &url, id, branch: None };
-        if !discards && let Some(why) = unsaved(&worktree, &made).map_err(|error| error.to_string())? {
+        let is_checked = discards || made.is_being_removed();
+        if !is_checked && let Some(why) = unsaved(&worktree, &made).map_err(|error| error.to_string())? {
             return Err(format!("{why}; let a job go on in it, or remove it with DELETE /worktrees/{id}?discard=true"));
         }
-        worktree.remove(None).map_err(|error| error.to_string())?;
-        self.store.remove(id).map_err(|error| error.to_string())?;
+        // From here on it is no worktree any more, also if this server dies half-way.
+        let begun = Removal { asked_at: Time::now(), discards: true, begun: true, refused: None };
+        self.store.note(id, Note::Removal(begun)).map_err(|error| error.to_string())?;
+        let going_on = |why: String| format!("{why}; its removal goes on");
+        worktree.remove(None).map_err(|error| going_on(error.to_string()))?;
+        self.store.remove(id).map_err(|error| going_on(error.to_string()))?;
         drop(alone);
         remove::tree(&directory).map_err(|error| format!("{}: {error}", directory.display()))
     }
@@ -185,10 +202,7 @@ impl Runner {
             }
             // What can be told from the record comes first.
             let may_be_aged = made.ended_at.is_some_and(|ended| self.age_is_over(ended.0));
-            if may_be_aged
-                && (self.has_prepared(made) || self.is_of_the_gone(made))
-                && self.age_is_over(self.unused_since(made))
-            {
+            if may_be_aged && self.has_prepared(made) && self.age_is_over(self.unused_since(made)) {
                 self.remove_aged(made);
             }
         }
@@ -209,7 +223,15 @@ impl Runner {
 
     fn heed_removal(&self, made: &Record) {
         let Some(wish) = made.removal.as_ref().filter(|wish| wish.refused.is_none()) else { return };
-        if let Err(why) = self.remove_prepared(made, wish.discards) {
+        let is_late = !wish.begun && Time::now().since(wish.asked_at) > HONOURED.as_millis() as i64;
+        let heeded = match is_late {
+            // Whoever asked was told that it stays.
+            true => Err("its pod was away when it was asked".into()),
+            false => self.remove_prepared(made, wish.discards),
+        };
+        if let Err(why) = heeded
+            && !wish.begun
+        {
             let refused = Removal { refused: Some(why), ..wish.clone() };
             if let Err(error) = self.store.note(&made.id, Note::Removal(refused)) {
                 log::warn(&format!("worktree {}: {error}", made.id));

@@ -21,6 +21,9 @@ impl Service {
     pub fn plan(&self, request: PlanRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
         let wanted = serde_json::to_string(&PlanRequest { wait: false, ..request.clone() }).unwrap_or_default();
         let key = key.map(|key| key.judge_for(&format!("plan {wanted}"))).transpose()?;
+        if let Some(earlier) = self.earlier(key.as_ref())? {
+            return Ok(self.shown(&earlier));
+        }
         let job = JobRequest {
             task: request.task,
             repo_url: request.repo_url,
@@ -100,11 +103,15 @@ impl Service {
             wait: request.wait,
             ..JobRequest::default()
         };
-        let spec =
-            Spec { plan_id: Some(plan.id.clone()), at_commit: plan.base_commit.clone(), ..judge(job, &self.runner)? };
         // Whoever asks, and whatever for: one plan, one job. No key of a user can be this one.
         let key = Key { name: hash(&format!("execute-plan\0{}", plan.id)), request: String::new() };
-        let record = self.submit_patiently(&spec, &key)?;
+        let record = match self.earlier(Some(&key))? {
+            Some(earlier) => earlier,
+            None => {
+                let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
+                self.submit_patiently(&Spec { plan_id, at_commit, ..judge(job, &self.runner)? }, &key)?
+            }
+        };
         if plan.job_id.is_none()
             && let Err(error) = self.runner.store.note(&plan.id, Note::ExecutedAs(record.id.clone()))
         {

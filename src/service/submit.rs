@@ -53,8 +53,16 @@ impl Service {
     pub fn submit(&self, request: JobRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
         let key = key.map(|key| key.judge(&request, None)).transpose()?;
         let _alone = self.alone_with(request.worktree_id.as_deref())?;
-        let record = self.accept(self.judge(request)?, key.as_ref())?;
+        let record = match self.earlier(key.as_ref())? {
+            Some(earlier) => earlier,
+            None => self.accept(self.judge(request)?, key.as_ref())?,
+        };
         Ok(self.shown(&record))
+    }
+
+    /// What was submitted with this key before: whatever has become of what it names since, it is that job.
+    pub(super) fn earlier(&self, key: Option<&Key>) -> Result<Option<Record>, Refusal> {
+        Ok(key.map(|key| self.runner.store.submitted(key)).transpose()?.flatten())
     }
 
     /// Takes in what was judged. A prepared worktree that it names is its own from here on.
@@ -87,6 +95,9 @@ impl Service {
             return Err(Refusal::Conflict(why));
         }
         let _alone = self.alone_with(request.worktree_id.as_deref())?;
+        if let Some(again) = self.earlier(key.as_ref())? {
+            return Ok(self.shown(&again));
+        }
         // What its request does not say stays as it is: a plan is made again as a plan, or carried out again.
         let again = Record::clone(&earlier);
         let spec = Spec {

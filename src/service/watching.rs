@@ -274,6 +274,12 @@ mod tests {
         fn submit(&self, _: crate::job::Spec, _: Option<&Key>) -> Result<Record, Error> {
             Err(Error::Lost)
         }
+        fn submitted(&self, _: &Key) -> Result<Option<Record>, Error> {
+            Err(Error::Lost)
+        }
+        fn waiting_in(&self, _: &Record) -> Result<Option<JobId>, Error> {
+            Err(Error::Lost)
+        }
         fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
             Err(Error::Lost)
         }

@@ -36,6 +36,9 @@ impl Service {
             wait: true,
             ..JobRequest::default()
         };
+        if let Some(earlier) = self.earlier(key.as_ref())? {
+            return Ok(self.shown(&earlier));
+        }
         let spec = Spec { purpose: Purpose::Worktree, ..judge(job, &self.runner)? };
         self.ask_remote(&request)?;
         let record = self.runner.store.submit(spec, key.as_ref())?;
@@ -65,6 +68,9 @@ impl Service {
         let is_missing = record.is_prepared_worktree()
             && self.runner.has_prepared(record)
             && record.worktree_path.as_deref().is_some_and(|path| !Path::new(path).is_dir());
+        if record.is_being_removed() {
+            shown.status = WorktreeStatus::Removing;
+        }
         if is_missing {
             (shown.status, shown.error) = (WorktreeStatus::Failed, Some("its directory is gone".into()));
         }
@@ -118,7 +124,11 @@ impl Service {
         if runner.has_prepared(record) || runner.is_of_the_gone(record) {
             return runner.remove_prepared(record, discards);
         }
-        let wish = Removal { asked_at: Time::now(), discards, refused: None };
+        // No need to ask its pod.
+        if let Some(job) = runner.job_in(record) {
+            return Err(format!("job {job} works in it, or is to: wait for that one, or cancel it first"));
+        }
+        let wish = Removal { asked_at: Time::now(), discards, begun: false, refused: None };
         runner.store.note(&record.id, Note::Removal(wish)).map_err(|error| error.to_string())
     }
 
@@ -127,15 +137,19 @@ impl Service {
             match self.runner.store.get(&record.id) {
                 Ok(Seen { it: None, .. }) => return Ok(()),
                 Ok(Seen { it: Some(now), .. }) => {
+                    let is_begun = now.is_being_removed();
                     if let Some(why) = now.removal.and_then(|removal| removal.refused) {
                         return Err(why);
+                    }
+                    if is_begun && Instant::now() >= until {
+                        return Err("its removal takes long, and goes on".into());
                     }
                 }
                 Err(error) => return Err(error.to_string()),
             }
             if Instant::now() >= until {
                 let pod = record.worktree_on.as_deref().unwrap_or("this server");
-                return Err(format!("{pod}, which has it, was asked, and has not answered yet"));
+                return Err(format!("{pod}, which has it, was asked and has not answered: nothing was removed"));
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -205,6 +219,9 @@ impl Service {
             WorktreeStatus::PodGone => {
                 let why = format!("the pod {pod}, which has worktree {}, is gone: prepare another one", shown.id);
                 return Err(Refusal::Conflict(why));
+            }
+            WorktreeStatus::Removing => {
+                return Err(Refusal::Conflict(format!("worktree {} is being removed: prepare another one", shown.id)));
             }
             WorktreeStatus::Preparing => {
                 return Err(Refusal::Conflict(format!("worktree {} is not made yet: wait for it", shown.id)));

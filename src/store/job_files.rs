@@ -175,6 +175,13 @@ impl JobFiles {
         }
     }
 
+    /// What a key stands for.
+    pub fn read_key(&self, name: &str) -> Result<Option<KeyNote>, String> {
+        let path = self.key(name);
+        let found = files::read(&path)?;
+        found.map(|bytes| KeyNote::parse(&bytes).map_err(|why| format!("{}: {why}", path.display()))).transpose()
+    }
+
     pub fn remove_key(&self, name: &str) -> Result<(), String> {
         files::remove(&self.key(name))
     }

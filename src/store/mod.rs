@@ -72,6 +72,8 @@ impl Which {
         match self {
             Which::All => true,
             Which::Of(wanted) => status == wanted,
+            // A worktree that was not made is none.
+            Which::For(Purpose::Worktree) if status.has_ended() && status != Status::Succeeded => false,
             Which::For(wanted) => purpose == wanted,
         }
     }
@@ -128,6 +130,12 @@ pub trait Jobs: Send + Sync {
     /// Accepted when it returns: the job is on disk and will reach an end. The same `key` with the
     /// same request gives the same job for as long as that is kept.
     fn submit(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Error>;
+
+    /// The job that this key with this request stands for already.
+    fn submitted(&self, key: &Key) -> Result<Option<Record>, Error>;
+
+    /// A job that waits, and names this prepared worktree.
+    fn waiting_in(&self, worktree: &Record) -> Result<Option<JobId>, Error>;
 
     /// Cancels a queued or running job; decided when it returns. A running attempt learns of it by its stop and by
     /// [`Error::Lost`]; what it leaves is listed by [`Queue::leftovers`] until [`Queue::release`].

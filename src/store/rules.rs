@@ -89,10 +89,21 @@ impl Drop for KeyInFlight<'_> {
 pub trait KeyedSubmission {
     /// Notes what the key stands for, unless that is noted already; the note that stays.
     fn note(&self, name: &str, note: KeyNote) -> Result<KeyNote, Error>;
+    /// What the key stands for, if anything.
+    fn noted(&self, name: &str) -> Result<Option<KeyNote>, Error>;
     fn find(&self, id: &JobId) -> Result<Option<Record>, Error>;
     fn accept(&self, id: JobId, spec: Spec) -> Result<Record, Error>;
     /// The job was not accepted, as far as could be seen: the key stands for nothing.
     fn forget(&self, id: &JobId, name: &str);
+}
+
+/// The job that `key` stands for, if there is one.
+pub fn submitted(store: &impl KeyedSubmission, key: &Key) -> Result<Option<Record>, Error> {
+    match store.noted(&key.name)? {
+        Some(note) if note.request != key.request => Err(Error::OtherRequest),
+        Some(note) => store.find(&note.id),
+        None => Ok(None),
+    }
 }
 
 /// The job that `key` stands for; a new one, if it stands for none yet.

@@ -31,6 +31,14 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
+    fn submitted(&self, _: &Key) -> Result<Option<Record>, Error> {
+        self.refuse()
+    }
+
+    fn waiting_in(&self, _: &Record) -> Result<Option<JobId>, Error> {
+        self.refuse()
+    }
+
     fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
         self.refuse()
     }

@@ -72,6 +72,22 @@ impl Worktree<'_> {
         regular_file::copy(index, &admin.join("index"), u64::MAX)
     }
 
+    /// Everything in it is published as `commit`: that is what is checked out from here on, on the worktree's own
+    /// branch, whatever the agent had checked out; and only what is made after it counts as work.
+    pub fn begin_at(&self, commit: &str) -> Result<(), Error> {
+        let locked = self.spaces.lock_briefly(self.url)?;
+        let (git_dir, branch) = (&locked.git_dir, self.id.branch());
+        let cannot = |error: io::Error| Error::Final(format!("cannot check out {branch} in its worktree: {error}"));
+        refs::set_branch(git_dir, &branch, commit).map_err(cannot)?;
+        let head = format!("ref: refs/heads/{branch}\n");
+        regular_file::write(&self.admin(git_dir).join("HEAD"), head.as_bytes()).map_err(cannot)?;
+        let ours = self.private_git_dir(commit)?;
+        ours.run(&["read-tree", "--reset", commit], Call { login: None, stop: Some(&locked.stop) })?;
+        let index = ours.path("index");
+        regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(cannot)?;
+        self.show_index(git_dir, &index).map_err(cannot)
+    }
+
     /// The cache holds this commit.
     pub fn cache_has(&self, commit: &str) -> Result<bool, Error> {
         let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(false) };

@@ -293,7 +293,7 @@ fn reason_of_remote(lines: &[&str]) -> Vec<String> {
             .iter()
             .any(|word| line.to_ascii_lowercase().split(|c: char| !c.is_alphanumeric()).any(|part| part == *word))
     };
-    let from = said.iter().position(|line| is_error(&line)).unwrap_or(0);
+    let from = said.iter().position(is_error).unwrap_or(0);
     said[from..].iter().map(|line| format!("{REMOTE} {line}")).collect()
 }
 

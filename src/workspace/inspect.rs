@@ -115,14 +115,6 @@ impl<'a> Worktree<'a> {
         Ok(is_left.then(|| "not every change in it could be committed".into()))
     }
 
-    /// From now on only what is made after `commit`, which is checked out, counts as work.
-    pub fn begin_at(&self, commit: &str) -> Result<(), Error> {
-        let ours = self.private_git_dir(commit)?;
-        ours.run(&["read-tree", "--reset", commit], Call::default())?;
-        regular_file::copy(&ours.path("index"), &self.first_index(), INDEX_LIMIT)
-            .map_err(|error| Error::Final(format!("cannot keep the index of {}: {error}", self.path().display())))
-    }
-
     fn hidden(&self, ours: &PrivateGitDir, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
         if let Some(stray) = self.stray(ours, git_dir, known)? {
             return Ok(Some(format!(

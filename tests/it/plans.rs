@@ -120,6 +120,13 @@ fn a_plan_that_is_not_ready_is_not_carried_out_and_says_why() {
     assert!(failed["error"].is_string());
     let (status, answer) = execute(&server, failed["id"].as_str().unwrap(), "{}");
     assert!(status == 409 && answer["error"].as_str().unwrap().contains("nothing to carry out"), "{answer}");
+    // A plan that says nothing is none, and half a one is not carried out.
+    for (task, wanted) in [("[[say ]]", "wrote no plan"), ("[[big 60000]]", "was cut")] {
+        let none = plan(&server, json!({"task": task}));
+        let none = ready(&server, none["id"].as_str().unwrap());
+        assert!(none["status"] == "failed" && none["error"].as_str().unwrap().contains(wanted), "{none}");
+        assert_eq!(execute(&server, none["id"].as_str().unwrap(), "{}").0, 409);
+    }
     // A retry plans again.
     let (_, again) = server.send(&format!("/jobs/{}/retry", failed["id"].as_str().unwrap()), &[], "");
     assert_eq!(again["job"]["purpose"], "plan", "{again}");

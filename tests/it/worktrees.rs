@@ -271,12 +271,96 @@ fn a_pod_that_is_gone_takes_no_job_and_what_waited_for_it_ends() {
     assert!(status == 409 && why(&answer).contains("is gone"), "{answer}");
     std::fs::write(&gate, "").unwrap();
     assert_eq!(b.wait(&busy)["status"], "succeeded");
-    // Nobody is left to remove it but us.
+    // What is on its disk nobody can see from here: it is given up only on purpose.
     let (status, answer) = remove(&b, id);
+    assert!(status == 409 && why(&answer).contains("on the disk of pod-a, which is not there"), "{answer}");
+    let (status, answer) = b.request("DELETE", &format!("/worktrees?paths={id}"), None);
+    assert_eq!((status, &answer["count"], &answer["kept"][0]["id"]), (200, &json!(0), &json!(id)), "{answer}");
+    let (status, answer) = b.request("DELETE", &format!("/worktrees/{id}?discard=true"), None);
     assert_eq!((status, show(&b, id).0), (200, 404), "{answer}");
     // The pod comes back, and tidies its disk.
     let a = fleet.pod_with("pod-a", &one);
     let disk = fleet.disk_of("pod-a").join("worktrees").join(id);
     eventually("its disk is tidy", || (!disk.exists()).then_some(()));
     fleet.finish(vec![a, b]);
+}
+
+#[test]
+fn a_removal_that_was_cut_off_is_carried_on_and_nobody_works_in_the_rest() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let made = prepare(&server, &json!({"repo_url": repo.url()}));
+    let (id, path) = (made["id"].as_str().unwrap(), made["path"].as_str().unwrap());
+    // Somebody holds the repository's lock: the removal is decided, and does not come further.
+    let cache = std::fs::read_dir(lab.path("repos")).unwrap().flatten().next().unwrap().path();
+    let held = std::fs::File::open(cache.join(".lock")).unwrap();
+    fs2::FileExt::lock_exclusive(&held).unwrap();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| remove(&server, id));
+        eventually("it is being removed", || (show(&server, id).1["worktree"]["status"] == "removing").then_some(()));
+        let (status, answer) = server.post(&json!({"task": "[[say x]]", "worktree_id": id}));
+        assert!(status == 409 || status == 503, "{answer}");
+        let (status, answer) = asked.join().unwrap();
+        assert!(status == 409 && why(&answer).contains("its removal goes on"), "{answer}");
+    });
+    server.kill();
+    drop(held);
+    let server = lab.serve();
+    eventually("it is gone", || (show(&server, id).0 == 404 && !Path::new(path).exists()).then_some(()));
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
+fn what_a_job_could_not_publish_keeps_the_worktree_and_what_it_did_is_published_once() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let made = || prepare(&server, &json!({"repo_url": repo.url()}))["id"].as_str().unwrap().to_owned();
+    let run = |id: &str, task: &str| server.run(json!({"task": task, "worktree_id": id}));
+    // Of a repository of its own only the commit's name is published.
+    let nested = made();
+    let task =
+        "[[bash mkdir n && cd n && git init -q && echo precious > f && git add f && git commit -qm n]] [[say ok]]";
+    let job = run(&nested, task);
+    assert!(job["kept_because"].as_str().unwrap().contains("repository of its own"), "{job}");
+    let (status, answer) = remove(&server, &nested);
+    assert_eq!(status, 409, "{answer}");
+    assert_eq!(server.request("DELETE", &format!("/worktrees/{nested}?discard=true"), None).0, 200);
+    // An agent that leaves another branch checked out: the next job adds nothing, and all is published.
+    let other = made();
+    let first = run(&other, "[[bash git checkout -q -b mine]] [[write m.txt 1]] [[say ok]]");
+    assert_eq!(repo.file(first["branch"].as_str().unwrap(), "m.txt").as_deref(), Some("1"));
+    let second = run(&other, "[[say nothing]]");
+    assert!(second["note"].as_str().unwrap().contains("changed nothing"), "{second}");
+    assert_eq!(remove(&server, &other).0, 200);
+    server.stop();
+    assert_eq!(std::fs::read_dir(lab.path("worktrees")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_the_same_whatever_became_of_what_it_names() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let send = |path: &str, key: &str, body: &Value| server.send(path, &[("Idempotency-Key", key)], &body.to_string());
+    let prepared = json!({"repo_url": repo.url()});
+    let (_, first) = send("/worktrees", "w", &prepared);
+    let id = first["worktree"]["id"].as_str().unwrap();
+    let gate = lab.path("gate");
+    let job = json!({"task": format!("[[wait-for {}]] [[say done]]", gate.display()), "worktree_id": id});
+    let (status, one) = send("/jobs", "j", &job);
+    assert_eq!(status, 200, "{one}");
+    let (status, two) = send("/jobs", "j", &job);
+    assert_eq!((status, &two["job"]["id"]), (200, &one["job"]["id"]), "{two}");
+    std::fs::write(&gate, "").unwrap();
+    server.wait(one["job"]["id"].as_str().unwrap());
+    std::fs::rename(&repo.path, lab.path("moved.git")).unwrap();
+    let (status, again) = send("/worktrees", "w", &prepared);
+    assert_eq!((status, &again["worktree"]["id"]), (200, &json!(id)), "{again}");
+    assert_eq!(remove(&server, id).0, 200);
+    let (status, three) = send("/jobs", "j", &job);
+    assert_eq!((status, &three["job"]["id"]), (200, &one["job"]["id"]), "{three}");
+    server.stop();
 }

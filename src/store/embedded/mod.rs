@@ -245,6 +245,10 @@ impl KeyedSubmission for Core {
         self.files.note_key(name, note).map_err(Error::Unavailable)
     }
 
+    fn noted(&self, name: &str) -> Result<Option<KeyNote>, Error> {
+        self.files.read_key(name).map_err(Error::Unavailable)
+    }
+
     fn find(&self, id: &JobId) -> Result<Option<Record>, Error> {
         self.get(id)
     }
@@ -266,6 +270,19 @@ impl Jobs for Embedded {
         let Some(key) = key else { return self.0.accept(JobId::random(), spec) };
         let _entered = self.0.keys_in_flight.enter(key)?;
         rules::submit_once(&*self.0, spec, key)
+    }
+
+    fn submitted(&self, key: &Key) -> Result<Option<Record>, Error> {
+        rules::submitted(&*self.0, key)
+    }
+
+    fn waiting_in(&self, worktree: &Record) -> Result<Option<JobId>, Error> {
+        let waiting = self.0.index().queued();
+        let names_it = |id: &JobId| {
+            let cell = self.0.cell(id)?;
+            (lock(&cell).job.worktree_id.as_ref() == Some(&worktree.id)).then(|| id.clone())
+        };
+        Ok(waiting.iter().find_map(names_it))
     }
 
     fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {

@@ -155,6 +155,21 @@ impl Jobs for Redis {
         self.submissions.submit(spec, key)
     }
 
+    fn submitted(&self, key: &Key) -> Result<Option<Record>, Error> {
+        self.submissions.submitted(key)
+    }
+
+    fn waiting_in(&self, worktree: &Record) -> Result<Option<JobId>, Error> {
+        let Some(pod) = &worktree.worktree_on else { return Ok(None) };
+        for id in self.access.ids_waiting_for(pod)? {
+            let job = self.access.read(&id)?.it;
+            if job.is_some_and(|job| job.worktree_id.as_ref() == Some(&worktree.id)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
         let cancelled = self.access.cancel(id)?;
         if let (Cancelled::Done { .. }, Some(attempt)) = (&cancelled, self.attempts.get(id)) {

@@ -30,6 +30,10 @@ impl Submissions {
         rules::submit_once(&keyed, spec, key)
     }
 
+    pub fn submitted(&self, key: &Key) -> Result<Option<Record>, Error> {
+        rules::submitted(&Keyed { submissions: self, ttl_seconds: 0 }, key)
+    }
+
     /// Kept until the job is forgotten; should that never come, for long after.
     fn note_in_redis(&self, name: &str, note: KeyNote, ttl_seconds: u64) -> Result<KeyNote, Error> {
         let key = self.access.ctx.keys.idempotency(name);
@@ -88,6 +92,17 @@ impl KeyedSubmission for Keyed<'_> {
             true => ctx.files.note_key(name, note).map_err(Error::Unavailable),
             false => self.submissions.note_in_redis(name, note, self.ttl_seconds),
         }
+    }
+
+    fn noted(&self, name: &str) -> Result<Option<KeyNote>, Error> {
+        let access = &self.submissions.access;
+        if access.ctx.has_copy {
+            return access.ctx.files.read_key(name).map_err(Error::Unavailable);
+        }
+        let key = access.ctx.keys.idempotency(name);
+        let found = access.link.with(|connection| ::redis::cmd("GET").arg(&key).query::<Option<String>>(connection));
+        let found = found.map_err(Error::Unavailable)?;
+        found.map(|text| KeyNote::parse(text.as_bytes()).map_err(Error::Unavailable)).transpose()
     }
 
     fn find(&self, id: &JobId) -> Result<Option<Record>, Error> {

@@ -30,7 +30,9 @@ local function set_status(new)
   if status and is_new then redis.call('ZREM', jobs .. ':' .. shown(status), id) end
   redis.call('ZADD', jobs .. ':' .. shown(new), created, id)
   -- Plans, or worktrees: a list of their own.
-  if set ~= '' then redis.call('ZADD', jobs .. ':' .. set, created, id) end
+  local is_nothing = set == 'worktrees' and (new == 'failed' or new == 'cancelled' or new == 'expired')
+  if is_nothing then redis.call('ZREM', jobs .. ':' .. set, id)
+  elseif set ~= '' then redis.call('ZADD', jobs .. ':' .. set, created, id) end
   -- Those who watch hear of it; a Redis that is out of memory does not stop a job for that.
   if is_new then redis.pcall('XADD', changes, 'MAXLEN', '~', 4000, '*', 'id', id, 'status', shown(new)) end
   redis.call('HSET', job, 'status', new)
