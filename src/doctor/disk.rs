@@ -110,11 +110,13 @@ impl Doctor {
             let (mut caches, mut count, mut problems) = (0, 0, Vec::new());
             for cache in git_dirs(&self.config.repos.root) {
                 caches += 1;
-                for entry in fs::read_dir(cache.join("worktrees")).into_iter().flatten().flatten() {
+                let repo = if cache.ends_with(".git") { cache.parent().unwrap_or(&cache) } else { &cache };
+                let jobs = [cache.join("worktrees"), repo.with_file_name("jobs")];
+                for entry in jobs.iter().flat_map(fs::read_dir).flatten().flatten() {
                     let Some(id) = entry.file_name().to_str().and_then(crate::job::JobId::parse) else { continue };
                     count += 1;
                     if self.record_of(&id)?.is_none() {
-                        let what = format!("{} knows a worktree of it, but nobody knows the job", cache.display());
+                        let what = format!("{} is borrowed from by it, but nobody knows the job", cache.display());
                         problems.push(Problem::new(id.as_str(), what));
                     }
                 }

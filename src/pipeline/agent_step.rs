@@ -11,6 +11,7 @@ use crate::agent::stream::Output;
 use crate::event::{Draft, Kind};
 use crate::job::{Mark, Verdict};
 use crate::process::supervised;
+use crate::workspace::worktree::Worktree;
 use std::path::Path;
 
 impl Execution<'_> {
@@ -89,8 +90,9 @@ impl Execution<'_> {
     /// both.
     fn safe_directories(&self, directory: &Path) -> Vec<String> {
         let Ok(Some(url)) = self.url() else { return Vec::new() };
-        let repository = self.runner.spaces.git_dir_of(&url);
-        let all = [Some(directory.to_owned()), repository].into_iter().flatten();
+        let id = self.record.worktree_name();
+        let own = Worktree { spaces: &self.runner.spaces, url: &url, id, branch: None }.repository();
+        let all = [Some(directory.to_owned()), Some(own), self.runner.spaces.git_dir_of(&url)].into_iter().flatten();
         // Git compares real paths.
         all.map(|path| path.canonicalize().unwrap_or(path).display().to_string()).collect()
     }

@@ -71,7 +71,9 @@ impl Execution<'_> {
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
         let (made, hidden) = match worktree.inspect(&base) {
-            Ok(found) if found.is_publishable() => (worktree.commit(&found, &message, self.stop).map(Some), None),
+            Ok(found) if found.is_publishable() => {
+                (worktree.commit(&found, &base, &message, self.stop).map(Some), None)
+            }
             Ok(found) => (Ok(None), found.hidden),
             Err(error) => (Err(error), None),
         };

@@ -33,9 +33,9 @@ pub enum Error {
     Io(io::Error),
 }
 
-/// Runs `command` with no input, for at most `limit`.
-pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Result<Finished, Error> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+/// Runs `command` on `input`, for at most `limit`.
+pub fn run(command: &mut Command, input: Stdio, limit: Duration, stop: Option<&Stop>) -> Result<Finished, Error> {
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let until = Instant::now() + limit;
     // A process that slept past its lease begins nothing.
     remaining(until, limit, stop)?;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn sh(script: &str, limit: Duration, stop: Option<&Stop>) -> Result<Finished, Error> {
-        run(Command::new("sh").args(["-c", script]), limit, stop)
+        run(Command::new("sh").args(["-c", script]), Stdio::null(), limit, stop)
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_told_apart() {
-        let error = run(&mut Command::new("/nonexistent"), Duration::from_secs(1), None).unwrap_err();
+        let error = run(&mut Command::new("/nonexistent"), Stdio::null(), Duration::from_secs(1), None).unwrap_err();
         assert!(matches!(error, Error::NotStarted(_)), "{error:?}");
     }
 }

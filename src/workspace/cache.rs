@@ -4,9 +4,10 @@
 //! {root}/{key}/.lock      the repository's lock
 //! {root}/{key}/repo/      the cache (a Python program's clone with a work tree will do)
 //! {root}/{key}/fetched    when its references were fetched last, and the default branch then
+//! {root}/{key}/jobs/{id}  a job's own repository, which borrows the cache's objects, and its first index
 //! ```
 //!
-//! Never collects garbage, never prunes a worktree, and never replaces a cache that has one.
+//! Never collects garbage, and never replaces a cache that a job's repository borrows from.
 
 use super::git::{self, Git};
 use super::lock::{self, Locks};
@@ -28,7 +29,6 @@ pub struct Workspaces {
     pub(super) git: Git,
     pub(super) settings: config::Repos,
     pub(super) github_server: String,
-    pub(super) pod: String,
     /// In a fleet, where this pod notes which of the worktrees on its disk are its own.
     pub(super) notes: Option<PathBuf>,
     locks: Locks,
@@ -87,7 +87,6 @@ impl Workspaces {
             git: Git::new(&config.variables, config.runtime_dir.clone(), config.repos.git_timeout)?,
             settings: config.repos.clone(),
             github_server: config.github.server_url.clone(),
-            pod: config.pod_name.clone(),
             locks,
         })
     }
@@ -186,14 +185,12 @@ impl Locked<'_> {
     /// registered: it would lose its repository.
     pub(super) fn make_anew(&mut self) -> Result<(), Error> {
         let repo = self.directory.join("repo");
-        for git_dir in [repo.clone(), repo.join(".git")] {
-            if registered_worktrees(&git_dir) > 0 {
-                return Err(Error::Final(format!(
-                    "the clone cache {} is damaged, and cannot be made anew while worktrees of other jobs hang on it: \
-                     submit again when they have ended",
-                    repo.display()
-                )));
-            }
+        if borrowers(&self.directory) > 0 {
+            return Err(Error::Final(format!(
+                "the clone cache {} is damaged, and cannot be made anew while worktrees of other jobs hang on it: \
+                 submit again when they have ended",
+                repo.display()
+            )));
         }
         let fresh = self.directory.join("fresh");
         let broken = self.directory.join("broken");
@@ -242,8 +239,11 @@ fn is_whole(git_dir: &Path) -> bool {
         && git_dir.join("config").is_file()
 }
 
-fn registered_worktrees(git_dir: &Path) -> usize {
-    let entries = fs::read_dir(git_dir.join("worktrees")).into_iter().flatten().flatten();
-    // Others are no job's: an agent made them, and they go with it.
+/// Jobs whose repositories borrow from the cache in this directory. An earlier version's are in the cache itself.
+fn borrowers(directory: &Path) -> usize {
+    let repo = directory.join("repo");
+    let places = [directory.join("jobs"), repo.join("worktrees"), repo.join(".git/worktrees")];
+    let entries = places.iter().flat_map(fs::read_dir).flatten().flatten();
+    // Others are no job's: an agent made them.
     entries.filter(|entry| entry.file_name().to_str().and_then(JobId::parse).is_some()).count()
 }

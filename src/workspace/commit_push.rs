@@ -1,6 +1,6 @@
 //! Turns what an agent left into a commit, and brings the commit to the remote.
 
-use super::cache::Error;
+use super::cache::{Error, Locked};
 use super::credentials::Login;
 use super::fetch::default_branch;
 use super::git::{self, Call, Cause};
@@ -23,11 +23,16 @@ pub enum Push {
 }
 
 impl Worktree<'_> {
-    /// Commits what no commit holds yet; returns the commit to push.
-    pub fn commit(&self, found: &Inspection, message: &str, stop: &Stop) -> Result<String, Error> {
-        if !found.is_dirty {
-            return Ok(found.head.clone());
-        }
+    /// Commits what no commit holds yet; returns the commit to push, which the cache has by then.
+    pub fn commit(&self, found: &Inspection, base_commit: &str, message: &str, stop: &Stop) -> Result<String, Error> {
+        // Objects are written to the cache: under its lock, like everything that writes there.
+        let locked = self.spaces.lock(self.url, stop)?;
+        let commit = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { found.head.clone() };
+        self.take_over(&commit, base_commit, &locked)?;
+        Ok(commit)
+    }
+
+    fn commit_changes(&self, found: &Inspection, message: &str, locked: &Locked) -> Result<String, Error> {
         let settings = &self.spaces.settings;
         let author = [
             ("GIT_AUTHOR_NAME", settings.author_name.as_str()),
@@ -35,8 +40,6 @@ impl Worktree<'_> {
             ("GIT_COMMITTER_NAME", settings.author_name.as_str()),
             ("GIT_COMMITTER_EMAIL", settings.author_email.as_str()),
         ];
-        // Objects are written to the cache: under its lock, like everything that writes there.
-        let locked = self.spaces.lock(self.url, stop)?;
         let ours = self.private_git_dir(&found.head)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
         // What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest
@@ -46,7 +49,7 @@ impl Worktree<'_> {
             Err(error) => return Err(error.into()),
         }
         // A merge that the agent had not committed stays one.
-        let merged = regular_file::read_text(&self.admin(&locked.git_dir).join("MERGE_HEAD"), 4096).unwrap_or_default();
+        let merged = regular_file::read_text(&self.repository().join("MERGE_HEAD"), 4096).unwrap_or_default();
         if !merged.is_empty() && merged.lines().all(refs::is_hash) {
             let noted = regular_file::write(&ours.path("MERGE_HEAD"), merged.as_bytes());
             noted.map_err(|error| Error::Final(format!("the merge cannot be committed: {error}")))?;
@@ -57,35 +60,33 @@ impl Worktree<'_> {
         let made = ours.head();
         if let Some(branch) = &self.branch {
             // A worktree that is kept shows the commit on its branch, and nothing as changed.
-            let shown = refs::set_branch(&locked.git_dir, branch, &made)
-                .and_then(|()| self.show_index(&locked.git_dir, &ours.path("index")));
-            shown.map_err(|error| Error::Final(format!("branch {branch} of the clone cache: {error}")))?;
+            let shown =
+                refs::set_branch(&self.repository(), branch, &made).and_then(|()| self.show_index(&ours.path("index")));
+            shown.map_err(|error| Error::Final(format!("branch {branch} of its repository: {error}")))?;
         }
-        drop(locked);
         Ok(made)
     }
 
-    fn show_index(&self, git_dir: &Path, index: &Path) -> io::Result<()> {
-        let admin = self.admin(git_dir);
+    fn show_index(&self, index: &Path) -> io::Result<()> {
+        let shown = self.repository().join("index");
         // Whatever the agent put in its place goes.
-        super::remove::tree(&admin.join("index"))?;
-        regular_file::copy(index, &admin.join("index"), u64::MAX)
+        super::remove::tree(&shown)?;
+        regular_file::copy(index, &shown, u64::MAX)
     }
 
     /// Everything in it is published as `commit`: that is what is checked out from here on, on the worktree's own
     /// branch, whatever the agent had checked out; and only what is made after it counts as work.
     pub fn begin_at(&self, commit: &str) -> Result<(), Error> {
-        let locked = self.spaces.lock_briefly(self.url)?;
-        let (git_dir, branch) = (&locked.git_dir, self.id.branch());
+        let (own, branch) = (self.repository(), self.id.branch());
         let cannot = |error: io::Error| Error::Final(format!("cannot check out {branch} in its worktree: {error}"));
-        refs::set_branch(git_dir, &branch, commit).map_err(cannot)?;
+        refs::set_branch(&own, &branch, commit).map_err(cannot)?;
         let head = format!("ref: refs/heads/{branch}\n");
-        regular_file::write(&self.admin(git_dir).join("HEAD"), head.as_bytes()).map_err(cannot)?;
+        regular_file::write(&own.join("HEAD"), head.as_bytes()).map_err(cannot)?;
         let ours = self.private_git_dir(commit)?;
-        ours.run(&["read-tree", "--reset", commit], Call { login: None, stop: Some(&locked.stop) })?;
+        ours.run(&["read-tree", "--reset", commit], Call::default())?;
         let index = ours.path("index");
         regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(cannot)?;
-        self.show_index(git_dir, &index).map_err(cannot)
+        self.show_index(&index).map_err(cannot)
     }
 
     /// The cache holds this commit.

@@ -29,6 +29,15 @@ pub struct Base {
     pub commit: String,
     /// The branch that a pull request goes to.
     pub pr_base: String,
+    /// The remote's default branch.
+    pub default: Option<String>,
+}
+
+impl Base {
+    /// What a clone's origin/HEAD points to.
+    pub fn default_branch(&self) -> &str {
+        self.default.as_deref().unwrap_or(&self.pr_base)
+    }
 }
 
 /// `{key}/fetched`
@@ -112,15 +121,15 @@ impl Locked<'_> {
         let Some(asked) = request.base_ref else {
             let name = default_branch.clone().ok_or_else(|| self.without_default(ours))?;
             let commit = branch(&name)?.ok_or(Failure::Empty)?;
-            return Ok(Base { pr_base: name.clone(), name, commit });
+            return Ok(Base { pr_base: name.clone(), name, commit, default: default_branch });
         };
         let name = asked.strip_prefix("refs/heads/").unwrap_or(asked);
         if let Some(commit) = branch(name)? {
-            return Ok(Base { name: asked.into(), commit, pr_base: name.into() });
+            return Ok(Base { name: asked.into(), commit, pr_base: name.into(), default: default_branch });
         }
         let is_hash = asked.len() == 40 && asked.bytes().all(|b| b.is_ascii_hexdigit());
         if is_hash && let Some(commit) = ours.commit_of(asked, Call::default())? {
-            return Ok(Base { name: asked.into(), commit, pr_base: pr_base() });
+            return Ok(Base { name: asked.into(), commit, pr_base: pr_base(), default: default_branch });
         }
         let wanted =
             if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
@@ -132,7 +141,7 @@ impl Locked<'_> {
         let noted = fs::read_to_string(ours.path("FETCH_HEAD")).unwrap_or_default();
         let hash: String = noted.chars().take_while(char::is_ascii_hexdigit).collect();
         let commit = ours.commit_of(&hash, Call::default())?.ok_or(Failure::NoSuchBase)?;
-        Ok(Base { name: asked.into(), commit, pr_base: pr_base() })
+        Ok(Base { name: asked.into(), commit, pr_base: pr_base(), default: default_branch })
     }
 
     fn without_default(&self, ours: &PrivateGitDir) -> Failure {
@@ -234,7 +243,8 @@ impl Workspaces {
     ) -> Result<(), Error> {
         let has_login = login.is_some();
         let mut command = self.git.command();
-        command.args(["ls-remote", "--", url.as_str()]).current_dir("/");
+        // In no repository, whatever lies around.
+        command.args(["ls-remote", "--", url.as_str()]).current_dir("/").env("GIT_DIR", "/nonexistent");
         let name = base_ref.map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
         let patterns = name.map(|name| [format!("refs/heads/{name}"), format!("refs/tags/{name}")]);
         match &patterns {

@@ -7,7 +7,7 @@ use crate::process::sys;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What git may know of the server's environment: how to find programs, the network and keys.
@@ -149,17 +149,29 @@ impl Git {
 
     /// Runs `command` to its end; `what` names it in errors.
     pub fn run(&self, command: Command, what: &str, call: Call) -> Result<Finished, Error> {
-        self.run_within(self.timeout, command, what, call)
+        self.run_on(Stdio::null(), self.timeout, command, what, call)
     }
 
     /// The same with a limit of its own.
-    pub fn run_within(&self, limit: Duration, mut command: Command, what: &str, call: Call) -> Result<Finished, Error> {
+    pub fn run_within(&self, limit: Duration, command: Command, what: &str, call: Call) -> Result<Finished, Error> {
+        self.run_on(Stdio::null(), limit, command, what, call)
+    }
+
+    /// The same with an input too.
+    pub fn run_on(
+        &self,
+        input: Stdio,
+        limit: Duration,
+        mut command: Command,
+        what: &str,
+        call: Call,
+    ) -> Result<Finished, Error> {
         let answering = call
             .login
             .map(|login| credentials::answer(&mut command, &self.askpass, login))
             .transpose()
             .map_err(|error| Error::NotStarted(error.to_string()))?;
-        let finished = limited::run(&mut command, limit, call.stop).map_err(|error| match error {
+        let finished = limited::run(&mut command, input, limit, call.stop).map_err(|error| match error {
             limited::Error::NotStarted(why) if why.kind() == std::io::ErrorKind::NotFound => {
                 Error::NotStarted("git is not installed, or not on PATH".into())
             }

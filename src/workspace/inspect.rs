@@ -11,12 +11,11 @@ use super::worktree::Worktree;
 use super::{refs, regular_file};
 use crate::process::limited;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The largest index that is looked at: ten million files.
 const INDEX_LIMIT: u64 = 1 << 30;
-/// How much of a worktree's log of commits is read, and how many of them are asked for.
-const LOG_LIMIT: u64 = 4 << 20;
+/// How many of an agent's references are asked for.
 const STRAYS_LIMIT: usize = 1000;
 
 const STATUS: [&str; 6] =
@@ -49,11 +48,10 @@ impl Inspection {
 
 impl<'a> Worktree<'a> {
     pub fn inspect(&self, base_commit: &str) -> Result<Inspection, Error> {
-        let git_dir = self.git_dir()?;
-        let head = self.head_of(&git_dir, base_commit)?;
-        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, &head)?;
+        let head = self.head_of(base_commit)?;
+        let ours = self.view(&head)?;
         let has_commits = head != base_commit && !is_ancestor(&ours, &head, base_commit)?;
-        let hidden = self.hidden(&ours, &git_dir, &[&head, base_commit])?;
+        let hidden = self.hidden(&ours, &[&head, base_commit])?;
         // An agent may have removed its worktree: what it committed before is still there.
         let is_dirty = self.is_on_disk() && is_dirty(&self.private_git_dir(base_commit)?)?;
         Ok(Inspection { head, is_dirty, has_commits, hidden })
@@ -61,12 +59,11 @@ impl<'a> Worktree<'a> {
 
     /// A private git directory with the work tree, the index, and the agent's HEAD, detached.
     pub(super) fn private_git_dir(&self, base_commit: &str) -> Result<PrivateGitDir<'a>, Error> {
-        let git_dir = self.git_dir()?;
         if !self.is_on_disk() {
             return Err(Error::Final(format!("the worktree {} is gone, and the work in it", self.path().display())));
         }
-        let head = self.head_of(&git_dir, base_commit)?;
-        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, &head)?;
+        let head = self.head_of(base_commit)?;
+        let ours = self.view(&head)?;
         let index = ours.path("index");
         let is_known = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT).is_ok();
         let ours = ours.with_work_tree(&self.path(), &index);
@@ -84,9 +81,8 @@ impl<'a> Worktree<'a> {
 
     /// Why the worktree has to stay although `commit` is published: something in it is not in there.
     pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
-        let git_dir = self.git_dir()?;
-        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, commit)?;
-        if let Some(why) = self.hidden(&ours, &git_dir, &[commit, base_commit])? {
+        let ours = self.view(commit)?;
+        if let Some(why) = self.hidden(&ours, &[commit, base_commit])? {
             return Ok(Some(why));
         }
         let changed =
@@ -115,10 +111,16 @@ impl<'a> Worktree<'a> {
         Ok(is_left.then(|| "not every change in it could be committed".into()))
     }
 
-    fn hidden(&self, ours: &PrivateGitDir, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
-        if let Some(stray) = self.stray(ours, git_dir, known)? {
+    /// A private git directory onto the cache and what the agent added to it, at `head`.
+    pub(super) fn view(&self, head: &str) -> Result<PrivateGitDir<'a>, Error> {
+        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir()?, head)?;
+        Ok(ours.with_objects_of(&self.repository())?)
+    }
+
+    fn hidden(&self, ours: &PrivateGitDir, known: &[&str]) -> Result<Option<String>, Error> {
+        if let Some(stray) = self.stray(ours, known)? {
             return Ok(Some(format!(
-                "the agent's commit {stray} is on another branch than the one it left checked out"
+                "the agent's commit {stray} is on another branch than the one it left checked out, or in a stash"
             )));
         }
         let submodule = self.populated_submodule(ours)?;
@@ -140,25 +142,18 @@ impl<'a> Worktree<'a> {
         Ok(found)
     }
 
-    /// A commit that was once checked out here, that a branch still points to, and that none of `known`
-    /// contains. What the agent amended or rebased away is no work.
-    fn stray(&self, ours: &PrivateGitDir, git_dir: &Path, known: &[&str]) -> Result<Option<String>, Error> {
-        let log = regular_file::read_text(&self.admin(git_dir).join("logs/HEAD"), LOG_LIMIT).unwrap_or_default();
-        let mut seen: Vec<&str> = log.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-        seen.retain(|hash| refs::is_hash(hash) && !known.contains(hash));
-        if !seen.is_empty() {
-            let tips = refs::tips(git_dir);
-            seen.retain(|hash| tips.iter().any(|tip| tip == hash));
-        }
-        seen.sort_unstable();
-        seen.dedup();
-        seen.truncate(STRAYS_LIMIT);
-        if seen.is_empty() {
+    /// A commit that a reference of the agent's points to, and that none of `known` contains. What it amended or
+    /// rebased away is no work.
+    fn stray(&self, ours: &PrivateGitDir, known: &[&str]) -> Result<Option<String>, Error> {
+        let mut tips = refs::tips(&self.repository());
+        tips.retain(|hash| !known.contains(&hash.as_str()));
+        tips.truncate(STRAYS_LIMIT);
+        if tips.is_empty() {
             return Ok(None);
         }
         let arguments: Vec<&str> = ["rev-list", "--ignore-missing", "--max-count=1"]
             .into_iter()
-            .chain(seen)
+            .chain(tips.iter().map(String::as_str))
             .chain(["--not"])
             .chain(known.iter().copied())
             .chain(["--remotes"])
@@ -170,15 +165,13 @@ impl<'a> Worktree<'a> {
 
     /// The commit that the agent left checked out. It may have removed its branch, or written
     /// nonsense: then its files are all there is, on top of the base.
-    fn head_of(&self, git_dir: &Path, base_commit: &str) -> Result<String, Error> {
-        let head = regular_file::read_text(&self.admin(git_dir).join("HEAD"), 4096).unwrap_or_default();
+    fn head_of(&self, base_commit: &str) -> Result<String, Error> {
+        let own = self.repository();
+        let head = regular_file::read_text(&own.join("HEAD"), 4096).unwrap_or_default();
         let name = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
-        let found = match refs::read(git_dir, name) {
-            Some(commit) => Some(commit),
-            None if name.is_empty() => None,
-            None => PrivateGitDir::onto(&self.spaces.git, git_dir, base_commit)?.commit_of(name, Call::default())?,
-        };
-        Ok(found.unwrap_or_else(|| base_commit.to_owned()))
+        let commit = refs::read_any(&own, name).unwrap_or_else(|| name.to_owned());
+        let is_there = refs::is_hash(&commit) && self.view(base_commit)?.commit_of(&commit, Call::default())?.is_some();
+        Ok(if is_there { commit } else { base_commit.to_owned() })
     }
 
     /// A directory, and not a link to somebody else's.

@@ -1,7 +1,7 @@
 //! Where an agent works: clone caches, worktrees, and the git that makes them.
 //!
 //! The agent shares the runner's uid and can write the cache's configuration, so no git that the
-//! runner starts ever reads it: see `lens.rs`.
+//! runner starts ever reads it: see `private_git_dir.rs`.
 
 pub mod askpass;
 pub mod cache;
@@ -11,10 +11,12 @@ pub mod fetch;
 pub mod git;
 pub mod inspect;
 pub mod lock;
+mod own_repository;
 pub mod private_git_dir;
 pub mod refname;
 mod refs;
 pub mod regular_file;
 pub mod remove;
+mod take_over;
 pub mod url;
 pub mod worktree;

@@ -11,24 +11,31 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A HEAD for calls that need none.
 pub const NOWHERE: &str = "ref: refs/heads/agenticore-none";
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n";
 
+/// The most that an agent's objects take, in bytes as they lie there, and how many files.
+const OBJECTS_LIMIT: u64 = 16 << 30;
+const OBJECT_FILES_LIMIT: usize = 2_000_000;
+
 pub struct PrivateGitDir<'a> {
     git: &'a Git,
     directory: PathBuf,
     work_tree: Option<PathBuf>,
     index: Option<PathBuf>,
+    /// Further objects that are read, and never written.
+    more_objects: Option<PathBuf>,
 }
 
 impl<'a> PrivateGitDir<'a> {
     /// Looks onto the git directory `cache`. `head` is what HEAD holds: a commit, or `ref: …`.
     pub fn onto(git: &'a Git, cache: &Path, head: &str) -> Result<Self, Error> {
         let directory = git.runtime_dir.join(format!("git-{}", uuid::Uuid::new_v4().simple()));
-        let ours = Self { git, directory, work_tree: None, index: None };
+        let ours = Self { git, directory, work_tree: None, index: None, more_objects: None };
         ours.make(cache, head).map_err(|error| {
             Error::NotStarted(format!("cannot make a private git directory in {}: {error}", git.runtime_dir.display()))
         })?;
@@ -59,6 +66,23 @@ impl<'a> PrivateGitDir<'a> {
         self
     }
 
+    /// The same with the objects of a job's own repository, which its agent may have written as it liked: no link and
+    /// no pipe among them, no alternates of its own, and no more than a bound.
+    pub fn with_objects_of(mut self, repository: &Path) -> Result<Self, Error> {
+        let cannot = |error: io::Error| {
+            Error::NotStarted(format!("cannot read the objects of {}: {error}", repository.display()))
+        };
+        let view = self.path("agent-objects");
+        fs::create_dir(&view).map_err(cannot)?;
+        for directory in agent_objects(&repository.join("objects")).map_err(cannot)? {
+            if let Some(name) = directory.file_name() {
+                symlink(&directory, view.join(name)).map_err(cannot)?;
+            }
+        }
+        self.more_objects = Some(view);
+        Ok(self)
+    }
+
     /// A path inside the private directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -74,16 +98,30 @@ impl<'a> PrivateGitDir<'a> {
     }
 
     pub fn run_as(&self, arguments: &[&str], variables: &[(&str, &str)], call: Call) -> Result<Finished, Error> {
+        self.git.run(self.command(arguments, variables), arguments.first().copied().unwrap_or_default(), call)
+    }
+
+    /// The same with a file as its input.
+    pub fn run_on(&self, input: &Path, arguments: &[&str], call: Call) -> Result<Finished, Error> {
+        let input = fs::File::open(input).map_err(|error| Error::NotStarted(error.to_string()))?;
+        let what = arguments.first().copied().unwrap_or_default();
+        self.git.run_on(input.into(), self.git.timeout, self.command(arguments, &[]), what, call)
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = self.git.command();
         command.env("GIT_DIR", &self.directory).args(arguments).current_dir(&self.directory);
         command.envs(variables.iter().copied());
+        if let Some(objects) = &self.more_objects {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);
+        }
         if let Some(work_tree) = &self.work_tree {
             command.env("GIT_WORK_TREE", work_tree).current_dir(work_tree);
         }
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
         }
-        self.git.run(command, arguments.first().copied().unwrap_or_default(), call)
+        command
     }
 
     /// The commit that `name` stands for, if it is there.
@@ -102,4 +140,33 @@ impl Drop for PrivateGitDir<'_> {
         // Only links and small files: what they point to stays.
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The directories with objects in what an agent may have written. A link could lead to another job's objects, a pipe
+/// would hold up whoever opens it.
+fn agent_objects(objects: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_of_objects = |name: &str| name == "pack" || (name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit()));
+    let (mut found, mut bytes, mut files) = (Vec::new(), 0, 0);
+    let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    for entry in fs::read_dir(objects)?.flatten() {
+        if !entry.file_name().to_str().is_some_and(is_of_objects) {
+            continue;
+        }
+        if !entry.file_type()?.is_dir() {
+            return Err(odd(format!("{} is no directory", entry.path().display())));
+        }
+        for file in fs::read_dir(entry.path())? {
+            let file = file?;
+            let meta = fs::symlink_metadata(file.path())?;
+            if !meta.is_file() {
+                return Err(odd(format!("{} is no regular file", file.path().display())));
+            }
+            (bytes, files) = (bytes + meta.len(), files + 1);
+            if bytes > OBJECTS_LIMIT || files > OBJECT_FILES_LIMIT {
+                return Err(odd("there are too many of them".into()));
+            }
+        }
+        found.push(entry.path());
+    }
+    Ok(found)
 }

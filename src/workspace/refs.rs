@@ -1,9 +1,10 @@
-//! Reads, makes and removes single references of a cache without starting git for each.
+//! Reads, makes and removes single references of a git directory without starting git for each.
 //!
 //! Loose references only, as gitrepository-layout(5) has them: a file that holds a hash. Whatever is
 //! not such a file is left to git. Called under the repository's lock.
 
 use super::regular_file;
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -18,23 +19,62 @@ pub fn read(git_dir: &Path, name: &str) -> Option<String> {
     is_hash(text.trim_end()).then(|| text.trim_end().to_owned())
 }
 
-/// The commits that branches of this cache point to, loose and packed.
-pub fn tips(git_dir: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut waiting = vec![git_dir.join("refs/heads")];
-    while let Some(directory) = waiting.pop() {
-        for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-                waiting.push(path);
-            } else if let Ok(text) = regular_file::read_text(&path, 100) {
-                found.push(text.trim_end().to_owned());
+/// The same, loose or packed.
+pub fn read_any(git_dir: &Path, name: &str) -> Option<String> {
+    read(git_dir, name).or_else(|| {
+        let packed = regular_file::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).ok()?;
+        let mut lines = packed.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(hash, of)| *of == name && is_hash(hash)).map(|(hash, _)| hash.to_owned())
+    })
+}
+
+/// The remote's branches as this cache knows them, by name, with what they point to.
+pub fn of_remote(git_dir: &Path) -> BTreeMap<String, String> {
+    const BELOW: &str = "refs/remotes/origin";
+    let packed = regular_file::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).unwrap_or_default();
+    let of_packed = |line: &str| line.split_once(' ').map(|(hash, name)| (name.to_owned(), hash.to_owned()));
+    let mut found: BTreeMap<String, String> =
+        packed.lines().filter_map(of_packed).filter(|(name, _)| name.starts_with(&format!("{BELOW}/"))).collect();
+    // A loose one is newer.
+    loose(git_dir, BELOW, &mut |name, hash| drop(found.insert(name, hash)));
+    found.retain(|name, hash| is_hash(hash) && name != "refs/remotes/origin/HEAD");
+    found
+}
+
+/// Each loose reference below a directory of references.
+fn loose(git_dir: &Path, below: &str, tell: &mut dyn FnMut(String, String)) {
+    let mut waiting = vec![below.to_owned()];
+    while let Some(below) = waiting.pop() {
+        for entry in fs::read_dir(git_dir.join(&below)).into_iter().flatten().flatten() {
+            let Some(name) = entry.file_name().to_str().map(|name| format!("{below}/{name}")) else { continue };
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => waiting.push(name),
+                _ => {
+                    if let Ok(text) = regular_file::read_text(&entry.path(), 100) {
+                        tell(name, text.trim_end().to_owned());
+                    }
+                }
             }
         }
     }
+}
+
+/// What the references that an agent made in its repository point to, loose and packed: all but the remote's.
+pub fn tips(git_dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let is_own = |name: &str| name.starts_with("refs/") && !name.starts_with("refs/remotes/");
+    loose(git_dir, "refs", &mut |name, hash| found.extend(Some(hash).filter(|_| is_own(&name))));
     let packed = regular_file::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).unwrap_or_default();
-    let of_branch = |line: &str| Some(line.split_once(" refs/heads/")?.0.to_owned());
-    found.extend(packed.lines().filter_map(of_branch));
+    let of_own = |line: &str| line.split_once(' ').filter(|(_, name)| is_own(name)).map(|(hash, _)| hash.to_owned());
+    found.extend(packed.lines().filter_map(of_own));
+    // Those of worktrees that it added have heads of their own.
+    for entry in fs::read_dir(git_dir.join("worktrees")).into_iter().flatten().flatten() {
+        let head = regular_file::read_text(&entry.path().join("HEAD"), 100).unwrap_or_default();
+        found.push(head.trim_end().to_owned());
+    }
     found.retain(|hash| is_hash(hash));
+    found.sort_unstable();
+    found.dedup();
     found
 }
 
@@ -95,9 +135,15 @@ mod tests {
         let (other, packed) = (hash.replace('0', "f"), hash.replace('0', "e"));
         fs::write(dir.path().join("refs/heads/x/y"), &other).unwrap();
         fs::write(dir.path().join("packed-refs"), format!("{packed} refs/heads/p\n{packed} refs/tags/t\n")).unwrap();
-        let mut found = tips(dir.path());
-        found.sort();
-        assert_eq!(found, [hash, &packed, &other]);
+        let remote = format!("{packed} refs/remotes/origin/r\n");
+        fs::write(dir.path().join("packed-refs"), format!("{packed} refs/heads/p\n{packed} refs/tags/t\n{remote}"))
+            .unwrap();
+        assert_eq!(tips(dir.path()), [hash, &packed, &other]);
+        assert_eq!(
+            of_remote(dir.path()).into_iter().collect::<Vec<_>>(),
+            [("refs/remotes/origin/r".into(), packed.clone())]
+        );
+        assert_eq!(read_any(dir.path(), "refs/heads/p"), Some(packed.clone()));
         fs::remove_file(dir.path().join("packed-refs")).unwrap();
         assert!(remove_branch(dir.path(), "b") && remove_branch(dir.path(), "b"));
         fs::write(dir.path().join("packed-refs"), format!("{hash} refs/heads/b\n")).unwrap();

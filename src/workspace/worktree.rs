@@ -1,11 +1,11 @@
-//! One job's worktree: made, looked at, removed.
+//! One job's worktree, and the repository of its own that it is of: made, looked at, removed.
 //!
-//! Laid out as `git worktree add --lock` lays it out (gitrepository-layout(5)), by hand, because
-//! `git worktree` would read the configuration that agents can write.
+//! By hand, because git would read the configuration that agents can write.
 
 use super::cache::{Error, Locked, Workspaces};
 use super::fetch::Base;
 use super::git::{self, Call, Cause};
+use super::own_repository::OwnRepository;
 use super::private_git_dir::PrivateGitDir;
 use super::url::RepoUrl;
 use super::{refs, regular_file, remove};
@@ -47,14 +47,19 @@ impl Worktree<'_> {
         self.spaces.settings.worktree_root.join(self.id.as_str())
     }
 
-    /// Where the cache keeps this worktree's HEAD and index.
-    pub(super) fn admin(&self, git_dir: &Path) -> PathBuf {
-        git_dir.join("worktrees").join(self.id.as_str())
+    /// The job's own repository: the agent's git directory. It borrows the cache's objects.
+    pub fn repository(&self) -> PathBuf {
+        self.registration().join("git")
     }
 
     /// A copy of the index as it was when the worktree was made.
     pub(super) fn first_index(&self) -> PathBuf {
-        self.spaces.directory_of(self.url).join(format!("index-{}", self.id))
+        self.registration().join("first-index")
+    }
+
+    /// What is the job's beside the cache; it says that the job borrows from that.
+    fn registration(&self) -> PathBuf {
+        self.spaces.directory_of(self.url).join("jobs").join(self.id.as_str())
     }
 
     /// Makes it at `base`. What an earlier attempt left is removed first.
@@ -80,35 +85,23 @@ impl Worktree<'_> {
         result.map_err(Error::from)
     }
 
-    /// Everything that is shared: reference, HEAD, lock.
+    /// What is made under the repository's lock: the registration, and a repository with the remote's references.
     fn register(&self, locked: &Locked, base: &Base) -> Result<(), git::Error> {
-        let admin = self.admin(&locked.git_dir);
-        let head = match &self.branch {
-            Some(branch) => {
-                refs::set_branch(&locked.git_dir, branch, &base.commit)
-                    .map_err(|error| git::Error::NotStarted(format!("branch {branch}: {error}")))?;
-                format!("ref: refs/heads/{branch}\n")
-            }
-            None => format!("{}\n", base.commit),
-        };
+        let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref() };
         let write = || -> io::Result<()> {
-            fs::create_dir_all(&admin)?;
-            fs::write(admin.join("locked"), format!("agenticore job {} on {}\n", self.id, self.spaces.pod))?;
-            fs::write(admin.join("commondir"), "../..\n")?;
-            fs::write(admin.join("gitdir"), format!("{}\n", self.path().join(".git").display()))?;
-            fs::write(admin.join("HEAD"), head)?;
+            own.lay_out(&locked.git_dir, self.url, base)?;
             if let Some(notes) = &self.spaces.notes {
                 fs::create_dir_all(notes)?;
                 fs::write(notes.join(self.id.as_str()), "")?;
             }
             fs::create_dir_all(self.path())?;
-            fs::write(self.path().join(".git"), format!("gitdir: {}\n", admin.display()))
+            fs::write(self.path().join(".git"), format!("gitdir: {}\n", own.path.display()))
         };
         write().map_err(|error| git::Error::NotStarted(format!("worktree {}: {error}", self.path().display())))
     }
 
     fn fill(&self, git_dir: &Path, base: &Base, stop: &Stop) -> Result<(), git::Error> {
-        let index = self.admin(git_dir).join("index");
+        let index = self.repository().join("index");
         let ours = PrivateGitDir::onto(&self.spaces.git, git_dir, &base.commit)?.with_work_tree(&self.path(), &index);
         ours.run(&["read-tree", "--reset", "-u", &base.commit], Call { login: None, stop: Some(stop) })?;
         regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(|error| {
@@ -144,29 +137,22 @@ impl Worktree<'_> {
 
     /// Anything of it, registered or on disk.
     pub fn is_there(&self) -> bool {
-        let in_cache = |git_dir: PathBuf| {
-            self.admin(&git_dir).exists() || git_dir.join("refs/heads").join(self.id.branch()).exists()
-        };
-        fs::symlink_metadata(self.path()).is_ok() || self.spaces.git_dir_of(self.url).is_some_and(in_cache)
+        let of_earlier = |git_dir: PathBuf| git_dir.join("worktrees").join(self.id.as_str()).exists();
+        [self.path(), self.registration()].iter().any(|path| fs::symlink_metadata(path).is_ok())
+            || self.spaces.git_dir_of(self.url).is_some_and(of_earlier)
     }
 
     fn clear(&self, locked: &Locked) -> Result<(), Error> {
-        let admin = self.admin(&locked.git_dir);
         let explain =
             |path: &Path, error: io::Error| Error::Final(format!("cannot remove {}: {error}", path.display()));
-        let was_registered = admin.exists();
         // What is shared may be another attempt's by now.
         locked.check()?;
         self.spaces.remove_own_worktree(self.id).map_err(|error| explain(&self.path(), error))?;
-        remove::tree(&self.path()).map_err(|error| explain(&self.path(), error))?;
-        remove::tree(&admin).map_err(|error| explain(&admin, error))?;
-        let _ = fs::remove_file(self.first_index());
-        let branch = self.id.branch();
-        let may_be_there = was_registered || locked.git_dir.join("refs/heads").join(&branch).exists();
-        if may_be_there && !refs::remove_branch(&locked.git_dir, &branch) {
-            let ours = PrivateGitDir::onto(&self.spaces.git, &locked.git_dir, super::private_git_dir::NOWHERE)?;
-            let call = Call { login: None, stop: Some(&locked.stop) };
-            ours.run(&["update-ref", "-d", &format!("refs/heads/{branch}")], call)?;
+        // A version before this one had it in the cache.
+        let of_earlier = locked.git_dir.join("worktrees").join(self.id.as_str());
+        refs::remove_branch(&locked.git_dir, &self.id.branch());
+        for path in [self.path(), of_earlier, self.registration()] {
+            remove::tree(&path).map_err(|error| explain(&path, error))?;
         }
         Ok(())
     }

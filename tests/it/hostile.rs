@@ -25,7 +25,7 @@ fn what_one_agent_plants_in_the_cache_changes_no_other_job() {
     let server = lab.serve();
     let plant = "[[bash b=$(git rev-parse HEAD); e=$(echo evil | git hash-object -w --stdin); t=$(printf '100644 blob %s\\tREADME.md\\n' $e | git mktree); \
                  c=$(git commit-tree -m evil $t); unset GIT_NO_REPLACE_OBJECTS; git replace $b $c; \
-                 d=$(git rev-parse --git-common-dir); echo 1111111111111111111111111111111111111111 > $d/refs/heads/zzz; \
+                 d=$(git rev-parse --git-common-dir) || exit; echo 1111111111111111111111111111111111111111 > $d/refs/heads/zzz; \
                  echo 2222222222222222222222222222222222222222 > $d/refs/remotes/origin/zzz; rm -f $d/../fetched; mkfifo $d/../fetched]] [[write kept.txt 1]] [[error stop here]]";
     // It fails with work in its worktree, which stays: the cache cannot be made anew.
     let planted = server.run(json!({"task": plant, "repo_url": repo.url()}));
@@ -162,8 +162,8 @@ fn traps_for_the_tidying_are_none() {
     for trap in [
         "rm -rf $PWD; touch $PWD".to_owned(),
         format!("d=$PWD; cd /; rm -rf $d; ln -s {} $d", outside.display()),
-        "a=$(git rev-parse --git-dir); rm -rf $a; touch $a".into(),
-        "a=$(git rev-parse --git-dir); rm -f $a/HEAD; mkfifo $a/HEAD".into(),
+        "a=$(git rev-parse --git-dir) && rm -rf $a && touch $a".into(),
+        "a=$(git rev-parse --git-dir) && rm -f $a/HEAD && mkfifo $a/HEAD".into(),
         "rm -f .git; mkfifo .git".into(),
         "mkdir -p deep/er; echo 1 > deep/er/f; chmod 000 deep/er deep $HOME $TMPDIR".into(),
     ] {

@@ -24,6 +24,7 @@ mod jobs;
 mod mcp;
 mod mcp_clients;
 mod nginx;
+mod own_repository;
 mod plans;
 mod publish;
 mod readers;

@@ -336,7 +336,7 @@ fn what_a_job_could_not_publish_keeps_the_worktree_and_what_it_did_is_published_
     assert!(second["note"].as_str().unwrap().contains("changed nothing"), "{second}");
     assert_eq!(remove(&server, &other).0, 200);
     server.stop();
-    assert_eq!(std::fs::read_dir(lab.path("worktrees")).unwrap().count(), 0);
+    lab.assert_tidy();
 }
 
 #[test]

@@ -134,8 +134,9 @@ impl Lab {
             entries(self.path("tmp")).into_iter().filter(|name| name != "agenticore-jobs").collect();
         assert_eq!(temporary, Vec::<String>::new(), "temporary files are left");
         for key in entries(self.path("repos")) {
-            let cache = self.path("repos").join(key).join("repo");
-            assert_eq!(entries(cache.join("worktrees")), Vec::<String>::new(), "registrations are left");
+            let cache = self.path("repos").join(&key).join("repo");
+            let of_jobs = [cache.join("worktrees"), self.path("repos").join(&key).join("jobs")].map(entries).concat();
+            assert_eq!(of_jobs, Vec::<String>::new(), "registrations are left");
             let branches = repo::git(&cache, &["for-each-ref", "refs/heads"]).unwrap();
             assert_eq!(branches, "", "branches are left in the cache");
         }
