@@ -13,8 +13,8 @@ use crate::workspace::worktree::Worktree;
 
 /// GitHub takes 256; more than this is no title.
 const TITLE_LIMIT: usize = 120;
-/// GitHub takes 65 536 characters in a body; the task and the summary share it.
-const BODY_PART_LIMIT: usize = 20_000;
+/// GitHub takes 65 536 characters in a body; the task and the summary share it, each as it stands there.
+const BODY_PART_LIMIT: usize = 30_000;
 
 impl Execution<'_> {
     /// What an attempt on a pod that is gone left on that pod's disk is lost: the agent begins again. What
@@ -183,13 +183,39 @@ impl Execution<'_> {
 fn title(task: &str) -> String {
     let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned();
     let line = task.lines().map(printable).find(|line| !line.is_empty());
-    cut(line.unwrap_or_else(|| "agenticore job".into()), TITLE_LIMIT)
+    harmless(&cut(line.unwrap_or_else(|| "agenticore job".into()), TITLE_LIMIT))
+}
+
+/// Words by which GitHub closes an issue when a text is merged.
+const CLOSING: [&str; 9] = ["close", "closes", "closed", "fix", "fixes", "fixed", "resolve", "resolves", "resolved"];
+
+/// The same to read, for a text that only repeats what somebody else wrote: it mentions nobody and closes nothing.
+fn harmless(text: &str) -> String {
+    const NOTHING: char = '\u{200b}';
+    let (mut out, mut word, mut closes) = (String::with_capacity(text.len()), String::new(), false);
+    for c in text.chars() {
+        out.push(c);
+        match c {
+            '@' => out.push(NOTHING),
+            '#' if closes => out.push(NOTHING),
+            c if c.is_alphanumeric() => word.extend(c.to_lowercase()),
+            // `closes: #1`, `closes owner/name#1`: what stands between goes on.
+            ' ' | ':' | '\t' if CLOSING.contains(&word.as_str()) => (closes, word) = (true, String::new()),
+            '/' | '-' | '_' | '.' | ':' => {}
+            _ => (closes, word) = (closes && word.is_empty(), String::new()),
+        }
+    }
+    out
 }
 
 fn body(record: &Record) -> String {
-    let quoted = |text: &str| text.lines().map(|line| format!("> {line}\n")).collect::<String>();
-    let task = quoted(&cut(record.task.replace('\0', ""), BODY_PART_LIMIT));
-    let summary = record.output.as_deref().map(|text| cut(text.to_owned(), BODY_PART_LIMIT));
+    // As it was given: nothing in it is markup, mentions somebody or closes an issue.
+    let task = fenced(&cut(record.task.replace('\0', ""), BODY_PART_LIMIT));
+    // Its own words; but it pings nobody, and what it quotes closes nothing.
+    let line =
+        |line: &str| if line.trim_start().starts_with('>') { harmless(line) } else { line.replace('@', "@\u{200b}") };
+    let summary = record.output.as_deref().map(|text| text.lines().map(line).collect::<Vec<_>>().join("\n"));
+    let summary = summary.map(|text| cut(text, BODY_PART_LIMIT));
     let summary = summary.unwrap_or_else(|| "(the agent gave no summary)".into());
     format!(
         "Job `{}`, profile `{}`, by agenticore.\n\n**Task**\n\n{task}\n**What the agent says**\n\n{summary}\n",
@@ -197,9 +223,44 @@ fn body(record: &Record) -> String {
     )
 }
 
+/// A code block with a fence that nothing in the text ends.
+fn fenced(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}text\n{}\n{fence}\n", text.trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Queued;
+    use crate::job::tests::spec;
+    use crate::job::{JobId, Spec, Time};
+
+    #[test]
+    fn what_is_repeated_mentions_nobody_and_closes_nothing() {
+        for (text, shown) in [
+            ("closes #1", "closes #|1"),
+            ("Fixes: #12, see #13", "Fixes: #|12, see #13"),
+            ("resolves owner/name#7", "resolves owner/name#|7"),
+            ("@team look at #5", "@|team look at #5"),
+            ("the prefix #1", "the prefix #1"),
+            ("mail a@b.c", "mail a@|b.c"),
+        ] {
+            assert_eq!(harmless(text).replace('\u{200b}', "|"), shown);
+        }
+    }
+
+    #[test]
+    fn a_body_fits_whatever_the_task_is() {
+        let task = "closes #1 @all\n```\n".to_owned() + &"\n".repeat(60_000);
+        let mut record: Record = Queued::new(JobId::random(), Spec { task, ..spec() }, Time(0)).into();
+        record.output = Some("Fixes #2 for @you\n> closes #3\n".repeat(5_000));
+        let body = body(&record);
+        assert!(body.chars().count() < 65_536, "{}", body.chars().count());
+        assert!(body.contains("````text\ncloses #1 @all"), "{}", &body[..200]);
+        assert!(body.contains("Fixes #2 for @\u{200b}you\n> closes #\u{200b}3"), "its own words stay");
+    }
 
     #[test]
     fn a_title_is_one_printable_line() {

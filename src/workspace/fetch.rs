@@ -90,10 +90,15 @@ impl Locked<'_> {
         let default_branch = self.persistently(|| default_branch(&ours, self.url.as_str(), self.call_for(request)))?;
         self.persistently(|| {
             let refspec = "+refs/heads/*:refs/remotes/origin/*";
-            let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
-            let arguments: Vec<&str> = fetch.into_iter().chain(["--", self.url.as_str(), refspec]).collect();
+            // The remote may be a shallow clone itself.
+            let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--update-shallow"];
+            let where_from = ["--no-auto-maintenance", "--", self.url.as_str(), refspec];
+            let arguments: Vec<&str> = fetch.into_iter().chain(where_from).collect();
             ours.run(&arguments, self.call_for(request)).map(drop)
         })?;
+        ours.keep_shallow(&self.git_dir)?;
+        // Each job's repository gets a copy of the references: one file is copied sooner than ten thousand.
+        let _ = ours.run(&["pack-refs", "--all"], Call { login: None, stop: Some(&self.stop) });
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
         let _ = serde_json::to_vec(&fetched).map(|bytes| regular_file::write(&self.directory.join("fetched"), &bytes));
@@ -135,7 +140,12 @@ impl Locked<'_> {
             if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
         match ours.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(request)) {
             Ok(_) => {}
-            Err(error) if error.cause() == Cause::NoSuchRef => return Err(self.no_such_base(ours)),
+            // The beginning of a hash may do, if it is one commit's.
+            Err(error) if error.cause() == Cause::NoSuchRef => {
+                let found = if is_short_hash(asked) { ours.commit_of(asked, Call::default())? } else { None };
+                let commit = found.ok_or_else(|| self.no_such_base(ours))?;
+                return Ok(Base { name: asked.into(), commit, pr_base: pr_base(), default: default_branch });
+            }
             Err(error) => return Err(Failure::Git(error)),
         }
         let noted = fs::read_to_string(ours.path("FETCH_HEAD")).unwrap_or_default();
@@ -225,6 +235,10 @@ fn explain(spaces: &Workspaces, url: &RepoUrl, has_login: bool, error: git::Erro
         Cause::NoRepository => {
             format!("{url} does not exist, or the server's credentials may not see it: check the URL ({error})")
         }
+        _ if error.to_string().contains("dubious ownership") => format!(
+            "{url} belongs to another user on this machine, and git does not trust that: run `git config --system \
+             --add safe.directory PATH` with the path that git names ({error})"
+        ),
         Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
         _ => return error.into(),
     };
@@ -255,7 +269,8 @@ impl Workspaces {
         let listed = listed.map_err(|error| explain(self, url, has_login, error))?;
         // A commit, or a reference of another kind, can be looked for by a fetch alone.
         let is_known = !listed.stdout.is_empty();
-        match name.filter(|name| !is_known && !refs::is_hash(name) && !name.starts_with("refs/")) {
+        let may_be_commit = |name: &str| refs::is_hash(name) || is_short_hash(name) || name.starts_with("refs/");
+        match name.filter(|name| !is_known && !may_be_commit(name)) {
             Some(name) => Err(Error::Final(format!("{url} has no branch, tag or commit `{name}`: check base_ref"))),
             None => Ok(()),
         }
@@ -275,6 +290,10 @@ impl From<git::Error> for Failure {
     fn from(error: git::Error) -> Self {
         Failure::Git(error)
     }
+}
+
+fn is_short_hash(text: &str) -> bool {
+    (4..40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_fresh(fetched: &Fetched, not_before: Time) -> bool {

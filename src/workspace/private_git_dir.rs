@@ -6,6 +6,7 @@
 //! gone after it, in which `objects`, `packed-refs` and `refs/remotes` are links into the cache.
 
 use super::git::{Call, Error, Git};
+use super::regular_file;
 use crate::process::limited::Finished;
 use std::fs;
 use std::io;
@@ -83,6 +84,17 @@ impl<'a> PrivateGitDir<'a> {
         Ok(self)
     }
 
+    /// Where the history of a shallow remote ends git noted here, in place of what the cache has of it.
+    pub fn keep_shallow(&self, cache: &Path) -> Result<(), Error> {
+        let noted = self.path("shallow");
+        let is_new = fs::symlink_metadata(&noted).is_ok_and(|found| found.is_file());
+        let kept = match is_new {
+            true => fs::read(&noted).and_then(|text| regular_file::write(&cache.join("shallow"), &text)),
+            false => Ok(()),
+        };
+        kept.map_err(|error| Error::NotStarted(format!("cannot note that {} is shallow: {error}", cache.display())))
+    }
+
     /// A path inside the private directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -148,7 +160,15 @@ fn agent_objects(objects: &Path) -> io::Result<Vec<PathBuf>> {
     let is_of_objects = |name: &str| name == "pack" || (name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit()));
     let (mut found, mut bytes, mut files) = (Vec::new(), 0, 0);
     let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    for entry in fs::read_dir(objects)?.flatten() {
+    let entries = match fs::read_dir(objects) {
+        Ok(entries) => entries,
+        // The agent removed them: what it left is the files of its worktree.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(found);
+        }
+        Err(error) => return Err(error),
+    };
+    for entry in entries.flatten() {
         if !entry.file_name().to_str().is_some_and(is_of_objects) {
             continue;
         }

@@ -114,6 +114,30 @@ fn a_damaged_cache_is_never_taken_from_under_a_live_worktree() {
 }
 
 #[test]
+fn a_shallow_clone_is_a_repository_too() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.commit("main", &[("b.txt", "1")]);
+    let shallow = lab.path("shallow.git");
+    let url = format!("file://{}", repo.path.display());
+    git(lab.dir.path(), &["clone", "-q", "--bare", "--depth", "1", &url, shallow.to_str().unwrap()]).unwrap();
+    let server = lab.serve();
+    let task = "[[bash git rev-parse --is-shallow-repository && git log --oneline | wc -l]] [[write a.txt 1]]";
+    for _ in 0..2 {
+        let job = server.run(json!({"task": task, "repo_url": shallow}));
+        assert_eq!((&job["status"], &job["pushed"]), (&json!("succeeded"), &json!(true)), "{job:#}");
+        let branch = format!("refs/heads/{}", job["branch"].as_str().unwrap());
+        assert!(git(&shallow, &["rev-parse", &branch]).is_ok());
+    }
+    // A short hash names a commit as well.
+    let head = git(&repo.path, &["rev-parse", "main"]).unwrap();
+    let job = server.run(json!({"task": "[[say x]]", "repo_url": repo.url(), "base_ref": &head[..8]}));
+    assert_eq!((&job["status"], &job["base_commit"]), (&json!("succeeded"), &json!(head)), "{job:#}");
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
 fn a_clone_of_the_python_program_will_do() {
     let lab = Lab::new();
     let repo = lab.repo();
