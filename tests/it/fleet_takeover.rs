@@ -307,13 +307,13 @@ fn a_hand_back_that_slept_harms_no_other_pods_worktree() {
     let second = fleet.pod("pod-b");
     eventually("it runs on the other pod", || (runs(&count) == 2).then_some(()));
     let cache = std::fs::read_dir(fleet.lab.path("shared/repos")).unwrap().next().unwrap().unwrap().path();
-    let registered = cache.join("repo/worktrees").join(&id);
+    let registered = cache.join("jobs").join(&id).join("git/refs");
     assert!(registered.is_dir());
     first.signal("CONT");
     eventually("the first pod has let go", || {
         first.get("/admin/drain").1["running"].as_array().is_some_and(Vec::is_empty).then_some(())
     });
-    assert!(registered.is_dir(), "another pod's worktree lost its registration");
+    assert!(registered.is_dir(), "another pod's job lost its repository");
     std::fs::write(&gate, "").unwrap();
     let job = &fleet.check_ledger(&second, &[id])[0];
     assert_eq!((&job["status"], &job["error"]), (&json!("succeeded"), &json!(null)), "{job:#}");

@@ -42,7 +42,7 @@ fn a_task_becomes_a_pull_request() {
     assert_eq!(pulls.len(), 1);
     assert_eq!((&pulls[0]["title"], &pulls[0]["base"]), (&json!("Add a greeting"), &json!("main")));
     let body = pulls[0]["body"].as_str().unwrap();
-    for part in [id, "coding", "> Add a greeting", "I added the greeting."] {
+    for part in [id, "coding", "Add a greeting", "I added the greeting."] {
         assert!(body.contains(part), "{body}");
     }
     let expected = [
