@@ -8,6 +8,7 @@ use crate::forge::PullRequest;
 use crate::job::{Mark, Record, cut};
 use crate::workspace::cache;
 use crate::workspace::commit_push::Push;
+use crate::workspace::inspect::Inspection;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 
@@ -70,16 +71,15 @@ impl Execution<'_> {
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(id.branch()) };
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
-        let (made, hidden) = match worktree.inspect(&base) {
-            Ok(found) if found.is_publishable() => {
-                (worktree.commit(&found, &base, &message, self.stop).map(Some), None)
-            }
-            Ok(found) => (Ok(None), found.hidden),
+        let (made, work) = match worktree.inspect(&base) {
+            Ok(found) if found.is_publishable() => (worktree.commit(&found, &base, &message, self.stop), Some(found)),
+            Ok(found) => (Ok(None), Some(found).filter(Inspection::has_work)),
             Err(error) => (Err(error), None),
         };
-        match made {
-            Ok(Some(commit)) => {
-                match worktree.remainder(&base, &commit) {
+        match (made, work) {
+            (Ok(Some(commit)), found) => {
+                let hidden = found.and_then(|found| found.hidden);
+                match hidden.map_or_else(|| worktree.remainder(&base, &commit), |why| Ok(Some(why))) {
                     Ok(None) => {}
                     Ok(Some(why)) => self.keep(why)?,
                     Err(error) => self.keep(format!("it could not be looked into again: {error}"))?,
@@ -87,15 +87,20 @@ impl Execution<'_> {
                 let event = Draft::new(Kind::Committed, commit.as_str());
                 self.mark(Mark::Committed(commit), Some(event))
             }
-            Ok(None) => {
-                if let Some(why) = hidden {
-                    self.keep(why)?;
-                }
+            (Ok(None), Some(found)) => {
+                let why = match found.hidden {
+                    Some(why) => Some(why),
+                    None => worktree.remainder(&base, &found.head).unwrap_or_else(|error| Some(error.to_string())),
+                };
+                self.keep(why.unwrap_or_else(|| "what the agent left cannot be committed".into()))?;
+                self.note("what the agent left cannot be published: no branch, no pull request")
+            }
+            (Ok(None), None) => {
                 self.worktree_is_clean = true;
                 self.note("the agent changed nothing: no branch, no pull request")
             }
-            Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
-            Err(error) => self.unpublished(format!("the work could not be committed: {error}")),
+            (Err(cache::Error::Stopped(reason)), _) => Err(Halt::Stopped(reason)),
+            (Err(error), _) => self.unpublished(format!("the work could not be committed: {error}")),
         }
     }
 

@@ -23,16 +23,24 @@ pub enum Push {
 }
 
 impl Worktree<'_> {
-    /// Commits what no commit holds yet; returns the commit to push, which the cache has by then.
-    pub fn commit(&self, found: &Inspection, base_commit: &str, message: &str, stop: &Stop) -> Result<String, Error> {
+    /// Commits what no commit holds yet; returns the commit to push, which the cache has by then. None: nothing of what
+    /// was left can be committed.
+    pub fn commit(
+        &self,
+        found: &Inspection,
+        base_commit: &str,
+        message: &str,
+        stop: &Stop,
+    ) -> Result<Option<String>, Error> {
         // Objects are written to the cache: under its lock, like everything that writes there.
         let locked = self.spaces.lock(self.url, stop)?;
-        let commit = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { found.head.clone() };
+        let made = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { None };
+        let Some(commit) = made.or_else(|| found.has_commits.then(|| found.head.clone())) else { return Ok(None) };
         self.take_over(&commit, base_commit, &locked)?;
-        Ok(commit)
+        Ok(Some(commit))
     }
 
-    fn commit_changes(&self, found: &Inspection, message: &str, locked: &Locked) -> Result<String, Error> {
+    fn commit_changes(&self, found: &Inspection, message: &str, locked: &Locked) -> Result<Option<String>, Error> {
         let settings = &self.spaces.settings;
         let author = [
             ("GIT_AUTHOR_NAME", settings.author_name.as_str()),
@@ -42,11 +50,8 @@ impl Worktree<'_> {
         ];
         let ours = self.private_git_dir(&found.head)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
-        // What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest
-        // from nothing; `remainder` finds it afterwards.
-        match ours.run(&["add", "--all", "--ignore-errors"], call()) {
-            Err(git::Error::Failed { cause: Cause::Other, .. }) | Ok(_) => {}
-            Err(error) => return Err(error.into()),
+        if !self.stage(&ours, &found.head, &locked.stop)? {
+            return Ok(None);
         }
         // A merge that the agent had not committed stays one.
         let merged = regular_file::read_text(&self.repository().join("MERGE_HEAD"), 4096).unwrap_or_default();
@@ -58,13 +63,14 @@ impl Worktree<'_> {
         ours.run_as(&commit, &author, call())?;
         // HEAD is detached in the ours, so it holds the new commit itself.
         let made = ours.head();
-        if let Some(branch) = &self.branch {
-            // A worktree that is kept shows the commit on its branch, and nothing as changed.
+        // A worktree that is kept shows the commit on its branch, and nothing as changed; but a branch that holds other
+        // work (of a rebase that is not at its end, say) stays where it is.
+        if let Some(branch) = self.branch.as_ref().filter(|_| found.hidden.is_none()) {
             let shown =
                 refs::set_branch(&self.repository(), branch, &made).and_then(|()| self.show_index(&ours.path("index")));
             shown.map_err(|error| Error::Final(format!("branch {branch} of its repository: {error}")))?;
         }
-        Ok(made)
+        Ok(Some(made))
     }
 
     fn show_index(&self, index: &Path) -> io::Result<()> {
@@ -84,9 +90,11 @@ impl Worktree<'_> {
         regular_file::write(&own.join("HEAD"), head.as_bytes()).map_err(cannot)?;
         let ours = self.private_git_dir(commit)?;
         ours.run(&["read-tree", "--reset", commit], Call::default())?;
+        self.leave_out(&ours, commit)?;
         let index = ours.path("index");
         regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(cannot)?;
-        self.show_index(&index).map_err(cannot)
+        self.show_index(&index).map_err(cannot)?;
+        self.note_published(commit).map_err(cannot)
     }
 
     /// The cache holds this commit.

@@ -7,16 +7,14 @@
 use super::cache::Error;
 use super::git::{self, Call};
 use super::private_git_dir::PrivateGitDir;
-use super::worktree::Worktree;
+use super::worktree::{Worktree, gitdir};
 use super::{refs, regular_file};
 use crate::process::limited;
 use std::fs;
 use std::path::PathBuf;
 
 /// The largest index that is looked at: ten million files.
-const INDEX_LIMIT: u64 = 1 << 30;
-/// How many of an agent's references are asked for.
-const STRAYS_LIMIT: usize = 1000;
+pub(super) const INDEX_LIMIT: u64 = 1 << 30;
 
 const STATUS: [&str; 6] =
     ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
@@ -50,10 +48,11 @@ impl<'a> Worktree<'a> {
     pub fn inspect(&self, base_commit: &str) -> Result<Inspection, Error> {
         let head = self.head_of(base_commit)?;
         let ours = self.view(&head)?;
-        let has_commits = head != base_commit && !is_ancestor(&ours, &head, base_commit)?;
+        // A branch of the remote's that is checked out is no work.
+        let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit])?.is_some();
         let hidden = self.hidden(&ours, &[&head, base_commit])?;
         // An agent may have removed its worktree: what it committed before is still there.
-        let is_dirty = self.is_on_disk() && is_dirty(&self.private_git_dir(base_commit)?)?;
+        let is_dirty = self.is_on_disk() && left_in(&self.private_git_dir(base_commit)?)?.is_some();
         Ok(Inspection { head, is_dirty, has_commits, hidden })
     }
 
@@ -68,6 +67,7 @@ impl<'a> Worktree<'a> {
         let is_known = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT).is_ok();
         let ours = ours.with_work_tree(&self.path(), &index);
         if is_known && head == base_commit {
+            self.leave_out(&ours, &head)?;
             return Ok(ours);
         }
         // Entries that are the same in HEAD keep what is known of their files.
@@ -76,6 +76,7 @@ impl<'a> Worktree<'a> {
             let _ = fs::remove_file(&index);
             ours.run(&["read-tree", &head], Call::default())?;
         }
+        self.leave_out(&ours, &head)?;
         Ok(ours)
     }
 
@@ -101,14 +102,28 @@ impl<'a> Worktree<'a> {
             }
         }
         // Compared with the new commit: what `git add` could not take up.
-        let is_left = self.is_on_disk() && {
-            let index = ours.path("index");
-            let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
-            let ours = ours.with_work_tree(&self.path(), &index);
-            ours.run(&["read-tree", "--reset", commit], Call::default())?;
-            is_dirty(&ours)?
-        };
-        Ok(is_left.then(|| "not every change in it could be committed".into()))
+        if !self.is_on_disk() {
+            return Ok(None);
+        }
+        let index = ours.path("index");
+        let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
+        let ours = ours.with_work_tree(&self.path(), &index);
+        ours.run(&["read-tree", "--reset", commit], Call::default())?;
+        self.leave_out(&ours, commit)?;
+        Ok(left_in(&ours)?.map(|left| self.explain(left)))
+    }
+
+    fn explain(&self, left: Left) -> String {
+        match left {
+            Left::Unseen(said) => format!("git could not look at all of it: {said}"),
+            Left::Path(path) if fs::symlink_metadata(self.path().join(&path).join(".git")).is_ok() => {
+                format!("`{path}` is a repository of its own, which is not published")
+            }
+            Left::Path(path) => format!(
+                "not every change in it could be committed, `{path}` for one (it cannot be read, or has a filter, as \
+                 Git LFS sets one)"
+            ),
+        }
     }
 
     /// A private git directory onto the cache and what the agent added to it, at `head`.
@@ -118,10 +133,22 @@ impl<'a> Worktree<'a> {
     }
 
     fn hidden(&self, ours: &PrivateGitDir, known: &[&str]) -> Result<Option<String>, Error> {
-        if let Some(stray) = self.stray(ours, known)? {
+        let tips = match refs::tips(&self.repository()) {
+            Ok(tips) => tips,
+            Err(error) => return Ok(Some(format!("the references of its repository cannot be read: {error}"))),
+        };
+        // A commit that a reference of the agent's points to, and that none of the known ones contains. What it amended
+        // or rebased away is no work.
+        let published = self.published();
+        let known: Vec<&str> =
+            known.iter().copied().chain(published.lines().filter(|line| refs::is_hash(line))).collect();
+        if let Some(stray) = beyond(ours, &tips, &known)? {
             return Ok(Some(format!(
                 "the agent's commit {stray} is on another branch than the one it left checked out, or in a stash"
             )));
+        }
+        if let Some(other) = self.other_repository() {
+            return Ok(Some(other));
         }
         let submodule = self.populated_submodule(ours)?;
         Ok(submodule.map(|path| format!("the agent worked in the submodule `{path}`, which is not published")))
@@ -142,25 +169,20 @@ impl<'a> Worktree<'a> {
         Ok(found)
     }
 
-    /// A commit that a reference of the agent's points to, and that none of `known` contains. What it amended or
-    /// rebased away is no work.
-    fn stray(&self, ours: &PrivateGitDir, known: &[&str]) -> Result<Option<String>, Error> {
-        let mut tips = refs::tips(&self.repository());
-        tips.retain(|hash| !known.contains(&hash.as_str()));
-        tips.truncate(STRAYS_LIMIT);
-        if tips.is_empty() {
-            return Ok(None);
+    /// A repository or worktree of the agent's, whose work is nowhere else.
+    fn other_repository(&self) -> Option<String> {
+        let own = self.repository();
+        let link = self.path().join(".git");
+        let is_own = || regular_file::read_text(&link, 8192).is_ok_and(|text| text.trim_end() == gitdir(&own));
+        if self.is_on_disk() && fs::symlink_metadata(&link).is_ok() && !is_own() {
+            return Some("the agent put another repository in the place of its own, which is not published".into());
         }
-        let arguments: Vec<&str> = ["rev-list", "--ignore-missing", "--max-count=1"]
-            .into_iter()
-            .chain(tips.iter().map(String::as_str))
-            .chain(["--not"])
-            .chain(known.iter().copied())
-            .chain(["--remotes"])
-            .collect();
-        let found = ours.run(&arguments, Call::default())?;
-        let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        Ok((!found.is_empty()).then_some(found))
+        let added = fs::read_dir(own.join("worktrees")).into_iter().flatten().flatten().find_map(|entry| {
+            let link = regular_file::read_text(&entry.path().join("gitdir"), 8192).ok()?;
+            let files = PathBuf::from(link.trim_end()).parent()?.to_owned();
+            fs::symlink_metadata(&files).is_ok().then_some(files)
+        });
+        added.map(|files| format!("the agent added a worktree, {}, which is not looked into", files.display()))
     }
 
     /// The commit that the agent left checked out. It may have removed its branch, or written
@@ -185,14 +207,64 @@ impl<'a> Worktree<'a> {
     }
 }
 
-fn is_dirty(ours: &PrivateGitDir) -> Result<bool, git::Error> {
-    ours.run(&STATUS, Call::default()).map(|told| !told.stdout.is_empty())
+/// What a worktree holds beyond the commit that its index is of.
+enum Left {
+    /// A path that is changed, or new.
+    Path(String),
+    /// Git could not look there: it may be anything.
+    Unseen(String),
 }
 
-fn is_ancestor(ours: &PrivateGitDir, commit: &str, of: &str) -> Result<bool, git::Error> {
-    match ours.run(&["merge-base", "--is-ancestor", commit, of], Call::default()) {
-        Ok(_) => Ok(true),
-        Err(git::Error::Failed { .. }) => Ok(false),
-        Err(error) => Err(error),
+fn left_in(ours: &PrivateGitDir) -> Result<Option<Left>, git::Error> {
+    let told = ours.run(&STATUS, Call::default())?;
+    let unseen = unseen_in(&String::from_utf8_lossy(&told.stderr));
+    if let Some(said) = unseen {
+        return Ok(Some(Left::Unseen(said)));
+    }
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    Ok(told.split('\0').next().filter(|entry| !entry.is_empty()).map(|entry| {
+        // `? PATH`, or `1 XY … PATH` with seven fields between.
+        let fields = if entry.starts_with('?') { 1 } else { 8 };
+        let path = entry.splitn(fields + 1, ' ').nth(fields).unwrap_or(entry);
+        Left::Path(path.trim_end_matches('/').to_owned())
+    }))
+}
+
+/// The warning by which git says, and ends well, that it could not look at something.
+fn unseen_in(said: &str) -> Option<String> {
+    let words = ["could not open directory", "permission denied", "unable to read", "cannot open"];
+    let is_one = |line: &&str| words.iter().any(|word| line.to_ascii_lowercase().contains(word));
+    said.lines().map(str::trim).find(is_one).map(|line| crate::job::cut(line.to_owned(), 300))
+}
+
+/// A commit that one of `tips` contains, and none of `known` nor of the remote's branches.
+fn beyond(ours: &PrivateGitDir, tips: &[impl AsRef<str>], known: &[&str]) -> Result<Option<String>, Error> {
+    if tips.iter().all(|tip| known.contains(&tip.as_ref())) {
+        return Ok(None);
+    }
+    let tips = tips.iter().map(|tip| format!("{}\n", tip.as_ref()));
+    let list: String = tips.chain(known.iter().map(|hash| format!("^{hash}\n"))).collect();
+    let path = ours.path("tips");
+    fs::write(&path, list).map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
+    let arguments = ["rev-list", "--ignore-missing", "--max-count=1", "--stdin", "--not", "--remotes"];
+    let found = ours.run_on(&path, &arguments, Call::default())?;
+    let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    Ok((!found.is_empty()).then_some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unseen_in;
+
+    #[test]
+    fn what_git_could_not_look_at_is_heard() {
+        for (said, is_unseen) in [
+            ("warning: could not open directory 'p/': Permission denied\n", true),
+            ("a/b/1: Permission denied", true),
+            ("warning: in the working copy of 'x', CRLF will be replaced by LF\n", false),
+            ("", false),
+        ] {
+            assert_eq!(unseen_in(said).is_some(), is_unseen, "{said}");
+        }
     }
 }

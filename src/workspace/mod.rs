@@ -3,6 +3,7 @@
 //! The agent shares the runner's uid and can write the cache's configuration, so no git that the
 //! runner starts ever reads it: see `private_git_dir.rs`.
 
+mod agent_index;
 pub mod askpass;
 pub mod cache;
 pub mod commit_push;
@@ -17,6 +18,7 @@ pub mod refname;
 mod refs;
 pub mod regular_file;
 pub mod remove;
+mod staging;
 mod take_over;
 pub mod url;
 pub mod worktree;

@@ -8,8 +8,10 @@
 use super::git::{Call, Error, Git};
 use super::regular_file;
 use crate::process::limited::Finished;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,14 +31,16 @@ pub struct PrivateGitDir<'a> {
     work_tree: Option<PathBuf>,
     index: Option<PathBuf>,
     /// Further objects that are read, and never written.
-    more_objects: Option<PathBuf>,
+    more_objects: Vec<PathBuf>,
+    /// Where objects are written instead.
+    new_objects: Option<PathBuf>,
 }
 
 impl<'a> PrivateGitDir<'a> {
     /// Looks onto the git directory `cache`. `head` is what HEAD holds: a commit, or `ref: …`.
     pub fn onto(git: &'a Git, cache: &Path, head: &str) -> Result<Self, Error> {
         let directory = git.runtime_dir.join(format!("git-{}", uuid::Uuid::new_v4().simple()));
-        let ours = Self { git, directory, work_tree: None, index: None, more_objects: None };
+        let ours = Self { git, directory, work_tree: None, index: None, more_objects: Vec::new(), new_objects: None };
         ours.make(cache, head).map_err(|error| {
             Error::NotStarted(format!("cannot make a private git directory in {}: {error}", git.runtime_dir.display()))
         })?;
@@ -80,8 +84,15 @@ impl<'a> PrivateGitDir<'a> {
                 symlink(&directory, view.join(name)).map_err(cannot)?;
             }
         }
-        self.more_objects = Some(view);
+        self.more_objects.push(view);
         Ok(self)
+    }
+
+    /// The same, but what it makes goes to `objects`: the cache's own are read only.
+    pub fn writing_to(mut self, objects: &Path) -> Self {
+        self.more_objects.push(self.path("objects"));
+        self.new_objects = Some(objects.to_owned());
+        self
     }
 
     /// Where the history of a shallow remote ends git noted here, in place of what the cache has of it.
@@ -124,8 +135,12 @@ impl<'a> PrivateGitDir<'a> {
         let mut command = self.git.command();
         command.env("GIT_DIR", &self.directory).args(arguments).current_dir(&self.directory);
         command.envs(variables.iter().copied());
-        if let Some(objects) = &self.more_objects {
-            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);
+        if !self.more_objects.is_empty() {
+            let paths: Vec<Vec<u8>> = self.more_objects.iter().map(|path| quoted(path)).collect();
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", OsStr::from_bytes(&paths.join(&b':')));
+        }
+        if let Some(objects) = &self.new_objects {
+            command.env("GIT_OBJECT_DIRECTORY", objects);
         }
         if let Some(work_tree) = &self.work_tree {
             command.env("GIT_WORK_TREE", work_tree).current_dir(work_tree);
@@ -152,6 +167,15 @@ impl Drop for PrivateGitDir<'_> {
         // Only links and small files: what they point to stays.
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A path of a list that git splits at colons: git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES.
+fn quoted(path: &Path) -> Vec<u8> {
+    let escaped = path.as_os_str().as_bytes().iter().flat_map(|byte| match byte {
+        b'"' | b'\\' => vec![b'\\', *byte],
+        _ => vec![*byte],
+    });
+    [b'"'].into_iter().chain(escaped).chain([b'"']).collect()
 }
 
 /// The directories with objects in what an agent may have written. A link could lead to another job's objects, a pipe

@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// Packed references beyond this size (some 200 000 branches) are left to git.
 const PACKED_LIMIT: u64 = 16 << 20;
+/// The same for a job's own repository, where none may be overlooked: some three million.
+const OWN_PACKED_LIMIT: u64 = 256 << 20;
 
 /// The hash that the loose reference `name` holds. None: it is not loose, or not there.
 pub fn read(git_dir: &Path, name: &str) -> Option<String> {
@@ -43,12 +45,12 @@ pub fn of_remote(git_dir: &Path) -> BTreeMap<String, String> {
 
 /// Each loose reference below a directory of references.
 fn loose(git_dir: &Path, below: &str, tell: &mut dyn FnMut(String, String)) {
-    let mut waiting = vec![below.to_owned()];
-    while let Some(below) = waiting.pop() {
-        for entry in fs::read_dir(git_dir.join(&below)).into_iter().flatten().flatten() {
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{below}/{name}")) else { continue };
+    let mut waiting = vec![(git_dir.join(below), below.to_owned())];
+    while let Some((directory, below)) = waiting.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = format!("{below}/{}", entry.file_name().to_string_lossy());
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => waiting.push(name),
+                Ok(kind) if kind.is_dir() => waiting.push((entry.path(), name)),
                 _ => {
                     if let Ok(text) = regular_file::read_text(&entry.path(), 100) {
                         tell(name, text.trim_end().to_owned());
@@ -59,23 +61,39 @@ fn loose(git_dir: &Path, below: &str, tell: &mut dyn FnMut(String, String)) {
     }
 }
 
-/// What the references that an agent made in its repository point to, loose and packed: all but the remote's.
-pub fn tips(git_dir: &Path) -> Vec<String> {
+/// Files outside `refs` that hold work: git-rebase(1), git-merge(1).
+const OTHER_TIPS: [&str; 5] = [
+    "MERGE_AUTOSTASH",
+    "rebase-merge/autostash",
+    "rebase-apply/autostash",
+    "rebase-merge/orig-head",
+    "rebase-apply/orig-head",
+];
+
+/// What the references that an agent made in its repository point to, loose and packed: all but the remote's, and what
+/// only replaces other objects. An error: there may be others.
+pub fn tips(git_dir: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
-    let is_own = |name: &str| name.starts_with("refs/") && !name.starts_with("refs/remotes/");
+    let is_own = |name: &str| {
+        name.starts_with("refs/") && !name.starts_with("refs/remotes/") && !name.starts_with("refs/replace/")
+    };
     loose(git_dir, "refs", &mut |name, hash| found.extend(Some(hash).filter(|_| is_own(&name))));
-    let packed = regular_file::read_text(&git_dir.join("packed-refs"), PACKED_LIMIT).unwrap_or_default();
+    let packed = match regular_file::read(&git_dir.join("packed-refs"), OWN_PACKED_LIMIT) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        packed => String::from_utf8_lossy(&packed.unwrap_or_default()).into_owned(),
+    };
     let of_own = |line: &str| line.split_once(' ').filter(|(_, name)| is_own(name)).map(|(hash, _)| hash.to_owned());
     found.extend(packed.lines().filter_map(of_own));
     // Those of worktrees that it added have heads of their own.
-    for entry in fs::read_dir(git_dir.join("worktrees")).into_iter().flatten().flatten() {
-        let head = regular_file::read_text(&entry.path().join("HEAD"), 100).unwrap_or_default();
-        found.push(head.trim_end().to_owned());
+    let added = fs::read_dir(git_dir.join("worktrees")).into_iter().flatten().flatten();
+    let heads = added.map(|entry| entry.path().join("HEAD"));
+    for path in heads.chain(OTHER_TIPS.iter().map(|name| git_dir.join(name))) {
+        found.push(regular_file::read_text(&path, 100).unwrap_or_default().trim_end().to_owned());
     }
     found.retain(|hash| is_hash(hash));
     found.sort_unstable();
     found.dedup();
-    found
+    Ok(found)
 }
 
 pub fn is_hash(text: &str) -> bool {
@@ -138,7 +156,7 @@ mod tests {
         let remote = format!("{packed} refs/remotes/origin/r\n");
         fs::write(dir.path().join("packed-refs"), format!("{packed} refs/heads/p\n{packed} refs/tags/t\n{remote}"))
             .unwrap();
-        assert_eq!(tips(dir.path()), [hash, &packed, &other]);
+        assert_eq!(tips(dir.path()).unwrap(), [hash, &packed, &other]);
         assert_eq!(
             of_remote(dir.path()).into_iter().collect::<Vec<_>>(),
             [("refs/remotes/origin/r".into(), packed.clone())]

@@ -22,7 +22,7 @@ impl Worktree<'_> {
         if !refs::is_hash(commit) || !refs::is_hash(base_commit) {
             return Err(Error::Final(format!("`{commit}` on `{base_commit}` are no commits")));
         }
-        let quarantine = locked.directory.join(format!("import-{}", self.id));
+        let quarantine = self.import_directory(locked);
         let clear = || remove::tree(&quarantine);
         let taken = clear().map_err(io_error(&quarantine)).and_then(|()| {
             self.take_through(&quarantine, commit, base_commit, locked).map_err(|error| match error {
@@ -37,37 +37,46 @@ impl Worktree<'_> {
 
     fn take_through(&self, quarantine: &Path, commit: &str, base: &str, locked: &Locked) -> Result<(), Error> {
         let call = || Call { login: None, stop: Some(&locked.stop) };
-        fs::create_dir_all(quarantine).map_err(io_error(quarantine))?;
+        let objects = quarantine.join("objects");
+        fs::create_dir_all(objects.join("pack")).map_err(io_error(&objects))?;
         let wanted = quarantine.join("wanted");
         fs::write(&wanted, format!("{commit}\n^{base}\n")).map_err(io_error(&wanted))?;
         let pack = quarantine.join("pack").display().to_string();
-        let view = self.view(commit)?;
+        let view = self.view(commit)?.writing_to(&objects);
         view.run_on(&wanted, &["pack-objects", "--revs", "--non-empty", "--quiet", &pack], call())?;
-        let cache = PrivateGitDir::onto(&self.spaces.git, &locked.git_dir, commit)?;
+        let ours = PrivateGitDir::onto(&self.spaces.git, &locked.git_dir, commit)?.writing_to(&objects);
         for pack in packs_in(quarantine).map_err(io_error(quarantine))? {
             if objects_in(&pack).map_err(io_error(&pack))? < PACK_FROM {
-                cache.run_on(&pack, &["unpack-objects", "--strict", "-q"], call())?;
+                ours.run_on(&pack, &["unpack-objects", "--strict", "-q"], call())?;
             } else {
-                self.keep(&pack, &cache, &locked.git_dir, call())?;
+                let kept = objects.join("pack").join(pack.file_name().unwrap_or_default());
+                fs::rename(&pack, &kept).map_err(io_error(&pack))?;
+                ours.run(&["index-pack", "--strict", &kept.display().to_string()], call())?;
             }
         }
         // Nothing that it needs is missing.
-        cache.run(&["rev-list", "--objects", "--quiet", commit, "--not", base], call())?;
-        Ok(())
+        ours.run(&["rev-list", "--objects", "--quiet", commit, "--not", base], call())?;
+        move_objects(&objects, &locked.git_dir.join("objects")).map_err(io_error(&objects))
     }
+}
 
-    /// Reads each object of the pack again, and moves it into the cache.
-    fn keep(&self, pack: &Path, cache: &PrivateGitDir, git_dir: &Path, call: Call) -> Result<(), Error> {
-        let index = pack.with_extension("idx");
-        fs::remove_file(&index).map_err(io_error(&index))?;
-        cache.run(&["index-pack", "--strict", &pack.display().to_string()], call)?;
-        // The pack before its index: without one it is no pack yet.
-        for file in [pack, &index] {
-            let name = file.file_name().unwrap_or_default();
-            fs::rename(file, git_dir.join("objects/pack").join(name)).map_err(io_error(file))?;
+/// Moves every object that was checked into the cache. What is there already stays.
+fn move_objects(from: &Path, to: &Path) -> io::Result<()> {
+    for directory in fs::read_dir(from)? {
+        let directory = directory?;
+        let into = to.join(directory.file_name());
+        fs::create_dir_all(&into)?;
+        let mut files = fs::read_dir(directory.path())?.collect::<io::Result<Vec<_>>>()?;
+        // A pack before its index: without one it is no pack yet.
+        files.sort_by_key(|file| file.path().extension().is_some_and(|end| end == "idx"));
+        for file in files {
+            let there = into.join(file.file_name());
+            if !there.exists() {
+                fs::rename(file.path(), there)?;
+            }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {

@@ -57,6 +57,16 @@ impl Worktree<'_> {
         self.registration().join("first-index")
     }
 
+    /// The commits of it that were published, one in a line. Only those of a worktree that several jobs work in matter.
+    pub(super) fn published(&self) -> String {
+        regular_file::read_text(&self.registration().join("published"), 1 << 20).unwrap_or_default()
+    }
+
+    pub(super) fn note_published(&self, commit: &str) -> io::Result<()> {
+        let noted = format!("{}{commit}\n", self.published());
+        regular_file::write(&self.registration().join("published"), noted.as_bytes())
+    }
+
     /// What is the job's beside the cache; it says that the job borrows from that.
     fn registration(&self) -> PathBuf {
         self.spaces.directory_of(self.url).join("jobs").join(self.id.as_str())
@@ -85,6 +95,11 @@ impl Worktree<'_> {
         result.map_err(Error::from)
     }
 
+    /// Where what is to be published waits until it is checked; one that is found there is of a server that died.
+    pub(super) fn import_directory(&self, locked: &Locked) -> PathBuf {
+        locked.directory.join(format!("import-{}", self.id))
+    }
+
     /// What is made under the repository's lock: the registration, and a repository with the remote's references.
     fn register(&self, locked: &Locked, base: &Base) -> Result<(), git::Error> {
         let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref() };
@@ -95,7 +110,7 @@ impl Worktree<'_> {
                 fs::write(notes.join(self.id.as_str()), "")?;
             }
             fs::create_dir_all(self.path())?;
-            fs::write(self.path().join(".git"), format!("gitdir: {}\n", own.path.display()))
+            fs::write(self.path().join(".git"), format!("{}\n", gitdir(own.path)))
         };
         write().map_err(|error| git::Error::NotStarted(format!("worktree {}: {error}", self.path().display())))
     }
@@ -151,9 +166,15 @@ impl Worktree<'_> {
         // A version before this one had it in the cache.
         let of_earlier = locked.git_dir.join("worktrees").join(self.id.as_str());
         refs::remove_branch(&locked.git_dir, &self.id.branch());
-        for path in [self.path(), of_earlier, self.registration()] {
+        let import = self.import_directory(locked);
+        for path in [self.path(), of_earlier, import, self.registration()] {
             remove::tree(&path).map_err(|error| explain(&path, error))?;
         }
         Ok(())
     }
+}
+
+/// What the file `.git` of a worktree says, without its newline.
+pub(super) fn gitdir(repository: &Path) -> String {
+    format!("gitdir: {}", repository.display())
 }

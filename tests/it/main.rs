@@ -21,6 +21,7 @@ mod hostile;
 mod input;
 mod install;
 mod jobs;
+mod left_behind;
 mod mcp;
 mod mcp_clients;
 mod nginx;

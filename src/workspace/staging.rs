@@ -1,0 +1,153 @@
+//! What of an agent's uncommitted changes goes into the runner's own commit, and what stays out of it: nothing that
+//! would be published as something else than what lies in the worktree.
+
+use super::cache::Error;
+use super::git::{self, Call, Cause};
+use super::private_git_dir::PrivateGitDir;
+use super::regular_file;
+use super::worktree::Worktree;
+use crate::process::limited::OUTPUT_LIMIT;
+use crate::process::stop::Stop;
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+/// The most files that are left out of a commit because they cannot be added.
+const LEFT_OUT_MOST: usize = 50;
+/// Fewer missing files than this are deletions, however small the repository is.
+const DELETIONS_FROM: usize = 20;
+
+/// A change in the index: what it was, what it is, and where.
+struct Change<'a> {
+    old_mode: &'a [u8],
+    new_mode: &'a [u8],
+    old_hash: &'a [u8],
+    path: &'a [u8],
+}
+
+impl Worktree<'_> {
+    /// Stages what can be committed on top of `head`. False: there is nothing.
+    pub(super) fn stage(&self, ours: &PrivateGitDir, head: &str, stop: &Stop) -> Result<bool, Error> {
+        self.add_all(ours, stop)?;
+        self.take_back(ours, head)?;
+        if changed(ours, head)?.is_empty() {
+            return Ok(false);
+        }
+        refuse_the_absurd(ours, head)?;
+        Ok(true)
+    }
+
+    /// What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest from nothing;
+    /// `remainder` finds it afterwards.
+    fn add_all(&self, ours: &PrivateGitDir, stop: &Stop) -> Result<(), Error> {
+        let mut left_out: Vec<String> = Vec::new();
+        loop {
+            let mut arguments = vec!["add", "--all", "--ignore-errors", "--", "."];
+            arguments.extend(left_out.iter().map(String::as_str));
+            let said = match ours.run(&arguments, Call { login: None, stop: Some(stop) }) {
+                Ok(_) => return Ok(()),
+                Err(git::Error::Failed { cause: Cause::Other, said, .. }) => said,
+                Err(error) => return Err(error.into()),
+            };
+            // One file may stop all of them: without it the others are taken.
+            let named = said.rsplit('\'').nth(1).filter(|path| fs::symlink_metadata(self.path().join(path)).is_ok());
+            match named.map(|path| format!(":(exclude,literal){path}")) {
+                Some(path) if !left_out.contains(&path) && left_out.len() < LEFT_OUT_MOST => left_out.push(path),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes out of the index what would be published as something else than it is: repositories inside the worktree,
+    /// of which only a commit's name would be, and files whose filter is not run here.
+    fn take_back(&self, ours: &PrivateGitDir, head: &str) -> Result<(), Error> {
+        let told = changed(ours, head)?;
+        let changes = changes(&told);
+        let modules = regular_file::read_text(&self.path().join(".gitmodules"), 1 << 20).unwrap_or_default();
+        let filtered = self.filtered(ours, &changes)?;
+        let is_no_file = |change: &Change| {
+            change.new_mode == b"160000" && change.old_mode != b"160000" && !names(&modules, change.path)
+        };
+        let mut back: Vec<u8> = Vec::new();
+        for change in changes.iter().filter(|change| is_no_file(change) || filtered.contains(change.path)) {
+            for part in [change.old_mode, b" ", change.old_hash, b"\t", change.path, b"\0"] {
+                back.extend(part);
+            }
+        }
+        if !back.is_empty() {
+            run_with(ours, "back", &back, &["update-index", "-z", "--index-info"])?;
+        }
+        Ok(())
+    }
+
+    /// The changed files that a filter (Git LFS, for one) would turn into something else.
+    fn filtered(&self, ours: &PrivateGitDir, changes: &[Change]) -> Result<HashSet<Vec<u8>>, Error> {
+        let is_file = |change: &&Change| change.new_mode.starts_with(b"100");
+        let paths: Vec<u8> =
+            changes.iter().filter(is_file).flat_map(|change| change.path.iter().copied().chain([0])).collect();
+        if paths.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let told = run_with(ours, "changed", &paths, &["check-attr", "-z", "--stdin", "filter"])?;
+        if told.len() >= OUTPUT_LIMIT {
+            return Err(Error::Final("there are too many changes to look through for filters".into()));
+        }
+        let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
+        let is_run_elsewhere = |value: &[u8]| ![&b"unspecified"[..], b"unset"].contains(&value);
+        let found = fields.chunks_exact(3).filter(|chunk| is_run_elsewhere(chunk[2])).map(|chunk| chunk[0].to_vec());
+        Ok(found.collect())
+    }
+}
+
+/// `.gitmodules` names a path: it is a submodule.
+fn names(modules: &str, path: &[u8]) -> bool {
+    let mut values = modules.lines().filter_map(|line| line.trim().strip_prefix("path"));
+    values.any(|rest| rest.trim_start_matches([' ', '=', '\t']).as_bytes() == path)
+}
+
+/// The staged changes, as `diff-index --raw -z` has them.
+fn changed(ours: &PrivateGitDir, head: &str) -> Result<Vec<u8>, Error> {
+    let told = ours.run(&["diff-index", "--cached", "--raw", "-z", "--no-renames", head], Call::default())?.stdout;
+    if told.len() >= OUTPUT_LIMIT {
+        return Err(Error::Final("the agent left more uncommitted changes than can be looked through".into()));
+    }
+    Ok(told)
+}
+
+fn changes(told: &[u8]) -> Vec<Change<'_>> {
+    let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
+    fields.chunks_exact(2).filter_map(|pair| change(pair[0], pair[1])).collect()
+}
+
+/// `:OLDMODE NEWMODE OLDHASH NEWHASH STATUS`, and the path.
+fn change<'a>(meta: &'a [u8], path: &'a [u8]) -> Option<Change<'a>> {
+    let meta: Vec<&[u8]> = meta.strip_prefix(b":")?.split(|byte| *byte == b' ').collect();
+    let [old_mode, new_mode, old_hash, ..] = meta[..] else { return None };
+    Some(Change { old_mode, new_mode, old_hash, path })
+}
+
+/// Runs git with an input, which is kept in the private git directory under `name` meanwhile.
+fn run_with(ours: &PrivateGitDir, name: &str, input: &[u8], arguments: &[&str]) -> Result<Vec<u8>, Error> {
+    let path = ours.path(name);
+    let cannot = |path: &Path, error| Error::Final(format!("{}: {error}", path.display()));
+    fs::write(&path, input).map_err(|error| cannot(&path, error))?;
+    Ok(ours.run_on(&path, arguments, Call::default())?.stdout)
+}
+
+/// Nobody means to delete most of a repository without a commit that says so: files are missing for another reason.
+fn refuse_the_absurd(ours: &PrivateGitDir, head: &str) -> Result<(), Error> {
+    let count = |arguments: &[&str]| -> Result<usize, git::Error> {
+        Ok(ours.run(arguments, Call::default())?.stdout.iter().filter(|byte| **byte == 0).count())
+    };
+    let deleted = count(&["diff-index", "--cached", "--name-only", "-z", "-M", "--diff-filter=D", head])?;
+    if deleted < DELETIONS_FROM {
+        return Ok(());
+    }
+    let all = count(&["ls-tree", "-r", "--name-only", "-z", head])?;
+    if deleted * 2 > all {
+        return Err(Error::Final(format!(
+            "{deleted} of {all} files are missing without a commit of the agent's: nothing is published"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Whatever an agent leaves is published as it is, or stays in the worktree and the record says why. Nothing is lost.
+
+use crate::support::repo::git;
+use crate::support::{Lab, Repo, Server, eventually};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+struct House {
+    lab: Lab,
+    repo: Repo,
+    server: Server,
+}
+
+impl House {
+    /// A repository with files in directories, and a branch besides.
+    fn new() -> Self {
+        let lab = Lab::new();
+        let repo = lab.repo();
+        let files: Vec<(String, &str)> = (0..30).map(|n| (format!("some/f{n}"), "1")).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+        repo.commit("main", &files);
+        repo.commit("other", &[("other.txt", "1")]);
+        let server = lab.serve();
+        Self { lab, repo, server }
+    }
+
+    fn run(&self, habit: &str) -> Value {
+        self.server.run(json!({"task": format!("[[bash {habit}]] [[say done]]"), "repo_url": self.repo.url()}))
+    }
+
+    /// The worktree is there, for a reason with these words.
+    fn assert_kept(&self, job: &Value, because: &str) -> PathBuf {
+        let why = job["kept_because"].as_str().unwrap_or_default();
+        assert!(why.contains(because), "{because}: {job:#}");
+        let path = Path::new(job["worktree_path"].as_str().unwrap()).to_owned();
+        assert!(path.is_dir(), "{job:#}");
+        path
+    }
+
+    fn published(&self, job: &Value, path: &str) -> Option<String> {
+        self.repo.file(job["branch"].as_str().unwrap(), path)
+    }
+}
+
+#[test]
+fn commits_that_head_does_not_hold_stay_on_their_branch() {
+    let house = House::new();
+    let commit = "echo 1 > one.txt; git add one.txt; git commit -qm one";
+    for (habit, because) in [
+        // A detached HEAD, as in the middle of a rebase, with changes in the worktree.
+        (format!("{commit}; git checkout -q --detach origin/main; echo 2 > two.txt"), "on another branch"),
+        (format!("{commit}; git checkout -q -b side origin/main; echo 2 > two.txt"), "on another branch"),
+        // More references than anybody looks at one by one.
+        (
+            format!(
+                "{commit}; for n in $(seq 1500); do echo create refs/tags/t$n $(git rev-parse origin/main); done | \
+                 git update-ref --stdin; git checkout -q --detach origin/main; echo 2 > two.txt"
+            ),
+            "on another branch",
+        ),
+        (
+            format!(
+                "git branch caf$(printf \"\\351\"); git checkout -q caf$(printf \"\\351\"); {commit}; \
+                 git checkout -q --detach origin/main; echo 2 > two.txt"
+            ),
+            "on another branch",
+        ),
+        (
+            "echo 1 > README.md; g=$(git rev-parse --git-dir); mkdir $g/rebase-merge; \
+             git stash create one > $g/rebase-merge/autostash; git checkout -q .; echo 2 > two.txt"
+                .to_owned(),
+            "in a stash",
+        ),
+    ] {
+        let job = house.run(&habit);
+        let worktree = house.assert_kept(&job, because);
+        assert_eq!(house.published(&job, "two.txt").as_deref(), Some("2"), "{habit}: {job:#}");
+        assert_eq!(house.published(&job, "one.txt"), None);
+        if habit.contains("one.txt") {
+            let all = git(&worktree, &["log", "--all", "--format=%s"]).unwrap();
+            assert!(all.lines().any(|line| line == "one"), "{habit}: {all}");
+        }
+    }
+    house.server.stop();
+    house.lab.assert_no_process();
+}
+
+#[test]
+fn what_only_looks_like_work_is_none() {
+    let house = House::new();
+    for habit in [
+        "git checkout -q other",
+        "git checkout -q --detach origin/other",
+        "git sparse-checkout set nothing; test ! -e some/f1",
+        "git update-index --skip-worktree some/f1; rm some/f1",
+        "git replace HEAD $(git commit-tree -m other HEAD^{tree})",
+    ] {
+        let job = house.run(habit);
+        let shown = (&job["status"], &job["pushed"], &job["kept_because"], &job["worktree_path"]);
+        assert_eq!(shown, (&json!("succeeded"), &json!(false), &json!(null), &json!(null)), "{habit}: {job:#}");
+    }
+    house.server.stop();
+    house.lab.assert_tidy();
+}
+
+#[test]
+fn what_a_sparse_checkout_leaves_out_is_not_deleted() {
+    let house = House::new();
+    let job = house.run("git sparse-checkout set other; echo 2 > two.txt; echo 3 > README.md");
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    let changed = house.repo.git(&["diff", "--name-status", "main", job["branch"].as_str().unwrap()]).unwrap();
+    assert_eq!(changed, "M\tREADME.md\nA\ttwo.txt");
+    house.server.stop();
+    house.lab.assert_tidy();
+}
+
+#[test]
+fn most_of_a_repository_is_not_deleted_unless_a_commit_says_so() {
+    let house = House::new();
+    let job = house.run("rm -rf some; echo 2 > two.txt");
+    let error = job["error"].as_str().unwrap_or_default();
+    assert!(error.contains("files are missing without a commit"), "{job:#}");
+    assert_eq!((&job["pushed"], job["worktree_path"].is_string()), (&json!(false), true));
+    let job = house.run("git rm -rq some; git commit -qm gone");
+    assert_eq!(job["pushed"], json!(true), "{job:#}");
+    assert_eq!(house.published(&job, "some/f1"), None);
+    // One file, or one that is in another place now, is an everyday change.
+    let job = house.run("rm some/f1; git mv some/f2 f2; mkdir x; mv some/f3 x");
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    assert_eq!((house.published(&job, "some/f1"), house.published(&job, "x/f3")), (None, Some("1".into())));
+    house.server.stop();
+}
+
+#[test]
+fn other_repositories_are_not_published_and_not_removed() {
+    let house = House::new();
+    let commit = "git add .; git commit -qm inside";
+    for (habit, because) in [
+        (
+            format!("git init -q nested; cd nested; echo 1 > n; {commit}; cd ..; echo 2 > two.txt"),
+            "`nested` is a repository of its own",
+        ),
+        (format!("rm .git; git init -q; echo 2 > two.txt; {commit}"), "another repository"),
+        ("echo 2 > two.txt; git worktree add -q beside; echo 1 > beside/x".to_owned(), "added a worktree"),
+        ("echo 2 > two.txt; git init -q empty".to_owned(), "`empty` is a repository of its own"),
+    ] {
+        let job = house.run(&habit);
+        house.assert_kept(&job, because);
+        assert_eq!(house.published(&job, "two.txt").as_deref(), Some("2"), "{habit}: {job:#}");
+        let files = house.repo.git(&["ls-tree", "-r", "--name-only", job["branch"].as_str().unwrap()]).unwrap();
+        assert!(!files.contains("nested") && !files.contains("beside") && !files.contains("empty"), "{files}");
+    }
+    let job = house.run("git init -q nested; cd nested; echo 1 > n; git add n; git commit -qm n");
+    house.assert_kept(&job, "`nested` is a repository of its own");
+    assert_eq!((&job["pushed"], &job["status"]), (&json!(false), &json!("succeeded")), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn a_file_with_a_filter_is_not_published_without_it() {
+    let house = House::new();
+    let job = house.run("echo \"*.bin filter=lfs\" > .gitattributes; echo big > a.bin; echo 2 > two.txt");
+    house.assert_kept(&job, "`a.bin`");
+    assert_eq!(house.published(&job, "two.txt").as_deref(), Some("2"), "{job:#}");
+    assert_eq!(house.published(&job, "a.bin"), None);
+    // Its own git ran the filter, or had none: that commit is its own.
+    let job = house.run("echo \"*.bin -filter\" > .gitattributes; echo big > a.bin");
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    assert_eq!(house.published(&job, "a.bin").as_deref(), Some("big"));
+    house.server.stop();
+}
+
+#[test]
+fn what_a_dead_server_left_of_taking_over_goes_with_the_job() {
+    let house = House::new();
+    let gate = house.lab.path("gate");
+    let id = house.server.submit(json!({
+        "task": format!("[[wait-for {}]]", gate.display()), "repo_url": house.repo.url()
+    }));
+    eventually("it works", || house.server.job(&id)["worktree_path"].is_string().then_some(()));
+    let cached = std::fs::read_dir(house.lab.path("repos")).unwrap().flatten().next().unwrap().path();
+    let left = cached.join(format!("import-{id}"));
+    std::fs::create_dir_all(left.join("objects/pack")).unwrap();
+    std::fs::write(&gate, "").unwrap();
+    house.server.wait(&id);
+    eventually("what was left is gone", || (!left.exists()).then_some(()));
+    house.server.stop();
+    house.lab.assert_tidy();
+}
