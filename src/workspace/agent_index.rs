@@ -1,26 +1,39 @@
 //! What the agent's own index says beyond the files. It is not believed: it may be cut, altered, or lie. But a file
-//! that a sparse checkout leaves out was not deleted by anybody.
+//! that a sparse checkout leaves out was not deleted by anybody, and what was staged on purpose was meant.
 
 use super::cache::Error;
 use super::git::{self, Call};
 use super::inspect::INDEX_LIMIT;
 use super::private_git_dir::PrivateGitDir;
 use super::regular_file;
+use super::staging::changes;
 use super::worktree::Worktree;
 use crate::process::limited::OUTPUT_LIMIT;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What was staged that the files alone do not show; they are there, all of them.
+#[derive(Debug, Default, PartialEq)]
+pub struct Staged {
+    /// `git rm --cached`.
+    pub removed: Vec<Vec<u8>>,
+    /// New files; `git add --force` takes ignored ones.
+    pub added: Vec<Vec<u8>>,
+    /// `git update-index --chmod`: whether each is executable.
+    pub modes: Vec<(PathBuf, bool)>,
+    /// There is something that `git add --all` does not find.
+    pub is_more: bool,
+}
 
 impl Worktree<'_> {
     /// Files that the agent's index leaves out of the worktree (sparse checkout, skip-worktree, assume-unchanged), and
     /// that are not there, are none that are missing in `ours`. One that is there is looked at, whatever its flags.
     pub(super) fn leave_out(&self, ours: &PrivateGitDir, head: &str) -> Result<(), Error> {
-        let theirs = ours.path("agent-index");
-        if regular_file::copy(&self.repository().join("index"), &theirs, INDEX_LIMIT).is_err() {
-            return Ok(());
-        }
-        let view = self.view(head)?.with_work_tree(&self.path(), &theirs);
+        let Some(view) = self.view_with_its_index(head)? else { return Ok(()) };
         // One that cannot be read says nothing; of one that is too long nothing is left out.
         let Some(listed) = listed(view.run(&["ls-files", "-v", "-z"], Call::default()))? else { return Ok(()) };
         let absent: HashSet<&[u8]> = listed.split(|byte| *byte == 0).filter_map(|entry| self.left_out(entry)).collect();
@@ -38,12 +51,67 @@ impl Worktree<'_> {
         Ok(())
     }
 
+    /// A private git directory with a copy of the agent's index.
+    fn view_with_its_index(&self, head: &str) -> Result<Option<PrivateGitDir<'_>>, Error> {
+        let view = self.view(head)?;
+        let theirs = view.path("agent-index");
+        let copied = regular_file::copy(&self.repository().join("index"), &theirs, INDEX_LIMIT);
+        Ok(copied.is_ok().then(|| view.with_work_tree(&self.path(), &theirs)))
+    }
+
+    /// What the agent staged on top of `head`. A file is removed only if it was there in `base` too: a commit made with
+    /// another index than this one leaves this one behind.
+    pub(super) fn staged(&self, head: &str, base: &str) -> Result<Staged, Error> {
+        let mut staged = Staged::default();
+        let Some(view) = self.view_with_its_index(head)? else { return Ok(staged) };
+        let of = |commit: &str| {
+            listed(view.run(&["diff-index", "--cached", "--raw", "-z", "--no-renames", commit], Call::default()))
+        };
+        let Some(told) = of(head)? else { return Ok(staged) };
+        if told.is_empty() {
+            return Ok(staged);
+        }
+        let Some(since_base) = of(base)? else { return Ok(staged) };
+        let since_base = changes(&since_base);
+        let was_removed: HashSet<&[u8]> =
+            since_base.iter().filter(|change| change.status == b"D").map(|change| change.path).collect();
+        for change in changes(&told) {
+            let on_disk = self.on_disk(change.path);
+            let Ok(found) = fs::symlink_metadata(&on_disk) else { continue };
+            match change.status {
+                b"D" if was_removed.contains(change.path) => staged.removed.push(change.path.to_vec()),
+                b"A" if !found.is_dir() => {
+                    staged.added.push(change.path.to_vec());
+                }
+                b"M" if found.is_file() && change.old_mode != change.new_mode => {
+                    let is_executable = change.new_mode == b"100755";
+                    staged.modes.extend(change.new_mode.starts_with(b"100").then_some((on_disk, is_executable)));
+                }
+                _ => {}
+            }
+        }
+        staged.is_more = !staged.removed.is_empty() || !staged.modes.is_empty() || self.are_ignored(&view, &staged)?;
+        Ok(staged)
+    }
+
+    /// One of the new files would not be added, because it is ignored.
+    fn are_ignored(&self, view: &PrivateGitDir, staged: &Staged) -> Result<bool, Error> {
+        let paths: Vec<u8> = staged.added.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        let list = view.path("added");
+        fs::write(&list, paths).map_err(|error| Error::Final(format!("{}: {error}", list.display())))?;
+        let told = view.run_on(&list, &["check-ignore", "--no-index", "-z", "--stdin"], Call::default());
+        Ok(listed(told)?.is_some_and(|told| !told.is_empty()))
+    }
+
+    pub(super) fn on_disk(&self, path: &[u8]) -> PathBuf {
+        self.path().join(Path::new(OsStr::from_bytes(path)))
+    }
+
     /// The path of an entry `TAG PATH`, if its tag leaves it out and it is not there.
     fn left_out<'a>(&self, entry: &'a [u8]) -> Option<&'a [u8]> {
-        use std::os::unix::ffi::OsStrExt;
         let (tag, path) = (entry.first()?, entry.get(2..)?);
         let is_flagged = *tag == b'S' || tag.is_ascii_lowercase();
-        let on_disk = is_flagged.then(|| fs::symlink_metadata(self.path().join(std::ffi::OsStr::from_bytes(path))))?;
+        let on_disk = is_flagged.then(|| fs::symlink_metadata(self.on_disk(path)))?;
         on_disk.is_err_and(|error| error.kind() == io::ErrorKind::NotFound).then_some(path)
     }
 }

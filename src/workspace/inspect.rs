@@ -4,6 +4,7 @@
 //! The index used is the one from when the worktree was made: whatever flags the agent set in its
 //! own, or whatever it wrote there, hides no change.
 
+use super::agent_index::Staged;
 use super::cache::Error;
 use super::git::{self, Call};
 use super::private_git_dir::PrivateGitDir;
@@ -26,6 +27,8 @@ pub struct Inspection {
     pub head: String,
     /// There are changes that no commit holds.
     pub is_dirty: bool,
+    /// Those of them that the files alone do not show.
+    pub staged: Staged,
     /// The commit that is checked out is not the base, nor before it.
     pub has_commits: bool,
     /// Work that no publishing reaches, in a sentence: on another branch, or in a submodule.
@@ -51,9 +54,10 @@ impl<'a> Worktree<'a> {
         // A branch of the remote's that is checked out is no work.
         let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit])?.is_some();
         let hidden = self.hidden(&ours, &[&head, base_commit])?;
+        let staged = self.staged(&head, base_commit)?;
         // An agent may have removed its worktree: what it committed before is still there.
-        let is_dirty = self.is_on_disk() && left_in(&self.private_git_dir(base_commit)?)?.is_some();
-        Ok(Inspection { head, is_dirty, has_commits, hidden })
+        let is_dirty = self.is_on_disk() && (staged.is_more || left_in(&self.private_git_dir(base_commit)?)?.is_some());
+        Ok(Inspection { head, is_dirty, staged, has_commits, hidden })
     }
 
     /// A private git directory with the work tree, the index, and the agent's HEAD, detached.

@@ -1,6 +1,7 @@
 //! What of an agent's uncommitted changes goes into the runner's own commit, and what stays out of it: nothing that
 //! would be published as something else than what lies in the worktree.
 
+use super::agent_index::Staged;
 use super::cache::Error;
 use super::git::{self, Call, Cause};
 use super::private_git_dir::PrivateGitDir;
@@ -10,6 +11,8 @@ use crate::process::limited::OUTPUT_LIMIT;
 use crate::process::stop::Stop;
 use std::collections::HashSet;
 use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The most files that are left out of a commit because they cannot be added.
@@ -18,17 +21,25 @@ const LEFT_OUT_MOST: usize = 50;
 const DELETIONS_FROM: usize = 20;
 
 /// A change in the index: what it was, what it is, and where.
-struct Change<'a> {
-    old_mode: &'a [u8],
-    new_mode: &'a [u8],
+pub(super) struct Change<'a> {
+    pub old_mode: &'a [u8],
+    pub new_mode: &'a [u8],
     old_hash: &'a [u8],
-    path: &'a [u8],
+    /// One letter, as `git diff --raw` has it.
+    pub status: &'a [u8],
+    pub path: &'a [u8],
 }
 
 impl Worktree<'_> {
-    /// Stages what can be committed on top of `head`. False: there is nothing.
-    pub(super) fn stage(&self, ours: &PrivateGitDir, head: &str, stop: &Stop) -> Result<bool, Error> {
+    /// Stages what can be committed on top of `head`: all files, and what of `staged` they do not show. False: there
+    /// is nothing.
+    pub(super) fn stage(&self, ours: &PrivateGitDir, head: &str, staged: &Staged, stop: &Stop) -> Result<bool, Error> {
+        for (path, is_executable) in &staged.modes {
+            set_executable(path, *is_executable)
+                .map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
+        }
         self.add_all(ours, stop)?;
+        self.add_staged(ours, head, staged)?;
         self.take_back(ours, head)?;
         if changed(ours, head)?.is_empty() {
             return Ok(false);
@@ -56,6 +67,20 @@ impl Worktree<'_> {
                 _ => return Ok(()),
             }
         }
+    }
+
+    fn add_staged(&self, ours: &PrivateGitDir, head: &str, staged: &Staged) -> Result<(), Error> {
+        if !staged.is_more {
+            return Ok(());
+        }
+        let told = changed(ours, head)?;
+        let there: HashSet<&[u8]> = changes(&told).iter().map(|change| change.path).collect();
+        let missing = staged.added.iter().filter(|path| !there.contains(path.as_slice()));
+        let added: Vec<u8> = missing.flat_map(|path| path.iter().copied().chain([0])).collect();
+        run_with(ours, "added", &added, &["update-index", "-z", "--add", "--stdin"])?;
+        let removed: Vec<u8> = staged.removed.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        run_with(ours, "removed", &removed, &["update-index", "-z", "--force-remove", "--stdin"])?;
+        Ok(())
     }
 
     /// Takes out of the index what would be published as something else than it is: repositories inside the worktree,
@@ -114,7 +139,7 @@ fn changed(ours: &PrivateGitDir, head: &str) -> Result<Vec<u8>, Error> {
     Ok(told)
 }
 
-fn changes(told: &[u8]) -> Vec<Change<'_>> {
+pub(super) fn changes(told: &[u8]) -> Vec<Change<'_>> {
     let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
     fields.chunks_exact(2).filter_map(|pair| change(pair[0], pair[1])).collect()
 }
@@ -122,8 +147,15 @@ fn changes(told: &[u8]) -> Vec<Change<'_>> {
 /// `:OLDMODE NEWMODE OLDHASH NEWHASH STATUS`, and the path.
 fn change<'a>(meta: &'a [u8], path: &'a [u8]) -> Option<Change<'a>> {
     let meta: Vec<&[u8]> = meta.strip_prefix(b":")?.split(|byte| *byte == b' ').collect();
-    let [old_mode, new_mode, old_hash, ..] = meta[..] else { return None };
-    Some(Change { old_mode, new_mode, old_hash, path })
+    let [old_mode, new_mode, old_hash, _, status] = meta[..] else { return None };
+    Some(Change { old_mode, new_mode, old_hash, status, path })
+}
+
+fn set_executable(path: &Path, is_executable: bool) -> io::Result<()> {
+    let mut permissions = fs::symlink_metadata(path)?.permissions();
+    let mode = permissions.mode();
+    permissions.set_mode(if is_executable { mode | 0o111 } else { mode & !0o111 });
+    fs::set_permissions(path, permissions)
 }
 
 /// Runs git with an input, which is kept in the private git directory under `name` meanwhile.

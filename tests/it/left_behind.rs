@@ -115,6 +115,56 @@ fn what_a_sparse_checkout_leaves_out_is_not_deleted() {
 }
 
 #[test]
+fn what_was_staged_on_purpose_is_published() {
+    let house = House::new();
+    let job = house.run(
+        "echo dist/ > .gitignore; mkdir dist; echo 1 > dist/app.js; echo 1 > dist/other.js; git add -f dist/app.js; \
+         git rm -q --cached some/f1; echo some/f1 >> .gitignore; git update-index --chmod=+x some/f2",
+    );
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    let branch = job["branch"].as_str().unwrap();
+    let changed = house.repo.git(&["diff", "--raw", "--abbrev=1", "--no-renames", "main", branch]).unwrap();
+    let changed: Vec<(&str, &str)> =
+        changed.lines().map(|line| (line.split(' ').nth(1).unwrap(), line.split('\t').nth(1).unwrap())).collect();
+    let expected = [("100644", ".gitignore"), ("100644", "dist/app.js"), ("000000", "some/f1"), ("100755", "some/f2")];
+    assert_eq!(changed, expected);
+    // Nothing else is changed than what was staged.
+    for (staging, expected) in [
+        ("git rm -q --cached some/f1; echo some/f1 >> $(git rev-parse --git-path info/exclude)", "D\tsome/f1"),
+        ("git update-index --chmod=+x some/f1", "M\tsome/f1"),
+    ] {
+        let job = house.run(staging);
+        assert_eq!(job["pushed"], json!(true), "{job:#}");
+        let branch = job["branch"].as_str().unwrap();
+        assert_eq!(house.repo.git(&["diff", "--name-status", "main", branch]).unwrap(), expected);
+    }
+    // A commit made with another index leaves the agent's own behind: nothing is removed by that.
+    let job = house.run(
+        "echo 1 > new.txt; export GIT_INDEX_FILE=$PWD/../index-$$; git read-tree HEAD; git add new.txt; \
+         git commit -qm new; rm $GIT_INDEX_FILE",
+    );
+    assert_eq!(house.published(&job, "new.txt").as_deref(), Some("1"), "{job:#}");
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn one_file_that_cannot_be_added_stops_no_other() {
+    let house = House::new();
+    let job = house.run(
+        "echo \"*.rc working-tree-encoding=UTF-16LE-BOM text\" > .gitattributes; echo abcd > app.rc; echo 2 > two.txt; \
+         echo 3 > zzz.txt",
+    );
+    house.assert_kept(&job, "`app.rc`");
+    assert_eq!(
+        (house.published(&job, "two.txt"), house.published(&job, "zzz.txt")),
+        (Some("2".into()), Some("3".into()))
+    );
+    assert_eq!(house.published(&job, "app.rc"), None);
+    house.server.stop();
+}
+
+#[test]
 fn most_of_a_repository_is_not_deleted_unless_a_commit_says_so() {
     let house = House::new();
     let job = house.run("rm -rf some; echo 2 > two.txt");
