@@ -98,7 +98,8 @@ impl Locked<'_> {
         })?;
         ours.keep_shallow(&self.git_dir)?;
         // Each job's repository gets a copy of the references: one file is copied sooner than ten thousand.
-        let _ = ours.run(&["pack-refs", "--all"], Call { login: None, stop: Some(&self.stop) });
+        let _ = self
+            .persistently(|| ours.run(&["pack-refs", "--all"], Call { login: None, stop: Some(&self.stop) }).map(drop));
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
         let _ = serde_json::to_vec(&fetched).map(|bytes| regular_file::write(&self.directory.join("fetched"), &bytes));
@@ -321,7 +322,11 @@ fn remove_stale_lock(error: &git::Error, git_dir: &Path) -> bool {
     let Some((_, rest)) = said.split_once("Unable to create '") else { return false };
     let Some((path, _)) = rest.split_once("': File exists") else { return false };
     let path = Path::new(path);
-    let (Ok(real), Ok(root)) = (path.canonicalize(), git_dir.canonicalize()) else { return false };
+    // Where the file is a link, git locks what it leads to, and names the link.
+    let locked = || path.with_extension("").canonicalize().map(|locked| locked.with_extension("lock"));
+    let (Ok(real), Ok(root)) = (path.canonicalize().or_else(|_| locked()), git_dir.canonicalize()) else {
+        return false;
+    };
     let age = real.metadata().and_then(|m| m.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
     real.starts_with(root) && age.is_some_and(|age| age > LOCK_FILE_IS_STALE) && fs::remove_file(real).is_ok()
 }

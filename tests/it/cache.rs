@@ -160,13 +160,17 @@ fn a_lock_file_that_a_dead_git_left_is_removed_when_it_is_old() {
     let server = lab.serve();
     assert_eq!(server.run(json!({"task": "t", "repo_url": repo.url()}))["status"], "succeeded");
     repo.commit("main", &[("n.txt", "1")]);
-    let stale = cache_of(&lab, &repo.url()).join("refs/remotes/origin/main.lock");
-    fs::write(&stale, "").unwrap();
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    fs::File::options().write(true).open(&stale).unwrap().set_modified(old).unwrap();
+    let stale =
+        ["refs/remotes/origin/main.lock", "packed-refs.lock"].map(|name| cache_of(&lab, &repo.url()).join(name));
+    for stale in &stale {
+        fs::create_dir_all(stale.parent().unwrap()).unwrap();
+        fs::write(stale, "").unwrap();
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        fs::File::options().write(true).open(stale).unwrap().set_modified(old).unwrap();
+    }
     let job = server.run(json!({"task": "t", "repo_url": repo.url()}));
     assert_eq!(job["status"], "succeeded", "{job:#}");
-    assert!(!stale.exists());
+    assert!(stale.iter().all(|stale| !stale.exists()));
     server.stop();
 }
 
