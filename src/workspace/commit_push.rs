@@ -8,7 +8,7 @@ use super::inspect::Inspection;
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::RepoUrl;
 use super::worktree::Worktree;
-use super::{refs, regular_file};
+use super::{lfs, refs, regular_file};
 use crate::process::stop::Stop;
 use std::io;
 use std::path::Path;
@@ -36,6 +36,7 @@ impl Worktree<'_> {
         let locked = self.spaces.lock(self.url, stop)?;
         let made = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { None };
         let Some(commit) = made.or_else(|| found.has_commits.then(|| found.head.clone())) else { return Ok(None) };
+        lfs::refuse_new_pointers(&self.view(&commit)?, base_commit, &commit)?;
         self.take_over(&commit, base_commit, &locked)?;
         Ok(Some(commit))
     }

@@ -50,6 +50,11 @@ const ALWAYS: &[&str] = &[
     "commit.gpgSign=false",
     "core.quotePath=false",
     "core.logAllRefUpdates=false",
+    // Of the system's configuration: without a remote and a login it would fail, and what it makes would be lost.
+    "filter.lfs.smudge=",
+    "filter.lfs.clean=",
+    "filter.lfs.process=",
+    "filter.lfs.required=false",
 ];
 
 pub struct Git {
@@ -312,6 +317,23 @@ fn reason_of_remote(lines: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn git_lfs_in_the_systems_configuration_is_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let system = dir.path().join("system");
+        let filters = "[filter \"lfs\"]\n\tclean = false\n\tsmudge = false\n\tprocess = false\n\trequired = true\n";
+        std::fs::write(&system, filters).unwrap();
+        std::fs::write(dir.path().join(".gitattributes"), "*.bin filter=lfs\n").unwrap();
+        std::fs::write(dir.path().join("a.bin"), "pointer").unwrap();
+        let path = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]);
+        let git = Git::new(&path, dir.path().into(), Duration::from_secs(60)).unwrap();
+        for arguments in [&["init", "-q"][..], &["add", "--all"], &["checkout-index", "--force", "--all"]] {
+            let mut command = git.command();
+            command.env("GIT_CONFIG_SYSTEM", &system).current_dir(dir.path()).args(arguments);
+            git.run(command, arguments[0], Call::default()).unwrap();
+        }
+    }
 
     #[test]
     fn causes_are_told_apart() {

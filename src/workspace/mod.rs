@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod fetch;
 pub mod git;
 pub mod inspect;
+mod lfs;
 pub mod lock;
 mod own_repository;
 pub mod private_git_dir;

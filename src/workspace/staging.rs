@@ -24,7 +24,8 @@ const DELETIONS_FROM: usize = 20;
 pub(super) struct Change<'a> {
     pub old_mode: &'a [u8],
     pub new_mode: &'a [u8],
-    old_hash: &'a [u8],
+    pub old_hash: &'a [u8],
+    pub new_hash: &'a [u8],
     /// One letter, as `git diff --raw` has it.
     pub status: &'a [u8],
     pub path: &'a [u8],
@@ -147,8 +148,8 @@ pub(super) fn changes(told: &[u8]) -> Vec<Change<'_>> {
 /// `:OLDMODE NEWMODE OLDHASH NEWHASH STATUS`, and the path.
 fn change<'a>(meta: &'a [u8], path: &'a [u8]) -> Option<Change<'a>> {
     let meta: Vec<&[u8]> = meta.strip_prefix(b":")?.split(|byte| *byte == b' ').collect();
-    let [old_mode, new_mode, old_hash, _, status] = meta[..] else { return None };
-    Some(Change { old_mode, new_mode, old_hash, status, path })
+    let [old_mode, new_mode, old_hash, new_hash, status] = meta[..] else { return None };
+    Some(Change { old_mode, new_mode, old_hash, new_hash, status, path })
 }
 
 fn set_executable(path: &Path, is_executable: bool) -> io::Result<()> {
@@ -159,7 +160,7 @@ fn set_executable(path: &Path, is_executable: bool) -> io::Result<()> {
 }
 
 /// Runs git with an input, which is kept in the private git directory under `name` meanwhile.
-fn run_with(ours: &PrivateGitDir, name: &str, input: &[u8], arguments: &[&str]) -> Result<Vec<u8>, Error> {
+pub(super) fn run_with(ours: &PrivateGitDir, name: &str, input: &[u8], arguments: &[&str]) -> Result<Vec<u8>, Error> {
     let path = ours.path(name);
     let cannot = |path: &Path, error| Error::Final(format!("{}: {error}", path.display()));
     fs::write(&path, input).map_err(|error| cannot(&path, error))?;

@@ -221,6 +221,26 @@ fn a_file_with_a_filter_is_not_published_without_it() {
 }
 
 #[test]
+fn a_new_git_lfs_file_is_not_published_without_its_content() {
+    let house = House::new();
+    // What git-lfs does when a file is added: a pointer for git, the content aside.
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 12\n";
+    house.repo.commit("main", &[("old.bin", pointer)]);
+    let job = house.run(&format!(
+        "echo \"*.bin filter=lfs\" > .gitattributes; printf \"{}\" > new.bin; git add .; git commit -qm lfs",
+        pointer.replace('\n', "\\n").replace("1234", "5678")
+    ));
+    let error = job["error"].as_str().unwrap_or_default();
+    assert!(error.contains("`new.bin` is a new Git LFS file"), "{job:#}");
+    assert_eq!((&job["pushed"], job["worktree_path"].is_string()), (&json!(false), true));
+    // One that the remote has may be moved.
+    let job = house.run("git mv old.bin other.bin; git commit -qm moved; echo 2 > two.txt");
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    assert!(house.published(&job, "other.bin").is_some());
+    house.server.stop();
+}
+
+#[test]
 fn what_a_dead_server_left_of_taking_over_goes_with_the_job() {
     let house = House::new();
     let gate = house.lab.path("gate");
