@@ -240,6 +240,10 @@ fn explain(spaces: &Workspaces, url: &RepoUrl, has_login: bool, error: git::Erro
             "{url} belongs to another user on this machine, and git does not trust that: run `git config --system \
              --add safe.directory PATH` with the path that git names ({error})"
         ),
+        _ if error.to_string().contains("mismatched algorithms") => format!(
+            "{url} names its objects by SHA-256, which this server cannot work with: give it a repository with SHA-1 \
+             names, as GitHub's are ({error})"
+        ),
         Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
         _ => return error.into(),
     };
