@@ -261,7 +261,7 @@ impl Runner {
 /// What would be lost with a prepared worktree, in a sentence. Of one whose pod is gone the commits alone are seen.
 fn unsaved(worktree: &Worktree, made: &Record) -> Result<Option<String>, cache::Error> {
     let Some(begin) = begin_of(made).filter(|_| worktree.is_there()) else { return Ok(None) };
-    let found = worktree.inspect(&begin)?;
+    let found = worktree.inspect(&begin, &[])?;
     Ok(match found.hidden {
         _ if found.is_dirty => Some("it holds changes that are in no commit".into()),
         _ if found.has_commits => Some(format!("its commit {} is published nowhere", found.head)),

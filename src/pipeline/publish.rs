@@ -71,7 +71,9 @@ impl Execution<'_> {
         let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(id.branch()) };
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
-        let (made, work) = match worktree.inspect(&base) {
+        let login = worktree.has_fetched().then(|| self.runner.github.login(&url)).and_then(Result::ok);
+        let of_remote = login.map(|login| worktree.tips_of_remote(login, self.stop)).unwrap_or_default();
+        let (made, work) = match worktree.inspect(&base, &of_remote) {
             Ok(found) if found.is_publishable() => (worktree.commit(&found, &base, &message, self.stop), Some(found)),
             Ok(found) => (Ok(None), Some(found).filter(Inspection::has_work)),
             Err(error) => (Err(error), None),
@@ -79,10 +81,15 @@ impl Execution<'_> {
         match (made, work) {
             (Ok(Some(commit)), found) => {
                 let hidden = found.and_then(|found| found.hidden);
-                match hidden.map_or_else(|| worktree.remainder(&base, &commit), |why| Ok(Some(why))) {
-                    Ok(None) => {}
-                    Ok(Some(why)) => self.keep(why)?,
-                    Err(error) => self.keep(format!("it could not be looked into again: {error}"))?,
+                let left = hidden.map_or_else(|| worktree.remainder(&base, &commit, &of_remote), |why| Ok(Some(why)));
+                let reasons: Vec<String> = [worktree.conflicts(&base, &commit), left]
+                    .into_iter()
+                    .filter_map(|why| {
+                        why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
+                    })
+                    .collect();
+                if !reasons.is_empty() {
+                    self.keep(reasons.join("; "))?;
                 }
                 let event = Draft::new(Kind::Committed, commit.as_str());
                 self.mark(Mark::Committed(commit), Some(event))
@@ -90,7 +97,9 @@ impl Execution<'_> {
             (Ok(None), Some(found)) => {
                 let why = match found.hidden {
                     Some(why) => Some(why),
-                    None => worktree.remainder(&base, &found.head).unwrap_or_else(|error| Some(error.to_string())),
+                    None => worktree
+                        .remainder(&base, &found.head, &of_remote)
+                        .unwrap_or_else(|error| Some(error.to_string())),
                 };
                 self.keep(why.unwrap_or_else(|| "what the agent left cannot be committed".into()))?;
                 self.note("what the agent left cannot be published: no branch, no pull request")
@@ -222,8 +231,10 @@ fn body(record: &Record) -> String {
     let summary = record.output.as_deref().map(|text| text.lines().map(line).collect::<Vec<_>>().join("\n"));
     let summary = summary.map(|text| cut(text, BODY_PART_LIMIT));
     let summary = summary.unwrap_or_else(|| "(the agent gave no summary)".into());
+    let kept = record.kept_because.as_deref().map(harmless);
+    let kept = kept.map(|why| format!("**Look at this first**: {why}.\n\n")).unwrap_or_default();
     format!(
-        "Job `{}`, profile `{}`, by agenticore.\n\n**Task**\n\n{task}\n**What the agent says**\n\n{summary}\n",
+        "Job `{}`, profile `{}`, by agenticore.\n\n{kept}**Task**\n\n{task}\n**What the agent says**\n\n{summary}\n",
         record.id, record.profile
     )
 }
@@ -264,6 +275,9 @@ mod tests {
         let body = body(&record);
         assert!(body.chars().count() < 65_536, "{}", body.chars().count());
         assert!(body.contains("````text\ncloses #1 @all"), "{}", &body[..200]);
+        assert!(!body.contains("Look at this first"));
+        record.kept_because = Some("conflicts are left unresolved in `a`".into());
+        assert!(super::body(&record).contains("**Look at this first**: conflicts are left unresolved in `a`."));
         assert!(body.contains("Fixes #2 for @\u{200b}you\n> closes #\u{200b}3"), "its own words stay");
     }
 

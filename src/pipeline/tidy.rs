@@ -161,7 +161,7 @@ impl Runner {
             && !record.pushed
             && !is_clean
             && let Some(base) = &record.base_commit
-            && worktree.inspect(base)?.has_work()
+            && worktree.inspect(base, &[])?.has_work()
         {
             return Ok(false);
         }

@@ -10,8 +10,23 @@ use super::url::RepoUrl;
 use super::worktree::Worktree;
 use super::{lfs, refs, regular_file};
 use crate::process::stop::Stop;
+use std::fs;
 use std::io;
 use std::path::Path;
+
+/// What git notes in a repository of a merge or a cherry-pick that the next commit concludes.
+const CONCLUDED: [&str; 6] = ["MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "CHERRY_PICK_HEAD", "REVERT_HEAD"];
+/// And of what takes several commits.
+const UNDER_WAY: [&str; 8] = [
+    "sequencer",
+    "rebase-merge",
+    "rebase-apply",
+    "BISECT_START",
+    "BISECT_LOG",
+    "BISECT_NAMES",
+    "BISECT_TERMS",
+    "BISECT_EXPECTED_REV",
+];
 
 /// How a push came out.
 #[derive(Debug, PartialEq)]
@@ -57,7 +72,11 @@ impl Worktree<'_> {
         // A merge that the agent had not committed stays one.
         let merged = regular_file::read_text(&self.repository().join("MERGE_HEAD"), 4096).unwrap_or_default();
         if !merged.is_empty() && merged.lines().all(refs::is_hash) {
-            let noted = regular_file::write(&ours.path("MERGE_HEAD"), merged.as_bytes());
+            // Without a fast-forward, if it was begun so.
+            let mode = regular_file::read_text(&self.repository().join("MERGE_MODE"), 100).unwrap_or_default();
+            let mode = if mode.trim() == "no-ff" { "no-ff" } else { "" };
+            let noted = regular_file::write(&ours.path("MERGE_HEAD"), merged.as_bytes())
+                .and_then(|()| regular_file::write(&ours.path("MERGE_MODE"), mode.as_bytes()));
             noted.map_err(|error| Error::Final(format!("the merge cannot be committed: {error}")))?;
         }
         let commit = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "-m", message];
@@ -69,9 +88,15 @@ impl Worktree<'_> {
         if let Some(branch) = self.branch.as_ref().filter(|_| found.hidden.is_none()) {
             let shown =
                 refs::set_branch(&self.repository(), branch, &made).and_then(|()| self.show_index(&ours.path("index")));
+            let shown = shown.and_then(|()| self.end_operations(&CONCLUDED));
             shown.map_err(|error| Error::Final(format!("branch {branch} of its repository: {error}")))?;
         }
         Ok(Some(made))
+    }
+
+    /// Removes git's notes of what is under way in the repository.
+    fn end_operations(&self, notes: &[&str]) -> io::Result<()> {
+        notes.iter().try_for_each(|name| super::remove::tree(&self.repository().join(name)))
     }
 
     fn show_index(&self, index: &Path) -> io::Result<()> {
@@ -95,6 +120,7 @@ impl Worktree<'_> {
         let index = ours.path("index");
         regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(cannot)?;
         self.show_index(&index).map_err(cannot)?;
+        self.end_operations(&CONCLUDED).and_then(|()| self.end_operations(&UNDER_WAY)).map_err(cannot)?;
         self.note_published(commit).map_err(cannot)
     }
 
@@ -103,6 +129,21 @@ impl Worktree<'_> {
         let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Ok(false) };
         let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?;
         Ok(ours.commit_of(commit, Call::default())?.is_some())
+    }
+
+    /// The agent fetched something: its repository may hold more of the remote's commits than the cache.
+    pub fn has_fetched(&self) -> bool {
+        fs::symlink_metadata(self.repository().join("FETCH_HEAD")).is_ok()
+    }
+
+    /// What the remote's branches and tags point to. A remote that cannot be asked names none.
+    pub fn tips_of_remote(&self, login: Option<Login>, stop: &Stop) -> Vec<String> {
+        let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Vec::new() };
+        let listed = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)
+            .and_then(|ours| ours.run(&["ls-remote", "--", self.url.as_str()], Call { login, stop: Some(stop) }));
+        let listed = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
+        let hashes = listed.lines().filter_map(|line| line.split_once('\t')).map(|(hash, _)| hash.to_owned());
+        hashes.filter(|hash| refs::is_hash(hash)).collect()
     }
 
     /// Where `branch` is on the remote.

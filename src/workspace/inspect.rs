@@ -17,6 +17,10 @@ use std::path::PathBuf;
 /// The largest index that is looked at: ten million files.
 pub(super) const INDEX_LIMIT: u64 = 1 << 30;
 
+/// The largest file that is looked through for conflict markers, and how many with some are named.
+const CONFLICT_LIMIT: u64 = 64 << 20;
+const CONFLICTS_NAMED: usize = 10;
+
 const STATUS: [&str; 6] =
     ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
 
@@ -48,12 +52,14 @@ impl Inspection {
 }
 
 impl<'a> Worktree<'a> {
-    pub fn inspect(&self, base_commit: &str) -> Result<Inspection, Error> {
+    /// `of_remote`: commits that are the remote's, beside those that the cache knows to be.
+    pub fn inspect(&self, base_commit: &str, of_remote: &[String]) -> Result<Inspection, Error> {
+        self.refuse_pipes()?;
         let head = self.head_of(base_commit)?;
         let ours = self.view(&head)?;
         // A branch of the remote's that is checked out is no work.
-        let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit])?.is_some();
-        let hidden = self.hidden(&ours, &[&head, base_commit])?;
+        let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit], of_remote)?.is_some();
+        let hidden = self.hidden(&ours, &[&head, base_commit], of_remote)?;
         let staged = self.staged(&head, base_commit)?;
         // An agent may have removed its worktree: what it committed before is still there.
         let is_dirty = self.is_on_disk() && (staged.is_more || left_in(&self.private_git_dir(base_commit)?)?.is_some());
@@ -85,9 +91,9 @@ impl<'a> Worktree<'a> {
     }
 
     /// Why the worktree has to stay although `commit` is published: something in it is not in there.
-    pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
+    pub fn remainder(&self, base_commit: &str, commit: &str, of_remote: &[String]) -> Result<Option<String>, Error> {
         let ours = self.view(commit)?;
-        if let Some(why) = self.hidden(&ours, &[commit, base_commit])? {
+        if let Some(why) = self.hidden(&ours, &[commit, base_commit], of_remote)? {
             return Ok(Some(why));
         }
         let changed =
@@ -136,7 +142,35 @@ impl<'a> Worktree<'a> {
         Ok(ours.with_objects_of(&self.repository())?)
     }
 
-    fn hidden(&self, ours: &PrivateGitDir, known: &[&str]) -> Result<Option<String>, Error> {
+    /// Git opens these, and would wait for whoever writes to a pipe.
+    fn refuse_pipes(&self) -> Result<(), Error> {
+        let is_odd = |name: &&&str| {
+            fs::symlink_metadata(self.path().join(name)).is_ok_and(|found| {
+                let kind = found.file_type();
+                !(kind.is_file() || kind.is_dir() || kind.is_symlink())
+            })
+        };
+        match [".gitignore", ".gitattributes", ".gitmodules"].iter().find(is_odd) {
+            Some(name) => Err(Error::Final(format!("`{name}` in the worktree is no file: remove it there"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Files of `commit` with conflict markers that `base` had not, in a sentence.
+    pub fn conflicts(&self, base: &str, commit: &str) -> Result<Option<String>, Error> {
+        let arguments = ["diff-tree", "-r", "--name-only", "-z", "--no-renames", "-G^<<<<<<< ", base, commit];
+        let told = self.view(commit)?.run(&arguments, Call::default())?.stdout;
+        let has_marker = |path: &&[u8]| {
+            let text = regular_file::read(&self.on_disk(path), CONFLICT_LIMIT).unwrap_or_default();
+            text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"<<<<<<< "))
+        };
+        let paths = told.split(|byte| *byte == 0).filter(|path| !path.is_empty()).filter(has_marker);
+        let named: Vec<String> =
+            paths.take(CONFLICTS_NAMED).map(|path| format!("`{}`", String::from_utf8_lossy(path))).collect();
+        Ok((!named.is_empty()).then(|| format!("conflicts are left unresolved in {}", named.join(", "))))
+    }
+
+    fn hidden(&self, ours: &PrivateGitDir, known: &[&str], of_remote: &[String]) -> Result<Option<String>, Error> {
         let tips = match refs::tips(&self.repository()) {
             Ok(tips) => tips,
             Err(error) => return Ok(Some(format!("the references of its repository cannot be read: {error}"))),
@@ -146,7 +180,7 @@ impl<'a> Worktree<'a> {
         let published = self.published();
         let known: Vec<&str> =
             known.iter().copied().chain(published.lines().filter(|line| refs::is_hash(line))).collect();
-        if let Some(stray) = beyond(ours, &tips, &known)? {
+        if let Some(stray) = beyond(ours, &tips, &known, of_remote)? {
             return Ok(Some(format!(
                 "the agent's commit {stray} is on another branch than the one it left checked out, or in a stash"
             )));
@@ -242,12 +276,18 @@ fn unseen_in(said: &str) -> Option<String> {
 }
 
 /// A commit that one of `tips` contains, and none of `known` nor of the remote's branches.
-fn beyond(ours: &PrivateGitDir, tips: &[impl AsRef<str>], known: &[&str]) -> Result<Option<String>, Error> {
+fn beyond(
+    ours: &PrivateGitDir,
+    tips: &[impl AsRef<str>],
+    known: &[&str],
+    of_remote: &[String],
+) -> Result<Option<String>, Error> {
     if tips.iter().all(|tip| known.contains(&tip.as_ref())) {
         return Ok(None);
     }
     let tips = tips.iter().map(|tip| format!("{}\n", tip.as_ref()));
-    let list: String = tips.chain(known.iter().map(|hash| format!("^{hash}\n"))).collect();
+    let known = known.iter().copied().chain(of_remote.iter().map(String::as_str)).map(|hash| format!("^{hash}\n"));
+    let list: String = tips.chain(known).collect();
     let path = ours.path("tips");
     fs::write(&path, list).map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
     let arguments = ["rev-list", "--ignore-missing", "--max-count=1", "--stdin", "--not", "--remotes"];

@@ -90,10 +90,20 @@ pub fn tips(git_dir: &Path) -> io::Result<Vec<String>> {
     for path in heads.chain(OTHER_TIPS.iter().map(|name| git_dir.join(name))) {
         found.push(regular_file::read_text(&path, 100).unwrap_or_default().trim_end().to_owned());
     }
+    let moves = regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT).unwrap_or_default();
+    found.extend(String::from_utf8_lossy(&moves).lines().filter_map(left_detached));
     found.retain(|hash| is_hash(hash));
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+/// The commit that a detached HEAD left, by a line of its reflog: `OLD NEW NAME <MAIL> TIME ZONE<tab>MESSAGE`. No
+/// reference holds what was committed there.
+fn left_detached(line: &str) -> Option<String> {
+    let (entry, message) = line.split_once('\t')?;
+    let from = message.strip_prefix("checkout: moving from ")?.split(' ').next()?;
+    is_hash(from).then(|| entry.split(' ').next().map(str::to_owned))?
 }
 
 pub fn is_hash(text: &str) -> bool {
@@ -162,6 +172,12 @@ mod tests {
             [("refs/remotes/origin/r".into(), packed.clone())]
         );
         assert_eq!(read_any(dir.path(), "refs/heads/p"), Some(packed.clone()));
+        let (detached, attached) = (hash.replace('0', "a"), hash.replace('0', "b"));
+        fs::create_dir(dir.path().join("logs")).unwrap();
+        let moved =
+            |old: &str, from: &str| format!("{old} {packed} A <a@b> 1 +0000\tcheckout: moving from {from} to b\n");
+        fs::write(dir.path().join("logs/HEAD"), moved(&detached, &detached) + &moved(&attached, "b")).unwrap();
+        assert_eq!(tips(dir.path()).unwrap(), [hash, &detached, &packed, &other]);
         fs::remove_file(dir.path().join("packed-refs")).unwrap();
         assert!(remove_branch(dir.path(), "b") && remove_branch(dir.path(), "b"));
         fs::write(dir.path().join("packed-refs"), format!("{hash} refs/heads/b\n")).unwrap();

@@ -3,7 +3,7 @@
 
 use super::agent_index::Staged;
 use super::cache::Error;
-use super::git::{self, Call, Cause};
+use super::git::{self, Call};
 use super::private_git_dir::PrivateGitDir;
 use super::regular_file;
 use super::worktree::Worktree;
@@ -58,7 +58,8 @@ impl Worktree<'_> {
             arguments.extend(left_out.iter().map(String::as_str));
             let said = match ours.run(&arguments, Call { login: None, stop: Some(stop) }) {
                 Ok(_) => return Ok(()),
-                Err(git::Error::Failed { cause: Cause::Other, said, .. }) => said,
+                // Whatever the cause seems to be: the names of files are in what it says.
+                Err(git::Error::Failed { said, .. }) => said,
                 Err(error) => return Err(error.into()),
             };
             // One file may stop all of them: without it the others are taken.
@@ -94,8 +95,11 @@ impl Worktree<'_> {
         let is_no_file = |change: &Change| {
             change.new_mode == b"160000" && change.old_mode != b"160000" && !names(&modules, change.path)
         };
+        // What is gone there may be what is new here: of a move both halves stay.
+        let is_new_kept = changes.iter().any(|change| change.status == b"A" && filtered.contains(change.path));
+        let is_kept = |change: &Change| filtered.contains(change.path) && (change.status != b"D" || is_new_kept);
         let mut back: Vec<u8> = Vec::new();
-        for change in changes.iter().filter(|change| is_no_file(change) || filtered.contains(change.path)) {
+        for change in changes.iter().filter(|change| is_no_file(change) || is_kept(change)) {
             for part in [change.old_mode, b" ", change.old_hash, b"\t", change.path, b"\0"] {
                 back.extend(part);
             }
@@ -108,7 +112,7 @@ impl Worktree<'_> {
 
     /// The changed files that a filter (Git LFS, for one) would turn into something else.
     fn filtered(&self, ours: &PrivateGitDir, changes: &[Change]) -> Result<HashSet<Vec<u8>>, Error> {
-        let is_file = |change: &&Change| change.new_mode.starts_with(b"100");
+        let is_file = |change: &&Change| change.new_mode.starts_with(b"100") || change.old_mode.starts_with(b"100");
         let paths: Vec<u8> =
             changes.iter().filter(is_file).flat_map(|change| change.path.iter().copied().chain([0])).collect();
         if paths.is_empty() {

@@ -86,6 +86,59 @@ fn commits_that_head_does_not_hold_stay_on_their_branch() {
 }
 
 #[test]
+fn commits_of_a_detached_head_that_was_left_keep_the_worktree() {
+    let house = House::new();
+    let job = house.run("git checkout -q --detach; echo 1 > one.txt; git add .; git commit -qm one; git checkout -q -");
+    house.assert_kept(&job, "another branch");
+    // Where they are on the branch in the end, nothing is kept.
+    let job = house.run(
+        "git checkout -q --detach; echo 1 > one.txt; git add .; git commit -qm one; c=$(git rev-parse HEAD); \
+         git checkout -q -; git merge -q $c",
+    );
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn what_the_agent_fetched_is_not_its_work() {
+    let house = House::new();
+    // Somebody pushes to the remote while the job runs.
+    let push = |name: &str| {
+        format!(
+            "u=$(git remote get-url origin); git clone -q $u ../theirs-{name}; cd ../theirs-{name}; echo 1 > {name}; \
+             git add .; git commit -qm theirs; git push -q origin HEAD:main; git tag v-{name}; \
+             git commit -q --allow-empty -m release; git tag r-{name}; git push -q --tags; cd -"
+        )
+    };
+    let job = house.run(&format!("{}; git pull -q origin main", push("a")));
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(false), &json!(null)), "{job:#}");
+    assert_eq!(house.repo.file("main", "a").as_deref(), Some("1"));
+    let job = house.run(&format!("{}; git fetch -q --tags; echo 2 > two.txt", push("b")));
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    assert!(house.repo.git(&["rev-parse", "--verify", "r-b"]).is_ok());
+    house.server.stop();
+}
+
+#[test]
+fn conflicts_are_named_and_a_merge_without_them_is_concluded() {
+    let house = House::new();
+    house.repo.commit("theirs", &[("README.md", "theirs")]);
+    let mine = "echo mine > README.md; git commit -qam mine";
+    for habit in [
+        format!("{mine}; git merge -q origin/theirs; true"),
+        format!("{mine}; git merge -q origin/theirs; git add .; git commit -qm merged"),
+        "echo mine > README.md; git stash -q; git merge -q origin/theirs; git stash pop; git stash drop".to_owned(),
+    ] {
+        let job = house.run(&habit);
+        house.assert_kept(&job, "conflicts are left unresolved in `README.md`");
+        assert_eq!(job["pushed"], json!(true), "{habit}: {job:#}");
+    }
+    let job = house.run(&format!("{mine}; git merge -q -X ours --no-commit --no-ff origin/other"));
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
 fn what_only_looks_like_work_is_none() {
     let house = House::new();
     for habit in [
@@ -193,6 +246,8 @@ fn other_repositories_are_not_published_and_not_removed() {
         (format!("rm .git; git init -q; echo 2 > two.txt; {commit}"), "another repository"),
         ("echo 2 > two.txt; git worktree add -q beside; echo 1 > beside/x".to_owned(), "added a worktree"),
         ("echo 2 > two.txt; git init -q empty".to_owned(), "`empty` is a repository of its own"),
+        // A name with a word that is also one of git's reasons.
+        ("echo 2 > two.txt; git init -q openssl".to_owned(), "`openssl` is a repository of its own"),
     ] {
         let job = house.run(&habit);
         house.assert_kept(&job, because);
@@ -213,6 +268,17 @@ fn a_file_with_a_filter_is_not_published_without_it() {
     house.assert_kept(&job, "`a.bin`");
     assert_eq!(house.published(&job, "two.txt").as_deref(), Some("2"), "{job:#}");
     assert_eq!(house.published(&job, "a.bin"), None);
+    // Of a move neither half.
+    let job = house.run(
+        "echo \"*.bin filter=lfs\" > .gitattributes; echo big > a.bin; git add .; git commit -qm big; mv a.bin b.bin; \
+         echo 2 > two.txt",
+    );
+    house.assert_kept(&job, "`");
+    assert_eq!(
+        (house.published(&job, "a.bin").as_deref(), house.published(&job, "b.bin")),
+        (Some("big"), None),
+        "{job:#}"
+    );
     // Its own git ran the filter, or had none: that commit is its own.
     let job = house.run("echo \"*.bin -filter\" > .gitattributes; echo big > a.bin");
     assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");

@@ -364,3 +364,25 @@ fn a_request_that_is_sent_again_is_the_same_whatever_became_of_what_it_names() {
     assert_eq!((status, &three["job"]["id"]), (200, &one["job"]["id"]), "{three}");
     server.stop();
 }
+
+#[test]
+fn a_job_finds_nothing_half_done_by_the_one_before_and_is_not_held_back_by_what_is_published() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.commit("other", &[("other.txt", "1")]);
+    let server = lab.serve();
+    let made = prepare(&server, &json!({"repo_url": repo.url()}));
+    let run = |habit: &str| {
+        let job = server.run(json!({"task": format!("[[bash {habit}]]"), "worktree_id": made["id"]}));
+        assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{habit}: {job:#}");
+        job["branch"].as_str().unwrap().to_owned()
+    };
+    let branch = run("git merge -q --no-commit --no-ff origin/other");
+    assert_eq!(repo.git(&["rev-list", "--parents", "-1", &branch]).unwrap().split(' ').count(), 3, "a merge");
+    let branch = run("git merge -q --no-edit origin/other && echo 1 > two.txt");
+    assert_eq!(repo.file(&branch, "two.txt").as_deref(), Some("1"));
+    run("git checkout -q -b feature; echo 1 > f.txt; git add f.txt; git commit -qm f");
+    let branch = run("git reset -q --hard origin/main; echo 1 > g.txt");
+    assert_eq!(repo.git(&["diff", "--name-status", "main", &branch]).unwrap(), "A\tg.txt");
+    server.stop();
+}
