@@ -80,9 +80,17 @@ impl Execution<'_> {
         };
         match (made, work) {
             (Ok(Some(commit)), found) => {
+                let conflicts = worktree.conflicts(&base, &commit);
+                let profile = self.runner.profiles.find(&self.record.profile);
+                if let Ok(Some(why)) = &conflicts
+                    && profile.is_ok_and(|profile| !profile.publish_conflicts)
+                {
+                    let told = format!("{why}: the profile does not publish that (publish_conflicts), and it stays");
+                    return self.unpublished(told);
+                }
                 let hidden = found.and_then(|found| found.hidden);
                 let left = hidden.map_or_else(|| worktree.remainder(&base, &commit, &of_remote), |why| Ok(Some(why)));
-                let reasons: Vec<String> = [worktree.conflicts(&base, &commit), left]
+                let reasons: Vec<String> = [conflicts, left]
                     .into_iter()
                     .filter_map(|why| {
                         why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))

@@ -41,6 +41,7 @@ struct Layer {
     description: Option<String>,
     extends: Option<String>,
     auto_pr: Option<bool>,
+    publish_conflicts: Option<bool>,
     trust_repo: Option<bool>,
     github_token: Option<bool>,
     worktree: Option<bool>,
@@ -60,6 +61,8 @@ pub struct Profile {
     pub extends: Option<String>,
     /// Succeeded work is pushed and becomes a pull request.
     pub auto_pr: bool,
+    /// Also with conflicts that the agent left unresolved.
+    pub publish_conflicts: bool,
     /// The repository's own hooks, settings and MCP servers may run.
     pub trust_repo: bool,
     /// The agent gets the server's GitHub token.
@@ -173,6 +176,7 @@ impl Profiles {
             extends: chain[0].extends.clone(),
             is_self_test: chain[0].name == SELF_TEST && chain[0].directory.is_none(),
             auto_pr: first(&|layer| layer.auto_pr, true),
+            publish_conflicts: first(&|layer| layer.publish_conflicts, true),
             trust_repo: first(&|layer| layer.trust_repo, false),
             github_token: first(&|layer| layer.github_token, false),
             worktree: first(&|layer| layer.worktree, true),

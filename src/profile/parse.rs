@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The keys that are read here, and those of `claude:` that are the runner's own.
-const KEYS: [&str; 7] = ["name", "description", "extends", "auto_pr", "trust_repo", "github_token", "claude"];
+const KEYS: [&str; 8] =
+    ["name", "description", "extends", "auto_pr", "publish_conflicts", "trust_repo", "github_token", "claude"];
 const CLAUDE_KEYS: [&str; 2] = ["timeout", "worktree"];
 
 /// A sentence for each key that was probably meant as another one. Keys that resemble none are other tools', and in
@@ -36,6 +37,7 @@ pub fn layer(text: &str) -> Result<Layer, String> {
     layer.description = text_of(&tree, "description")?;
     layer.extends = text_of(&tree, "extends")?.filter(|name| !name.is_empty());
     layer.auto_pr = truth_of(&tree, "auto_pr")?;
+    layer.publish_conflicts = truth_of(&tree, "publish_conflicts")?;
     layer.trust_repo = truth_of(&tree, "trust_repo")?;
     layer.github_token = truth_of(&tree, "github_token")?;
     match tree.get("claude") {

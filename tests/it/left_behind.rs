@@ -133,6 +133,11 @@ fn conflicts_are_named_and_a_merge_without_them_is_concluded() {
         house.assert_kept(&job, "conflicts are left unresolved in `README.md`");
         assert_eq!(job["pushed"], json!(true), "{habit}: {job:#}");
     }
+    house.lab.profile("careful", "extends: coding\npublish_conflicts: false\n");
+    let task = format!("[[bash {mine}; git merge -q origin/theirs; true]] [[say done]]");
+    let job = house.server.run(json!({"task": task, "repo_url": house.repo.url(), "profile": "careful"}));
+    assert!(job["error"].as_str().unwrap_or_default().contains("publish_conflicts"), "{job:#}");
+    assert_eq!((&job["pushed"], job["worktree_path"].is_string()), (&json!(false), true), "{job:#}");
     let job = house.run(&format!("{mine}; git merge -q -X ours --no-commit --no-ff origin/other"));
     assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
     house.server.stop();
