@@ -70,6 +70,11 @@ impl KeysInFlight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An error while somebody here has entered with this key.
+    pub fn refuse(&self, key: &Key) -> Result<(), Error> {
+        if self.lock().contains(&key.name) { Err(Error::InFlight) } else { Ok(()) }
+    }
+
     /// Until the answer is dropped, nobody else here enters with this key.
     pub fn enter(&self, key: &Key) -> Result<KeyInFlight<'_>, Error> {
         match self.lock().insert(key.name.clone()) {

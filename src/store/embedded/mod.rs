@@ -273,6 +273,7 @@ impl Jobs for Embedded {
     }
 
     fn submitted(&self, key: &Key) -> Result<Option<Record>, Error> {
+        self.0.keys_in_flight.refuse(key)?;
         rules::submitted(&*self.0, key)
     }
 

@@ -31,6 +31,8 @@ impl Submissions {
     }
 
     pub fn submitted(&self, key: &Key) -> Result<Option<Record>, Error> {
+        // What it stands for is being decided; to ask Redis for it could take long.
+        self.keys_in_flight.refuse(key)?;
         rules::submitted(&Keyed { submissions: self, ttl_seconds: 0 }, key)
     }
 
