@@ -75,9 +75,13 @@ impl Worktree<'_> {
         let since_base = changes(&since_base);
         let was_removed: HashSet<&[u8]> =
             since_base.iter().filter(|change| change.status == b"D").map(|change| change.path).collect();
+        let Ok(root) = self.path().canonicalize() else { return Ok(staged) };
         for change in changes(&told) {
             let on_disk = self.on_disk(change.path);
             let Ok(found) = fs::symlink_metadata(&on_disk) else { continue };
+            if !is_below(&on_disk, &root) {
+                continue;
+            }
             match change.status {
                 b"D" if was_removed.contains(change.path) => staged.removed.push(change.path.to_vec()),
                 b"A" if !found.is_dir() => {
@@ -96,6 +100,9 @@ impl Worktree<'_> {
 
     /// One of the new files would not be added, because it is ignored.
     fn are_ignored(&self, view: &PrivateGitDir, staged: &Staged) -> Result<bool, Error> {
+        if staged.added.is_empty() {
+            return Ok(false);
+        }
         let paths: Vec<u8> = staged.added.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
         let list = view.path("added");
         fs::write(&list, paths).map_err(|error| Error::Final(format!("{}: {error}", list.display())))?;
@@ -114,6 +121,12 @@ impl Worktree<'_> {
         let on_disk = is_flagged.then(|| fs::symlink_metadata(self.on_disk(path)))?;
         on_disk.is_err_and(|error| error.kind() == io::ErrorKind::NotFound).then_some(path)
     }
+}
+
+/// No directory on the way to it is a link that leads out of `root`, or to another place in it.
+fn is_below(path: &Path, root: &Path) -> bool {
+    let (Some(parent), Ok(real)) = (path.parent(), path.parent().unwrap_or(root).canonicalize()) else { return false };
+    real.starts_with(root) && real.strip_prefix(root).is_ok_and(|rest| parent.ends_with(rest))
 }
 
 fn listed(told: Result<crate::process::limited::Finished, git::Error>) -> Result<Option<Vec<u8>>, Error> {

@@ -136,14 +136,16 @@ impl Worktree<'_> {
         fs::symlink_metadata(self.repository().join("FETCH_HEAD")).is_ok()
     }
 
-    /// What the remote's branches and tags point to. A remote that cannot be asked names none.
+    /// What the remote's branches and tags point to, but for those of jobs. A remote that cannot be asked names none.
     pub fn tips_of_remote(&self, login: Option<Login>, stop: &Stop) -> Vec<String> {
         let Some(git_dir) = self.spaces.git_dir_of(self.url) else { return Vec::new() };
         let listed = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)
             .and_then(|ours| ours.run(&["ls-remote", "--", self.url.as_str()], Call { login, stop: Some(stop) }));
         let listed = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
-        let hashes = listed.lines().filter_map(|line| line.split_once('\t')).map(|(hash, _)| hash.to_owned());
-        hashes.filter(|hash| refs::is_hash(hash)).collect()
+        // Not the branches of jobs: the agent may have pushed its own.
+        let is_of_job = |name: &str| name.starts_with("refs/heads/agenticore-");
+        let named = listed.lines().filter_map(|line| line.split_once('\t'));
+        named.filter(|(hash, name)| refs::is_hash(hash) && !is_of_job(name)).map(|(hash, _)| hash.to_owned()).collect()
     }
 
     /// Where `branch` is on the remote.

@@ -116,6 +116,10 @@ fn what_the_agent_fetched_is_not_its_work() {
     let job = house.run(&format!("{}; git fetch -q --tags; echo 2 > two.txt", push("b")));
     assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
     assert!(house.repo.git(&["rev-parse", "--verify", "r-b"]).is_ok());
+    // What it has pushed itself, on the job's branch, is its work.
+    let job = house.run("git fetch -q; echo 1 > c; git add c; git commit -qm mine; git push -q origin HEAD");
+    assert_eq!((&job["pushed"], &job["error"]), (&json!(true), &json!(null)), "{job:#}");
+    assert_eq!(house.published(&job, "c").as_deref(), Some("1"));
     house.server.stop();
 }
 
@@ -196,6 +200,19 @@ fn what_was_staged_on_purpose_is_published() {
         let branch = job["branch"].as_str().unwrap();
         assert_eq!(house.repo.git(&["diff", "--name-status", "main", branch]).unwrap(), expected);
     }
+    // Nothing is done through a link, here or outside.
+    let outside = house.lab.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("f1"), "1").unwrap();
+    let job = house.run(&format!(
+        "git update-index --chmod=+x some/f1; mkdir -p a; echo 1 > a/f; git add a; mv some other; ln -s {} some; mv a c; \
+         ln -s c a",
+        outside.display()
+    ));
+    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    assert_eq!((house.published(&job, "c/f").as_deref(), house.published(&job, "a/f")), (Some("1"), None));
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(outside.join("f1")).unwrap().permissions().mode() & 0o111, 0);
     // A commit made with another index leaves the agent's own behind: nothing is removed by that.
     let job = house.run(
         "echo 1 > new.txt; export GIT_INDEX_FILE=$PWD/../index-$$; git read-tree HEAD; git add new.txt; \
