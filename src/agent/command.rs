@@ -52,11 +52,17 @@ pub struct Invocation<'a> {
     pub system_prompt_file: Option<&'a Path>,
     /// Only for a profile that asks for it.
     pub github_token: Option<&'a str>,
+    /// The server that it is for.
+    pub github_server: &'a str,
     pub author: (&'a str, &'a str),
     /// What the agent's git may use although it belongs to another uid, as volumes may have it.
     pub safe_directories: &'a [String],
     pub is_root: bool,
 }
+
+/// With it git logs in with the token that the agent has; gitcredentials(7).
+const TOKEN_HELPER: &str =
+    "!f() { test \"$1\" != get || printf 'username=x-access-token\\npassword=%s\\n' \"$GITHUB_TOKEN\"; }; f";
 
 pub fn arguments(invocation: &Invocation) -> Vec<String> {
     let mut flags = invocation.profile.flags.clone();
@@ -114,6 +120,10 @@ pub fn environment(
     // The log tells which commits it made, wherever it left them.
     let mut of_git = vec![("gc.auto", "0"), ("maintenance.auto", "false"), ("core.logAllRefUpdates", "true")];
     of_git.extend(invocation.safe_directories.iter().map(|path| ("safe.directory", path.as_str())));
+    let of_server = format!("credential.{}.helper", invocation.github_server);
+    if invocation.github_token.is_some() {
+        of_git.push((&of_server, TOKEN_HELPER));
+    }
     for (number, (name, value)) in of_git.iter().enumerate() {
         set(&format!("GIT_CONFIG_KEY_{number}"), name);
         set(&format!("GIT_CONFIG_VALUE_{number}"), value);
@@ -197,6 +207,7 @@ mod tests {
             resume: Some("s-1"),
             system_prompt_file: None,
             github_token: profile.github_token.then_some("ght"),
+            github_server: "https://github.com",
             author: ("n", "e"),
             safe_directories: &["/w".to_owned()],
             is_root: true,

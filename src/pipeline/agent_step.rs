@@ -32,6 +32,7 @@ impl Execution<'_> {
             resume: self.record.resume_session.as_deref(),
             system_prompt_file: ready.system_prompt_file.as_deref(),
             github_token: ready.github_token.as_deref(),
+            github_server: &runner.config.github.server_url,
             safe_directories: &safe_directories,
             author: (&runner.config.repos.author_name, &runner.config.repos.author_email),
             is_root: runner.is_root,

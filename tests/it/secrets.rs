@@ -53,6 +53,20 @@ fn the_agents_environment_holds_nothing_that_can_push() {
     assert!(home.starts_with(lab.path("tmp").to_str().unwrap()) && !std::path::Path::new(home).exists());
     assert_eq!(dumped("pusher")["environment"]["GITHUB_TOKEN"], TOKEN);
     assert!(!server.log().contains(TOKEN));
+    // Its git logs in with it, and without it says what it lacks.
+    for (profile, expected) in [("pusher", "reached"), ("coding", "terminal prompts disabled")] {
+        let said = lab.path("said");
+        let look =
+            format!("(git ls-remote {} && echo reached) > {} 2>&1", github.repo_url("me/project"), said.display());
+        let body = json!({"task": format!("[[bash {look}; true]]"), "profile": profile});
+        let key = [("x-api-key", "an-api-key")];
+        let id = ask(&server, "POST", "/jobs", Some(&body), &key)["job"]["id"].as_str().unwrap().to_owned();
+        crate::support::eventually("it ends", || {
+            (ask(&server, "GET", &format!("/jobs/{id}"), None, &key)["job"]["status"] == "succeeded").then_some(())
+        });
+        let said = fs::read_to_string(&said).unwrap();
+        assert!(said.contains(expected) && !said.contains(TOKEN), "{profile}: {said}");
+    }
     server.stop();
 }
 
@@ -105,7 +119,7 @@ fn a_poisoned_cache_gets_no_token_and_runs_nothing() {
     );
     let steps: String = poison.iter().chain([&hooks]).map(|command| format!("[[bash {command}]] ")).collect();
     let first = server.run(
-        json!({"task": format!("{steps} [[write .gitattributes * filter=x]] [[write a.txt 1]]"), "repo_url": url}),
+        json!({"task": format!("{steps} [[write .gitattributes *.x filter=x]] [[write c.x 1]] [[write a.txt 1]]"), "repo_url": url}),
     );
     assert_eq!(first["status"], "succeeded", "{first:#}");
     assert!(first["pr_url"].is_string(), "{first:#}");
