@@ -3,10 +3,10 @@
 use super::submit::{SentKey, hash, judge};
 use super::{Refusal, Service};
 use crate::api::{ExecuteRequest, Job, JobRequest, Plan, PlanRequest, PlanStatus};
-use crate::job::{Note, Purpose, Record, Spec};
+use crate::job::{Note, Purpose, Spec};
 use crate::log;
 use crate::pipeline::plan;
-use crate::store::{self, Key, Seen, Which};
+use crate::store::{self, Key, Seen, Store, Which};
 use std::time::{Duration, Instant};
 
 /// The profile that plans are made with. It changes nothing; a user's own of this name takes its place.
@@ -59,10 +59,10 @@ impl Service {
     }
 
     /// Somebody else may be at it just now: what comes out of that is the answer.
-    fn submit_patiently(&self, spec: &Spec, key: &Key) -> Result<Record, Refusal> {
+    fn patiently<T>(&self, ask: impl Fn(&dyn Store) -> Result<T, store::Error>) -> Result<T, Refusal> {
         let until = Instant::now() + PATIENCE;
         loop {
-            match self.runner.store.submit(spec.clone(), Some(key)) {
+            match ask(&*self.runner.store) {
                 Err(store::Error::InFlight) if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
                 done => return Ok(done?),
             }
@@ -105,11 +105,12 @@ impl Service {
         };
         // Whoever asks, and whatever for: one plan, one job. No key of a user can be this one.
         let key = Key { name: hash(&format!("execute-plan\0{}", plan.id)), request: String::new() };
-        let record = match self.earlier(Some(&key))? {
+        let record = match self.patiently(|store| store.submitted(&key))? {
             Some(earlier) => earlier,
             None => {
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
-                self.submit_patiently(&Spec { plan_id, at_commit, ..judge(job, &self.runner)? }, &key)?
+                let spec = Spec { plan_id, at_commit, ..judge(job, &self.runner)? };
+                self.patiently(|store| store.submit(spec.clone(), Some(&key)))?
             }
         };
         if plan.job_id.is_none()

@@ -53,6 +53,10 @@ impl Worktree<'_> {
 
     /// A private git directory with a copy of the agent's index.
     fn view_with_its_index(&self, head: &str) -> Result<Option<PrivateGitDir<'_>>, Error> {
+        // Git starts in the worktree; the agent may have removed that.
+        if !self.is_on_disk() {
+            return Ok(None);
+        }
         let view = self.view(head)?;
         let theirs = view.path("agent-index");
         let copied = regular_file::copy(&self.repository().join("index"), &theirs, INDEX_LIMIT);

@@ -235,7 +235,7 @@ impl<'a> Worktree<'a> {
     }
 
     /// A directory, and not a link to somebody else's.
-    fn is_on_disk(&self) -> bool {
+    pub(super) fn is_on_disk(&self) -> bool {
         fs::symlink_metadata(self.path()).is_ok_and(|found| found.is_dir())
     }
 
