@@ -81,7 +81,7 @@ impl Worktree<'_> {
         }
         let commit = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "-m", message];
         ours.run_as(&commit, &author, call())?;
-        // HEAD is detached in the ours, so it holds the new commit itself.
+        // HEAD is detached in there, so it holds the new commit itself.
         let made = ours.head();
         // A worktree that is kept shows the commit on its branch, and nothing as changed; but a branch that holds other
         // work (of a rebase that is not at its end, say) stays where it is.

@@ -134,7 +134,7 @@ fn what_is_published_was_checked_and_what_cannot_be_is_kept() {
             "x=$(echo other | git hash-object -w --stdin); chmod +w $(of $b); cp $(of $x) $(of $b)",
             "cannot be taken over",
         ),
-        ("mv $(of $b) /tmp/agenticore-moved-$$; ln -s /tmp/agenticore-moved-$$ $(of $b)", "no regular file"),
+        ("mv $(of $b) ../moved-$$; ln -s $PWD/../moved-$$ $(of $b)", "no regular file"),
         ("rm -f $(of $b); mkfifo $(of $b)", "no regular file"),
         ("rm -f $(of $b)", "could not be committed"),
     ] {
