@@ -104,7 +104,7 @@ impl Execution<'_> {
         let progress = |text: &str| {
             let _ = self.say(Kind::Cloning, text);
         };
-        let mut locked = runner.spaces.lock(worktree.url, self.stop)?;
+        let mut locked = runner.spaces.lock_telling(worktree.url, self.stop, &progress)?;
         let mut base = locked.base(&request, &progress)?;
         if let Some(commit) = &self.record.at_commit {
             // Its branch may have moved since; where the pull request goes has not.

@@ -1,4 +1,4 @@
-//! Runs a short command to its end: with a deadline, with capped output, stoppable.
+//! Runs a command to its end: with a deadline, with capped output, stoppable.
 //!
 //! Whatever happens, the command's process group is gone when [`run`] returns.
 
@@ -29,16 +29,27 @@ pub struct Finished {
 pub enum Error {
     NotStarted(io::Error),
     TimedOut(Duration),
+    /// It wrote nothing for this long.
+    Silent(Duration),
     Stopped(Reason),
     Io(io::Error),
 }
 
-/// Runs `command` on `input`, for at most `limit`.
-pub fn run(command: &mut Command, input: Stdio, limit: Duration, stop: Option<&Stop>) -> Result<Finished, Error> {
+/// How long a command may take.
+pub struct Limits<'a> {
+    pub total: Duration,
+    /// How long it may write nothing.
+    pub silence: Duration,
+    /// Hears what it writes, as it comes.
+    pub heard: &'a mut dyn FnMut(&[u8]),
+}
+
+/// Runs `command` on `input` within its limits.
+pub fn run(command: &mut Command, input: Stdio, limits: Limits, stop: Option<&Stop>) -> Result<Finished, Error> {
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let until = Instant::now() + limit;
+    let mut clock = Clock { began: Instant::now(), heard: Instant::now(), limits };
     // A process that slept past its lease begins nothing.
-    remaining(until, limit, stop)?;
+    clock.remaining(stop)?;
     let mut child = children::spawn(command).map_err(Error::NotStarted)?;
     let (Some(mut out), Some(mut err)) = (child.child().stdout.take(), child.child().stderr.take()) else {
         return Err(Error::Io(io::Error::other("the command has no output pipes")));
@@ -48,18 +59,18 @@ pub fn run(command: &mut Command, input: Stdio, limit: Duration, stop: Option<&S
     // Before the child in dropping order too: a group is watched no longer than it is ours.
     let mut watch = Watch::over(child.pid(), stop);
     while !(captured.0.ended && captured.1.ended) {
-        let left = remaining(until, limit, stop)?;
+        let left = clock.remaining(stop)?;
         watch.tick();
         let open: Vec<_> =
             [(&captured.0, out.as_fd()), (&captured.1, err.as_fd())].into_iter().filter(|(c, _)| !c.ended).collect();
         let fds: Vec<_> = open.into_iter().map(|(_, fd)| fd).collect();
         sys::wait_readable(&fds, left.min(TICK)).map_err(Error::Io)?;
-        captured.0.fill(&mut out).map_err(Error::Io)?;
-        captured.1.fill(&mut err).map_err(Error::Io)?;
+        captured.0.fill(&mut out, &mut clock).map_err(Error::Io)?;
+        captured.1.fill(&mut err, &mut clock).map_err(Error::Io)?;
     }
     // Its outputs are closed; it ends now, or it is one that lingers and is held to its limit.
     loop {
-        let left = remaining(until, limit, stop)?;
+        let left = clock.remaining(stop)?;
         watch.tick();
         if let Some(status) = child.wait(left.min(TICK)).map_err(Error::Io)? {
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
@@ -68,13 +79,31 @@ pub fn run(command: &mut Command, input: Stdio, limit: Duration, stop: Option<&S
     }
 }
 
-fn remaining(until: Instant, limit: Duration, stop: Option<&Stop>) -> Result<Duration, Error> {
-    if let Some(reason) = stop.and_then(Stop::reason) {
-        return Err(Error::Stopped(reason));
+struct Clock<'a> {
+    began: Instant,
+    /// When it wrote last.
+    heard: Instant,
+    limits: Limits<'a>,
+}
+
+impl Clock<'_> {
+    fn remaining(&self, stop: Option<&Stop>) -> Result<Duration, Error> {
+        if let Some(reason) = stop.and_then(Stop::reason) {
+            return Err(Error::Stopped(reason));
+        }
+        let (total, silence) = (self.limits.total, self.limits.silence);
+        let left = total.saturating_sub(self.began.elapsed());
+        let till_silent = silence.saturating_sub(self.heard.elapsed());
+        match (left, till_silent) {
+            (Duration::ZERO, _) => Err(Error::TimedOut(total)),
+            (_, Duration::ZERO) => Err(Error::Silent(silence)),
+            (left, till_silent) => Ok(left.min(till_silent)),
+        }
     }
-    match until.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(Error::TimedOut(limit)),
-        left => Ok(left),
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.heard = Instant::now();
+        (self.limits.heard)(bytes);
     }
 }
 
@@ -85,12 +114,13 @@ struct Capture {
 }
 
 impl Capture {
-    fn fill(&mut self, from: &mut impl Read) -> io::Result<()> {
+    fn fill(&mut self, from: &mut impl Read, clock: &mut Clock) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         while !self.ended {
             match from.read(&mut buffer) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
+                    clock.hear(&buffer[..count]);
                     let room = OUTPUT_LIMIT - self.bytes.len();
                     self.bytes.extend_from_slice(&buffer[..count.min(room)]);
                 }
@@ -108,7 +138,8 @@ mod tests {
     use super::*;
 
     fn sh(script: &str, limit: Duration, stop: Option<&Stop>) -> Result<Finished, Error> {
-        run(Command::new("sh").args(["-c", script]), Stdio::null(), limit, stop)
+        let limits = Limits { total: limit, silence: limit, heard: &mut |_| {} };
+        run(Command::new("sh").args(["-c", script]), Stdio::null(), limits, stop)
     }
 
     #[test]
@@ -138,8 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn one_that_gets_on_may_take_its_time() {
+        let mut heard = Vec::new();
+        let mut within = |script: &str, silence| {
+            let heard = &mut |bytes: &[u8]| heard.extend_from_slice(bytes);
+            let limits = Limits { total: Duration::from_secs(60), silence, heard };
+            run(Command::new("sh").args(["-c", script]), Stdio::null(), limits, None)
+        };
+        let error = within("echo begins; sleep 300", Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error, Error::Silent(_)), "{error:?}");
+        within("for n in 1 2 3 4 5 6 7 8; do echo $n >&2; sleep 0.1; done", Duration::from_secs(20)).unwrap();
+        assert_eq!(heard, b"begins\n1\n2\n3\n4\n5\n6\n7\n8\n");
+    }
+
+    #[test]
     fn a_missing_program_is_told_apart() {
-        let error = run(&mut Command::new("/nonexistent"), Stdio::null(), Duration::from_secs(1), None).unwrap_err();
+        let limits = Limits { total: Duration::MAX, silence: Duration::MAX, heard: &mut |_| {} };
+        let error = run(&mut Command::new("/nonexistent"), Stdio::null(), limits, None).unwrap_err();
         assert!(matches!(error, Error::NotStarted(_)), "{error:?}");
     }
 }

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// How long tidying waits for a repository's lock.
 const TIDY_LIMIT: Duration = Duration::from_secs(5);
+/// A job that waits longer than this for a repository's lock says so.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Workspaces {
     pub(super) git: Git,
@@ -76,7 +78,7 @@ pub struct Locked<'a> {
     pub(super) stop: Stop,
     /// A lease that has to hold although its attempt was told to stop.
     pub(super) lease: Option<Stop>,
-    _guard: lock::Guard,
+    guard: lock::Guard,
 }
 
 impl Workspaces {
@@ -106,6 +108,19 @@ impl Workspaces {
         self.lock_within(url, self.settings.lock_timeout, stop)
     }
 
+    /// The same, which says that it waits, if it has to.
+    pub fn lock_telling<'a>(&'a self, url: &'a RepoUrl, stop: &Stop, tell: &dyn Fn(&str)) -> Result<Locked<'a>, Error> {
+        let limit = self.settings.lock_timeout;
+        match self.locks.take(&self.directory_of(url), TELL_AFTER.min(limit), stop) {
+            Ok(guard) => self.open(url, guard, stop),
+            Err(lock::Error::TimedOut(_)) if limit > TELL_AFTER => {
+                tell(&format!("waits for the clone cache of {url}, which another job works on"));
+                self.lock_within(url, limit, stop)
+            }
+            Err(error) => Err(self.no_lock(url, error)),
+        }
+    }
+
     /// The lock of a directory that is no cache: one at a time, in the whole fleet.
     pub fn lock_directory(&self, directory: &Path) -> Result<lock::Guard, String> {
         self.locks.take(directory, TIDY_LIMIT, &Stop::default()).map_err(|error| match error {
@@ -122,23 +137,36 @@ impl Workspaces {
     }
 
     fn lock_within<'a>(&'a self, url: &'a RepoUrl, limit: Duration, stop: &Stop) -> Result<Locked<'a>, Error> {
-        let directory = self.directory_of(url);
-        let guard = self.locks.take(&directory, limit, stop).map_err(|error| match error {
+        match self.locks.take(&self.directory_of(url), limit, stop) {
+            Ok(guard) => self.open(url, guard, stop),
+            Err(error) => Err(self.no_lock(url, error)),
+        }
+    }
+
+    fn no_lock(&self, url: &RepoUrl, error: lock::Error) -> Error {
+        let name = "AGENTICORE_LOCK_TIMEOUT";
+        match error {
             lock::Error::Stopped(reason) => Error::Stopped(reason),
             lock::Error::TimedOut(limit) => Error::Final(format!(
-                "the lock of {url}'s cache did not become free within {} s (AGENTICORE_LOCK_TIMEOUT)",
+                "the lock of {url}'s cache did not become free within {} s, and its holder did not get on ({name})",
                 limit.as_secs()
             )),
             lock::Error::Away(why) => Error::Final(format!(
-                "the lock of {url}'s cache could not be asked for within {} s (AGENTICORE_LOCK_TIMEOUT): {why}",
-                limit.as_secs()
+                "the lock of {url}'s cache could not be asked for within {} s ({name}): {why}",
+                self.settings.lock_timeout.as_secs()
             )),
-            lock::Error::Io(error) => Error::Final(format!("cannot lock {}: {error}", directory.display())),
-        })?;
+            lock::Error::Io(error) => {
+                Error::Final(format!("cannot lock {}: {error}", self.directory_of(url).display()))
+            }
+        }
+    }
+
+    /// The cache that `guard` is the lock of.
+    fn open<'a>(&'a self, url: &'a RepoUrl, guard: lock::Guard, stop: &Stop) -> Result<Locked<'a>, Error> {
+        let directory = self.directory_of(url);
         let found = self.git_dir_of(url);
         let stop = guard.stop(stop);
-        let mut locked =
-            Locked { spaces: self, url, git_dir: PathBuf::new(), directory, stop, lease: None, _guard: guard };
+        let mut locked = Locked { spaces: self, url, git_dir: PathBuf::new(), directory, stop, lease: None, guard };
         match found {
             Some(git_dir) => locked.git_dir = git_dir,
             None => locked.make_anew()?,
@@ -152,6 +180,11 @@ impl Workspaces {
 }
 
 impl Locked<'_> {
+    /// Notes that what is done under the lock gets on: whoever waits for it goes on waiting.
+    pub(super) fn get_on(&self) {
+        self.guard.get_on();
+    }
+
     /// The lock, and the lease it was taken for, still hold.
     pub(super) fn check(&self) -> Result<(), Error> {
         if let Some(reason) = self.stop.reason() {

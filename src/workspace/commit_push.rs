@@ -1,9 +1,10 @@
 //! Turns what an agent left into a commit, and brings the commit to the remote.
 
 use super::cache::{Error, Locked};
+use super::cause::Cause;
 use super::credentials::Login;
 use super::fetch::default_branch;
-use super::git::{self, Call, Cause};
+use super::git::{self, Call};
 use super::inspect::Inspection;
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::RepoUrl;

@@ -1,14 +1,17 @@
 //! Brings a cache up to date and finds the commit a job begins at.
 
 use super::cache::{Error, Locked, Workspaces};
+use super::cause::Cause;
 use super::credentials::Login;
-use super::git::{self, Call, Cause};
+use super::git::{self, Call};
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
+use super::progress::Progress;
 use super::url::{RepoUrl, Transport};
 use super::{refs, regular_file};
 use crate::job::Time;
 use crate::process::sys;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -81,20 +84,22 @@ impl Locked<'_> {
         let earlier = self.fetched();
         let doing = if earlier.is_some() { "fetching" } else { "cloning" };
         if let Some(fetched) = earlier.filter(|f| is_fresh(f, request.not_before))
-            && let Ok(base) = self.resolve(&ours, request, fetched.default_branch)
+            && let Ok(base) = self.resolve(&ours, request, fetched.default_branch, progress)
         {
             return Ok(base);
         }
         progress(&format!("{doing} {}", self.url));
         let began = Time::now();
         let default_branch = self.persistently(|| default_branch(&ours, self.url.as_str(), self.call_for(request)))?;
+        let into = Cell::new(if doing == "cloning" { Into::Pack } else { Into::AsGitLikes });
         self.persistently(|| {
-            let refspec = "+refs/heads/*:refs/remotes/origin/*";
             // The remote may be a shallow clone itself.
-            let fetch = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--update-shallow"];
-            let where_from = ["--no-auto-maintenance", "--", self.url.as_str(), refspec];
-            let arguments: Vec<&str> = fetch.into_iter().chain(where_from).collect();
-            ours.run(&arguments, self.call_for(request)).map(drop)
+            let how = ["--prune", "--no-write-fetch-head", "--update-shallow", "--no-auto-maintenance"];
+            let fetched = self.fetch(&ours, request, into.get(), &how, "+refs/heads/*:refs/remotes/origin/*", progress);
+            if matches!(fetched, Err(git::Error::Silent { .. })) {
+                into.set(Into::Pack);
+            }
+            fetched
         })?;
         ours.keep_shallow(&self.git_dir)?;
         // Each job's repository gets a copy of the references: one file is copied sooner than ten thousand.
@@ -103,7 +108,32 @@ impl Locked<'_> {
         let fetched = Fetched { began, default_branch: default_branch.clone() };
         // A note that is lost costs a fetch.
         let _ = serde_json::to_vec(&fetched).map(|bytes| regular_file::write(&self.directory.join("fetched"), &bytes));
-        self.resolve(&ours, request, default_branch)
+        self.resolve(&ours, request, default_branch, progress)
+    }
+
+    /// One fetch, which takes as long as it gets on. Whoever waits for the lock sees that it does.
+    fn fetch(
+        &self,
+        ours: &PrivateGitDir,
+        request: &FetchRequest,
+        into: Into,
+        how: &[&str],
+        wanted: &str,
+        progress: &dyn Fn(&str),
+    ) -> Result<(), git::Error> {
+        let limit = match into {
+            Into::Pack => "fetch.unpackLimit=1",
+            Into::AsGitLikes => "fetch.unpackLimit=100",
+        };
+        let begin = ["-c", limit, "fetch", "--progress", "--no-tags"];
+        let end = ["--", self.url.as_str(), wanted];
+        let arguments: Vec<&str> = begin.iter().chain(how).chain(&end).copied().collect();
+        let mut told = Progress::new(progress);
+        let mut heard = |bytes: &[u8]| {
+            told.hear(bytes);
+            self.get_on();
+        };
+        ours.transfer(&arguments, self.call_for(request), &mut heard).map(drop)
     }
 
     fn fetched(&self) -> Option<Fetched> {
@@ -115,6 +145,7 @@ impl Locked<'_> {
         ours: &PrivateGitDir,
         request: &FetchRequest,
         default_branch: Option<String>,
+        progress: &dyn Fn(&str),
     ) -> Result<Base, Failure> {
         let branch = |name: &str| {
             let reference = format!("refs/remotes/origin/{name}");
@@ -139,8 +170,8 @@ impl Locked<'_> {
         }
         let wanted =
             if is_hash || asked.starts_with("refs/") { asked.to_owned() } else { format!("refs/tags/{asked}") };
-        match ours.run(&["fetch", "--quiet", "--no-tags", "--", self.url.as_str(), &wanted], self.call_for(request)) {
-            Ok(_) => {}
+        match self.fetch(ours, request, Into::AsGitLikes, &[], &wanted, progress) {
+            Ok(()) => {}
             // The beginning of a hash may do, if it is one commit's.
             Err(error) if error.cause() == Cause::NoSuchRef => {
                 let found = if is_short_hash(asked) { ours.commit_of(asked, Call::default())? } else { None };
@@ -244,6 +275,7 @@ fn explain(spaces: &Workspaces, url: &RepoUrl, has_login: bool, error: git::Erro
             "{url} names its objects by SHA-256, which this server cannot work with: give it a repository with SHA-1 \
              names, as GitHub's are ({error})"
         ),
+        Cause::TooLarge => format!("{url} is too large: {error}; raise AGENTICORE_GIT_TIMEOUT"),
         Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
         _ => return error.into(),
     };
@@ -280,6 +312,16 @@ impl Workspaces {
             None => Ok(()),
         }
     }
+}
+
+/// What becomes of the objects that are fetched.
+#[derive(Clone, Copy)]
+enum Into {
+    /// Always one pack. Git tells how many bytes of it are there.
+    Pack,
+    /// A few become files of their own, or a cache would have a pack for each fetch. While it unpacks those git is
+    /// silent, however large they are.
+    AsGitLikes,
 }
 
 enum Failure {

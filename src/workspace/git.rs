@@ -1,7 +1,8 @@
 //! The one way git is called: a clean environment, a deadline, and failures sorted by their cause.
 
+use super::cause::{Cause, cause_of, gist, without_progress};
 use super::credentials::{self, Login};
-use crate::process::limited::{self, Finished};
+use crate::process::limited::{self, Finished, Limits};
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ const ALWAYS: &[&str] = &[
     "credential.helper=",
     "protocol.version=2",
     "http.lowSpeedLimit=1",
-    "http.lowSpeedTime=60",
+    "http.lowSpeedTime=120",
     "advice.detachedHead=false",
     "submodule.recurse=false",
     // Looking for changes inside a nested repository runs git there, with a configuration of the agent's.
@@ -57,6 +58,11 @@ const ALWAYS: &[&str] = &[
     "filter.lfs.required=false",
 ];
 
+/// A transfer that writes nothing for this long is ended. Git tells of its progress every second.
+const SILENCE: Duration = Duration::from_secs(120);
+/// However well it gets on, a transfer takes no longer than this, or AGENTICORE_GIT_TIMEOUT if that is longer.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(3600);
+
 pub struct Git {
     environment: Vec<(String, String)>,
     pub timeout: Duration,
@@ -66,29 +72,22 @@ pub struct Git {
     askpass: PathBuf,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
-    /// The remote wants other credentials, or any.
-    Login,
-    /// ssh refuses to work for a uid that has no name.
-    NamelessUser,
-    /// No such repository, as far as the remote tells us.
-    NoRepository,
-    Unreachable,
-    NoSuchRef,
-    /// The push was refused, because the branch is there already.
-    BranchExists,
-    /// What lies in the cache is damaged.
-    Damaged,
-    /// Another git holds, or left behind, a lock file.
-    LockFile,
-    Other,
-}
-
 #[derive(Debug)]
 pub enum Error {
-    Failed { what: String, cause: Cause, said: String },
-    TimedOut { what: String, limit: Duration },
+    Failed {
+        what: String,
+        cause: Cause,
+        said: String,
+    },
+    TimedOut {
+        what: String,
+        limit: Duration,
+    },
+    /// A transfer that did not get on for so long.
+    Silent {
+        what: String,
+        silence: Duration,
+    },
     Stopped(Reason),
     NotStarted(String),
 }
@@ -97,7 +96,9 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Error::Failed { cause, .. } => *cause,
-            Error::TimedOut { .. } => Cause::Unreachable,
+            // What takes longer than a transfer may take would do so again.
+            Error::TimedOut { limit, .. } if *limit >= TRANSFER_LIMIT => Cause::TooLarge,
+            Error::TimedOut { .. } | Error::Silent { .. } => Cause::Unreachable,
             _ => Cause::Other,
         }
     }
@@ -108,6 +109,7 @@ impl fmt::Display for Error {
         match self {
             Error::Failed { what, said, .. } => write!(f, "git {what} failed: {said}"),
             Error::TimedOut { what, limit } => write!(f, "git {what} did not end within {} s", limit.as_secs_f32()),
+            Error::Silent { what, silence } => write!(f, "git {what} said nothing for {} s", silence.as_secs_f32()),
             Error::Stopped(_) => f.write_str("stopped"),
             Error::NotStarted(why) => write!(f, "git cannot be started: {why}"),
         }
@@ -167,6 +169,29 @@ impl Git {
         &self,
         input: Stdio,
         limit: Duration,
+        command: Command,
+        what: &str,
+        call: Call,
+    ) -> Result<Finished, Error> {
+        self.finish(input, Limits { total: limit, silence: limit, heard: &mut |_| {} }, command, what, call)
+    }
+
+    /// Runs what moves much between a remote and here: it may take as long as it gets on. `heard`: all that it writes.
+    pub fn transfer(
+        &self,
+        command: Command,
+        what: &str,
+        call: Call,
+        heard: &mut dyn FnMut(&[u8]),
+    ) -> Result<Finished, Error> {
+        let (total, silence) = (self.timeout.max(TRANSFER_LIMIT), self.timeout.min(SILENCE));
+        self.finish(Stdio::null(), Limits { total, silence, heard }, command, what, call)
+    }
+
+    fn finish(
+        &self,
+        input: Stdio,
+        limits: Limits,
         mut command: Command,
         what: &str,
         call: Call,
@@ -176,12 +201,13 @@ impl Git {
             .map(|login| credentials::answer(&mut command, &self.askpass, login))
             .transpose()
             .map_err(|error| Error::NotStarted(error.to_string()))?;
-        let finished = limited::run(&mut command, input, limit, call.stop).map_err(|error| match error {
+        let finished = limited::run(&mut command, input, limits, call.stop).map_err(|error| match error {
             limited::Error::NotStarted(why) if why.kind() == std::io::ErrorKind::NotFound => {
                 Error::NotStarted("git is not installed, or not on PATH".into())
             }
             limited::Error::NotStarted(why) | limited::Error::Io(why) => Error::NotStarted(why.to_string()),
             limited::Error::TimedOut(limit) => Error::TimedOut { what: what.to_owned(), limit },
+            limited::Error::Silent(silence) => Error::Silent { what: what.to_owned(), silence },
             limited::Error::Stopped(reason) => Error::Stopped(reason),
         })?;
         drop(answering);
@@ -191,127 +217,9 @@ impl Git {
         let mut said = String::from_utf8_lossy(&finished.stderr).into_owned();
         // `push --porcelain` says on its output which reference was refused, and why.
         said.push_str(&String::from_utf8_lossy(&finished.stdout));
+        let said = without_progress(&said);
         Err(Error::Failed { what: what.to_owned(), cause: cause_of(&said), said: gist(&said, finished.code) })
     }
-}
-
-/// What the remote said, which git passes on with this before each line. It may be anything.
-const REMOTE: &str = "remote:";
-
-/// Why git failed, from what it said itself (in English: LC_ALL=C).
-fn cause_of(said: &str) -> Cause {
-    let own: Vec<String> = said.lines().filter(|line| !line.starts_with(REMOTE)).map(str::to_ascii_lowercase).collect();
-    let said = own.join("\n");
-    let table: &[(Cause, &[&str])] = &[
-        (Cause::NamelessUser, &["no user exists for uid"]),
-        (Cause::BranchExists, &["stale info", "already exists"]),
-        (Cause::LockFile, &[".lock': file exists"]),
-        (
-            Cause::Login,
-            &[
-                "authentication failed",
-                "could not read username",
-                "could not read password",
-                "permission denied (",
-                "the requested url returned error: 401",
-                "the requested url returned error: 403",
-                "host key verification failed",
-                "access denied",
-            ],
-        ),
-        (Cause::NoSuchRef, &["couldn't find remote ref", "not our ref", "unadvertised object"]),
-        (
-            Cause::Damaged,
-            &[
-                "corrupt",
-                "bad object",
-                "unable to read",
-                "missing blob",
-                "missing tree",
-                "missing commit",
-                "is empty",
-                "invalid sha1 pointer",
-                "bad pack",
-                "failed to read object",
-                "inflate:",
-                "cannot be accessed",
-                "bad tree",
-                "did not send all necessary objects",
-                "packfile",
-                "unable to parse",
-                "bad index file",
-                "missing necessary objects",
-            ],
-        ),
-        (
-            Cause::NoRepository,
-            &[
-                "repository not found",
-                "does not appear to be a git repository",
-                "does not exist",
-                "the requested url returned error: 404",
-                "not found",
-            ],
-        ),
-        (
-            Cause::Unreachable,
-            &[
-                "could not resolve",
-                "couldn't connect",
-                "failed to connect",
-                "connection refused",
-                "connection timed out",
-                "operation timed out",
-                "connection reset",
-                "no route to host",
-                "network is unreachable",
-                "the remote end hung up",
-                "the requested url returned error: 5",
-                "early eof",
-                "operation too slow",
-                "ssl",
-                "empty reply",
-                "rpc failed",
-            ],
-        ),
-    ];
-    table
-        .iter()
-        .find(|(_, words)| words.iter().any(|word| said.contains(word)))
-        .map_or(Cause::Other, |(cause, _)| *cause)
-}
-
-/// The most of it that is shown, in bytes: a remote's reason has some ten lines.
-const GIST_LIMIT: usize = 1_500;
-
-/// The lines that tell, without progress and advice: what the remote gives as its reason, then git's own words.
-fn gist(said: &str, code: i32) -> String {
-    let telling = |line: &&str| ["fatal:", "error:", "!"].iter().any(|start| line.starts_with(start));
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let own: Vec<String> = lines.iter().copied().filter(telling).take(4).map(str::to_owned).collect();
-    let mut chosen = reason_of_remote(&lines);
-    chosen.extend(own);
-    if chosen.is_empty() {
-        chosen = lines.iter().take(3).map(|line| line.to_string()).collect();
-    }
-    match chosen.join("; ") {
-        text if text.is_empty() => format!("exit code {code}, and no word why"),
-        text => crate::job::cut(text, GIST_LIMIT),
-    }
-}
-
-/// The remote's lines that say something, from its first error on; all of them if there is none.
-fn reason_of_remote(lines: &[&str]) -> Vec<String> {
-    let said = lines.iter().filter_map(|line| line.strip_prefix(REMOTE)).map(str::trim);
-    // Rules and frames around a banner are none.
-    let said: Vec<&str> = said.filter(|line| line.chars().any(char::is_alphanumeric)).collect();
-    let is_error = |line: &&str| {
-        ["error", "fatal", "denied", "rejected", "declined"]
-            .iter()
-            .any(|word| line.to_ascii_lowercase().split(|c: char| !c.is_alphanumeric()).any(|part| part == *word))
-    };
-    let from = said.iter().position(is_error).unwrap_or(0);
-    said[from..].iter().map(|line| format!("{REMOTE} {line}")).collect()
 }
 
 #[cfg(test)]
@@ -333,50 +241,5 @@ mod tests {
             command.env("GIT_CONFIG_SYSTEM", &system).current_dir(dir.path()).args(arguments);
             git.run(command, arguments[0], Call::default()).unwrap();
         }
-    }
-
-    #[test]
-    fn causes_are_told_apart() {
-        let cases = [
-            ("No user exists for uid 1000690000\nfatal: Could not read from remote repository.", Cause::NamelessUser),
-            ("fatal: Authentication failed for 'https://h/r/'", Cause::Login),
-            ("fatal: could not read Username for 'https://h': terminal prompts disabled", Cause::Login),
-            ("remote: Repository not found.\nfatal: repository 'https://h/r/' not found", Cause::NoRepository),
-            ("fatal: '/x' does not appear to be a git repository", Cause::NoRepository),
-            ("fatal: unable to access 'https://h/': Could not resolve host: h", Cause::Unreachable),
-            (
-                "fatal: unable to access 'x': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to \
-                 server",
-                Cause::Unreachable,
-            ),
-            ("fatal: couldn't find remote ref refs/tags/x", Cause::NoSuchRef),
-            ("!\tx:refs/heads/b\t[rejected] (stale info)", Cause::BranchExists),
-            ("error: object file x is empty\nfatal: loose object x is corrupt", Cause::Damaged),
-            ("fatal: Unable to create '/x/packed-refs.lock': File exists.", Cause::LockFile),
-            ("something new", Cause::Other),
-            // A remote's words are not git's own, whatever they are about.
-            ("remote: fatal: could not resolve host: x\nremote: error: 500\n ! [remote rejected]", Cause::Other),
-        ];
-        for (said, cause) in cases {
-            assert_eq!(cause_of(said), cause, "{said}");
-        }
-    }
-
-    #[test]
-    fn the_gist_leaves_out_progress() {
-        let said = "Cloning into 'x'...\nremote: nope\nfatal: it broke\nhint: try\n";
-        assert_eq!(gist(said, 128), "remote: nope; fatal: it broke");
-        assert_eq!(gist("", 7), "exit code 7, and no word why");
-        // The reason stands behind a banner, and the path behind the reason.
-        let banner: String =
-            (0..10).map(|n| format!("remote: * Welcome to our forge, line {n}\nremote: ******\n")).collect();
-        let said = format!(
-            "{banner}remote: error: GH013: Repository rule violations found\nremote: \nremote: - Push cannot contain \
-             secrets\nremote:   path: config.py:3\n ! [remote rejected] a -> a (declined)\n\
-             error: failed to push some refs to 'https://h/r'\n"
-        );
-        let shown = gist(&said, 1);
-        assert!(shown.starts_with("remote: error: GH013") && !shown.contains("Welcome"), "{shown}");
-        assert!(shown.contains("path: config.py:3") && shown.contains("[remote rejected]"), "{shown}");
     }
 }

@@ -6,6 +6,7 @@
 mod agent_index;
 pub mod askpass;
 pub mod cache;
+mod cause;
 pub mod commit_push;
 pub mod credentials;
 pub mod fetch;
@@ -15,6 +16,7 @@ mod lfs;
 pub mod lock;
 mod own_repository;
 pub mod private_git_dir;
+mod progress;
 pub mod refname;
 mod refs;
 pub mod regular_file;

@@ -124,6 +124,12 @@ impl<'a> PrivateGitDir<'a> {
         self.git.run(self.command(arguments, variables), arguments.first().copied().unwrap_or_default(), call)
     }
 
+    /// Runs what moves much between a remote and here: see [`Git::transfer`].
+    pub fn transfer(&self, arguments: &[&str], call: Call, heard: &mut dyn FnMut(&[u8])) -> Result<Finished, Error> {
+        let what = arguments.iter().find(|word| **word != "-c" && !word.contains('=')).copied().unwrap_or_default();
+        self.git.transfer(self.command(arguments, &[]), what, call, heard)
+    }
+
     /// The same with a file as its input.
     pub fn run_on(&self, input: &Path, arguments: &[&str], call: Call) -> Result<Finished, Error> {
         let input = fs::File::open(input).map_err(|error| Error::NotStarted(error.to_string()))?;

@@ -3,8 +3,9 @@
 //! By hand, because git would read the configuration that agents can write.
 
 use super::cache::{Error, Locked, Workspaces};
+use super::cause::Cause;
 use super::fetch::Base;
-use super::git::{self, Call, Cause};
+use super::git::{self, Call};
 use super::own_repository::OwnRepository;
 use super::private_git_dir::PrivateGitDir;
 use super::url::RepoUrl;
