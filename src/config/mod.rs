@@ -102,6 +102,8 @@ pub struct Repos {
     pub allow_http: bool,
     pub git_timeout: Duration,
     pub lock_timeout: Duration,
+    /// Contents of Git LFS files are fetched and uploaded, where git-lfs is installed.
+    pub lfs: bool,
     pub author_name: String,
     pub author_email: String,
     pub publish_tries: u32,

@@ -152,6 +152,8 @@ pub const TABLE: &[Row] = &[
         "how long one git command may take; a clone or fetch may as long as it gets on"),
     row("AGENTICORE_LOCK_TIMEOUT", "repos.lock_timeout", "900", Kind::Duration,
         "how long a job waits for its repository's lock while its holder does not get on"),
+    row("AGENTICORE_LFS", "repos.lfs", "auto", Kind::Choice(&["auto", "skip"]),
+        "contents of Git LFS files: auto: moved by git-lfs, if that is installed; skip: pointers"),
     row("AGENTICORE_GIT_AUTHOR_NAME", "repos.author_name", "agenticore", Kind::Text,
         "author of the commits that the runner makes"),
     row("AGENTICORE_GIT_AUTHOR_EMAIL", "repos.author_email", "agenticore@localhost", Kind::Text,

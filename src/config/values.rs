@@ -94,6 +94,7 @@ impl Values<'_> {
             allow_http: self.is_true("AGENTICORE_ALLOW_HTTP_REPOS"),
             git_timeout: self.duration("AGENTICORE_GIT_TIMEOUT"),
             lock_timeout: self.duration("AGENTICORE_LOCK_TIMEOUT"),
+            lfs: self.text("AGENTICORE_LFS") == "auto",
             author_name: self.text("AGENTICORE_GIT_AUTHOR_NAME"),
             author_email: self.text("AGENTICORE_GIT_AUTHOR_EMAIL"),
             publish_tries: self.number("AGENTICORE_PUBLISH_TRIES") as u32,

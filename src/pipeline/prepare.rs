@@ -108,9 +108,11 @@ impl Execution<'_> {
         let mut base = locked.base(&request, &progress)?;
         if let Some(commit) = &self.record.at_commit {
             // Its branch may have moved since; where the pull request goes has not.
-            base.commit = locked.base(&FetchRequest { base_ref: Some(commit), ..request }, &progress)?.commit;
+            let request = FetchRequest { base_ref: Some(commit), ..request.clone() };
+            base.commit = locked.base(&request, &progress)?.commit;
         }
-        worktree.make(locked, &base, self.stop)?;
+        let lfs = locked.fetch_lfs(&base.commit, &request, &progress)?;
+        worktree.make(locked, &base, lfs, self.stop)?;
         Ok(base)
     }
 

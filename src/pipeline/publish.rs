@@ -80,6 +80,9 @@ impl Execution<'_> {
         };
         match (made, work) {
             (Ok(Some(commit)), found) => {
+                if let Err(why) = self.upload_lfs(&worktree, &base, &commit)? {
+                    return self.unpublished(why);
+                }
                 let conflicts = worktree.conflicts(&base, &commit);
                 let profile = self.runner.profiles.find(&self.record.profile);
                 if let Ok(Some(why)) = &conflicts
@@ -119,6 +122,20 @@ impl Execution<'_> {
             (Err(cache::Error::Stopped(reason)), _) => Err(Halt::Stopped(reason)),
             (Err(error), _) => self.unpublished(format!("the work could not be committed: {error}")),
         }
+    }
+
+    /// Before the record names the commit: whoever pushes it may have the contents of its files no more.
+    fn upload_lfs(&self, worktree: &Worktree, base: &str, commit: &str) -> Result<Result<(), String>, Halt> {
+        let pointers = match worktree.lfs_to_upload(base, commit) {
+            Ok(pointers) if pointers.is_empty() => return Ok(Ok(())),
+            Ok(pointers) => pointers,
+            Err(error) => return Ok(Err(format!("the commit could not be looked through for Git LFS files: {error}"))),
+        };
+        self.try_again("uploading Git LFS files", || {
+            self.prove()?;
+            let login = self.runner.github.login(worktree.url)?;
+            worktree.upload_lfs(&pointers, base, login, self.stop).map_err(Failure::from)
+        })
     }
 
     pub fn push(&mut self) -> Result<(), Halt> {

@@ -43,6 +43,9 @@ pub(super) fn cause_of(said: &str) -> Cause {
                 "the requested url returned error: 403",
                 "host key verification failed",
                 "access denied",
+                // git-lfs
+                "authorization error",
+                "git credentials for",
             ],
         ),
         (Cause::NoSuchRef, &["couldn't find remote ref", "not our ref", "unadvertised object"]),
@@ -98,6 +101,11 @@ pub(super) fn cause_of(said: &str) -> Cause {
                 "ssl",
                 "empty reply",
                 "rpc failed",
+                // git-lfs
+                "no such host",
+                "i/o timeout",
+                "server error",
+                "batch response: fatal error",
             ],
         ),
     ];
@@ -128,7 +136,9 @@ const GIST_LIMIT: usize = 1_500;
 
 /// The lines that tell, without progress and advice: what the remote gives as its reason, then git's own words.
 pub(super) fn gist(said: &str, code: i32) -> String {
-    let telling = |line: &&str| ["fatal:", "error:", "!"].iter().any(|start| line.starts_with(start));
+    let telling = |line: &&str| {
+        ["fatal:", "error:", "!", "batch response:", "LFS:", "["].iter().any(|start| line.starts_with(start))
+    };
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let own: Vec<String> = lines.iter().copied().filter(telling).take(4).map(str::to_owned).collect();
     let mut chosen = reason_of_remote(&lines);

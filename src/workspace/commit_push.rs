@@ -6,10 +6,11 @@ use super::credentials::Login;
 use super::fetch::default_branch;
 use super::git::{self, Call};
 use super::inspect::Inspection;
+use super::new_objects::new_files;
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::RepoUrl;
 use super::worktree::Worktree;
-use super::{lfs, refs, regular_file};
+use super::{refs, regular_file};
 use crate::process::stop::Stop;
 use std::fs;
 use std::io;
@@ -52,7 +53,8 @@ impl Worktree<'_> {
         let locked = self.spaces.lock(self.url, stop)?;
         let made = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { None };
         let Some(commit) = made.or_else(|| found.has_commits.then(|| found.head.clone())) else { return Ok(None) };
-        lfs::refuse_new_pointers(&self.view(&commit)?, base_commit, &commit)?;
+        let new = new_files(&self.view(&commit)?, base_commit, &commit)?;
+        self.refuse_plain_text(base_commit, &commit, &new)?;
         self.take_over(&commit, base_commit, &locked)?;
         Ok(Some(commit))
     }

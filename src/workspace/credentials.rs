@@ -15,6 +15,10 @@ use std::thread::JoinHandle;
 /// What GitHub expects beside a token.
 pub const TOKEN_USER: &str = "x-access-token";
 
+/// One call has no more questions than this answered: git-lfs asks again without end where a login is refused. It has two
+/// questions for each of its eight connections, and asks some of them twice.
+const QUESTIONS_MOST: usize = 100;
+
 #[derive(Clone)]
 pub struct Login {
     /// `https://host[:port]`: all that the answer is for.
@@ -40,8 +44,11 @@ pub fn answer(command: &mut Command, askpass_binary: &Path, login: Login) -> io:
     // Answers the questions of one git call; ends when the socket is shut down after it.
     let thread = std::thread::Builder::new().name("credentials".into()).spawn(move || {
         let mut question = [0; 1024];
+        let mut asked = 0;
         while let Ok(length @ 1..) = sys::receive(&socket, &mut question) {
-            let said = reply(&String::from_utf8_lossy(&question[..length]), &login).unwrap_or_default();
+            asked += 1;
+            let said = reply(&String::from_utf8_lossy(&question[..length]), &login);
+            let said = said.filter(|_| asked <= QUESTIONS_MOST).unwrap_or_default();
             if sys::send(&socket, said.as_bytes()).is_err() {
                 return;
             }
@@ -59,10 +66,12 @@ impl Drop for Answering {
     }
 }
 
-/// The answer to `Username for 'ORIGIN': ` or `Password for 'SCHEME://USER@HOST': `.
+/// The answer to `Username for 'ORIGIN': ` or `Password for 'SCHEME://USER@HOST': `. git-lfs asks with `"`, and no colon.
 fn reply(question: &str, login: &Login) -> Option<String> {
-    let (what, rest) = question.split_once(" for '")?;
-    let asked = rest.strip_suffix("': ").or_else(|| rest.strip_suffix("':"))?;
+    let (what, rest) = question.split_once(" for ")?;
+    let rest = rest.trim_end_matches([':', ' ']);
+    let in_quotes = |quote: char| rest.strip_prefix(quote)?.strip_suffix(quote);
+    let asked = in_quotes('\'').or_else(|| in_quotes('"'))?;
     let (scheme, host) = login.origin.split_once("://")?;
     let with_user = format!("{scheme}://{TOKEN_USER}@{host}");
     match what {
@@ -82,7 +91,11 @@ mod tests {
         let ask = |question: &str| reply(question, &login);
         assert_eq!(ask("Username for 'https://github.com': ").as_deref(), Some("x-access-token"));
         assert_eq!(ask("Password for 'https://x-access-token@github.com': ").as_deref(), Some("s3cret"));
+        assert_eq!(ask("Username for \"https://github.com\"").as_deref(), Some("x-access-token"));
+        assert_eq!(ask("Password for \"https://x-access-token@github.com\"").as_deref(), Some("s3cret"));
         for other in [
+            "Password for \"https://github.com.evil.com\"",
+            "Password for 'https://github.com\"",
             "Password for 'https://x-access-token@evil.com': ",
             "Password for 'http://x-access-token@github.com': ",
             "Password for 'https://x-access-token@github.com.evil.com': ",

@@ -50,6 +50,7 @@ struct Fetched {
     default_branch: Option<String>,
 }
 
+#[derive(Clone)]
 pub struct FetchRequest<'a> {
     pub base_ref: Option<&'a str>,
     /// A fetch that began after this will do.
@@ -58,7 +59,7 @@ pub struct FetchRequest<'a> {
 }
 
 impl Locked<'_> {
-    fn call_for(&self, request: &FetchRequest) -> Call<'_> {
+    pub(super) fn call_for(&self, request: &FetchRequest) -> Call<'_> {
         Call { login: request.login.clone(), stop: Some(&self.stop) }
     }
 
@@ -195,7 +196,7 @@ impl Locked<'_> {
     }
 
     /// Tries again where trying again helps: the network, and lock files of another git.
-    fn persistently<T>(&self, mut action: impl FnMut() -> Result<T, git::Error>) -> Result<T, Failure> {
+    pub(super) fn persistently<T>(&self, mut action: impl FnMut() -> Result<T, git::Error>) -> Result<T, git::Error> {
         let mut tried = 0;
         let mut waited_for_lock = Duration::ZERO;
         loop {
@@ -212,11 +213,11 @@ impl Locked<'_> {
                     waited_for_lock += Duration::from_millis(500);
                     Duration::from_millis(500)
                 }
-                _ => return Err(Failure::Git(error)),
+                _ => return Err(error),
             };
             tried += u32::from(error.cause() == Cause::Unreachable);
             if let Some(reason) = self.stop.pause(pause) {
-                return Err(Failure::Git(git::Error::Stopped(reason)));
+                return Err(git::Error::Stopped(reason));
             }
         }
     }

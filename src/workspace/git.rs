@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What git may know of the server's environment: how to find programs, the network and keys.
@@ -51,7 +52,8 @@ const ALWAYS: &[&str] = &[
     "commit.gpgSign=false",
     "core.quotePath=false",
     "core.logAllRefUpdates=false",
-    // Of the system's configuration: without a remote and a login it would fail, and what it makes would be lost.
+    // Of the system's configuration: without a remote and a login it would fail, and what it makes would be lost. Where
+    // it is wanted `lfs::filters` sets it.
     "filter.lfs.smudge=",
     "filter.lfs.clean=",
     "filter.lfs.process=",
@@ -70,6 +72,7 @@ pub struct Git {
     pub(super) runtime_dir: PathBuf,
     /// This binary, as git can start it.
     askpass: PathBuf,
+    has_lfs: OnceLock<bool>,
 }
 
 #[derive(Debug)]
@@ -77,7 +80,9 @@ pub enum Error {
     Failed {
         what: String,
         cause: Cause,
+        /// All that it wrote, but for its progress.
         said: String,
+        code: i32,
     },
     TimedOut {
         what: String,
@@ -107,7 +112,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Failed { what, said, .. } => write!(f, "git {what} failed: {said}"),
+            Error::Failed { what, said, code, .. } => write!(f, "git {what} failed: {}", gist(said, *code)),
             Error::TimedOut { what, limit } => write!(f, "git {what} did not end within {} s", limit.as_secs_f32()),
             Error::Silent { what, silence } => write!(f, "git {what} said nothing for {} s", silence.as_secs_f32()),
             Error::Stopped(_) => f.write_str("stopped"),
@@ -127,7 +132,7 @@ impl Git {
     pub fn new(variables: &BTreeMap<String, String>, runtime_dir: PathBuf, timeout: Duration) -> std::io::Result<Self> {
         let environment =
             PASSED_ON.iter().filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone()))).collect();
-        Ok(Self { environment, timeout, runtime_dir, askpass: std::env::current_exe()? })
+        Ok(Self { environment, timeout, runtime_dir, askpass: std::env::current_exe()?, has_lfs: OnceLock::new() })
     }
 
     /// A git that reads no configuration but the system's. The caller adds GIT_DIR and arguments.
@@ -152,6 +157,21 @@ impl Git {
         }
         sys::die_with_parent(&mut command);
         command
+    }
+
+    /// git-lfs is installed. Looked for once.
+    pub fn has_lfs(&self) -> bool {
+        if let Some(found) = self.has_lfs.get() {
+            return *found;
+        }
+        let mut command = self.command();
+        command.args(["lfs", "version"]).env("GIT_DIR", "/nonexistent").current_dir("/");
+        match self.run(command, "lfs", Call::default()) {
+            Ok(_) => *self.has_lfs.get_or_init(|| true),
+            Err(Error::Failed { .. }) => *self.has_lfs.get_or_init(|| false),
+            // It may be found the next time.
+            Err(_) => false,
+        }
     }
 
     /// Runs `command` to its end; `what` names it in errors.
@@ -218,7 +238,7 @@ impl Git {
         // `push --porcelain` says on its output which reference was refused, and why.
         said.push_str(&String::from_utf8_lossy(&finished.stdout));
         let said = without_progress(&said);
-        Err(Error::Failed { what: what.to_owned(), cause: cause_of(&said), said: gist(&said, finished.code) })
+        Err(Error::Failed { what: what.to_owned(), cause: cause_of(&said), said, code: finished.code })
     }
 }
 

@@ -9,10 +9,10 @@ use super::cache::Error;
 use super::git::{self, Call};
 use super::private_git_dir::PrivateGitDir;
 use super::worktree::{Worktree, gitdir};
-use super::{refs, regular_file};
+use super::{lfs, refs, regular_file};
 use crate::process::limited;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The largest index that is looked at: ten million files.
 pub(super) const INDEX_LIMIT: u64 = 1 << 30;
@@ -75,7 +75,7 @@ impl<'a> Worktree<'a> {
         let ours = self.view(&head)?;
         let index = ours.path("index");
         let is_known = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT).is_ok();
-        let ours = ours.with_work_tree(&self.path(), &index);
+        let ours = self.with_files(ours, &index);
         if is_known && head == base_commit {
             self.leave_out(&ours, &head)?;
             return Ok(ours);
@@ -88,6 +88,12 @@ impl<'a> Worktree<'a> {
         }
         self.leave_out(&ours, &head)?;
         Ok(ours)
+    }
+
+    /// The same with the worktree's files; contents of LFS files are pointers to git.
+    fn with_files<'b>(&self, ours: PrivateGitDir<'b>, index: &Path) -> PrivateGitDir<'b> {
+        let ours = ours.with_work_tree(&self.path(), index);
+        if self.spaces.moves_lfs() { ours.with_settings(lfs::filters(&self.lfs_store())) } else { ours }
     }
 
     /// Why the worktree has to stay although `commit` is published: something in it is not in there.
@@ -117,7 +123,7 @@ impl<'a> Worktree<'a> {
         }
         let index = ours.path("index");
         let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
-        let ours = ours.with_work_tree(&self.path(), &index);
+        let ours = self.with_files(ours, &index);
         ours.run(&["read-tree", "--reset", commit], Call::default())?;
         self.leave_out(&ours, commit)?;
         Ok(left_in(&ours)?.map(|left| self.explain(left)))

@@ -4,8 +4,8 @@
 //! Laid out by hand (gitrepository-layout(5)): a few small files, whatever the repository's size.
 
 use super::fetch::Base;
-use super::refs;
 use super::url::RepoUrl;
+use super::{lfs, refs};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -15,6 +15,7 @@ pub struct OwnRepository<'a> {
     pub path: &'a Path,
     /// None: a detached HEAD.
     pub branch: Option<&'a str>,
+    pub lfs: lfs::Contents,
 }
 
 impl OwnRepository<'_> {
@@ -24,7 +25,8 @@ impl OwnRepository<'_> {
             fs::create_dir_all(self.path.join(directory))?;
         }
         let write = |name: &str, text: String| fs::write(self.path.join(name), text);
-        write("config", config(url))?;
+        let filters = if self.lfs == lfs::Contents::There { lfs::CONFIG } else { "" };
+        write("config", config(url) + filters)?;
         write("objects/info/alternates", format!("{}\n", cache.join("objects").display()))?;
         write("packed-refs", packed(&refs::of_remote(cache)))?;
         write("refs/remotes/origin/HEAD", format!("ref: refs/remotes/origin/{}\n", base.default_branch()))?;

@@ -34,13 +34,23 @@ pub struct PrivateGitDir<'a> {
     more_objects: Vec<PathBuf>,
     /// Where objects are written instead.
     new_objects: Option<PathBuf>,
+    /// Configuration beside what every call has.
+    settings: Vec<String>,
 }
 
 impl<'a> PrivateGitDir<'a> {
     /// Looks onto the git directory `cache`. `head` is what HEAD holds: a commit, or `ref: …`.
     pub fn onto(git: &'a Git, cache: &Path, head: &str) -> Result<Self, Error> {
         let directory = git.runtime_dir.join(format!("git-{}", uuid::Uuid::new_v4().simple()));
-        let ours = Self { git, directory, work_tree: None, index: None, more_objects: Vec::new(), new_objects: None };
+        let ours = Self {
+            git,
+            directory,
+            work_tree: None,
+            index: None,
+            more_objects: Vec::new(),
+            new_objects: None,
+            settings: Vec::new(),
+        };
         ours.make(cache, head).map_err(|error| {
             Error::NotStarted(format!("cannot make a private git directory in {}: {error}", git.runtime_dir.display()))
         })?;
@@ -68,6 +78,12 @@ impl<'a> PrivateGitDir<'a> {
     pub fn with_work_tree(mut self, work_tree: &Path, index: &Path) -> Self {
         self.work_tree = Some(work_tree.to_owned());
         self.index = Some(index.to_owned());
+        self
+    }
+
+    /// The same with more configuration, `NAME=VALUE` each.
+    pub fn with_settings(mut self, settings: impl IntoIterator<Item = String>) -> Self {
+        self.settings.extend(settings);
         self
     }
 
@@ -139,6 +155,9 @@ impl<'a> PrivateGitDir<'a> {
 
     fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = self.git.command();
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
         command.env("GIT_DIR", &self.directory).args(arguments).current_dir(&self.directory);
         command.envs(variables.iter().copied());
         if !self.more_objects.is_empty() {

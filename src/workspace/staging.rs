@@ -9,7 +9,7 @@ use super::regular_file;
 use super::worktree::Worktree;
 use crate::process::limited::OUTPUT_LIMIT;
 use crate::process::stop::Stop;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,6 @@ pub(super) struct Change<'a> {
     pub old_mode: &'a [u8],
     pub new_mode: &'a [u8],
     pub old_hash: &'a [u8],
-    pub new_hash: &'a [u8],
     /// One letter, as `git diff --raw` has it.
     pub status: &'a [u8],
     pub path: &'a [u8],
@@ -63,7 +62,11 @@ impl Worktree<'_> {
                 Err(error) => return Err(error.into()),
             };
             // One file may stop all of them: without it the others are taken.
-            let named = said.rsplit('\'').nth(1).filter(|path| fs::symlink_metadata(self.path().join(path)).is_ok());
+            let is_there = |path: &&str| fs::symlink_metadata(self.path().join(path)).is_ok();
+            let of_filter =
+                said.lines().filter_map(|line| line.strip_prefix("fatal: ")?.split_once(": clean filter '"));
+            let of_filter = of_filter.map(|(path, _)| path).find(is_there);
+            let named = of_filter.or_else(|| said.rsplit('\'').nth(1).filter(is_there));
             match named.map(|path| format!(":(exclude,literal){path}")) {
                 Some(path) if !left_out.contains(&path) && left_out.len() < LEFT_OUT_MOST => left_out.push(path),
                 _ => return Ok(()),
@@ -110,23 +113,37 @@ impl Worktree<'_> {
         Ok(())
     }
 
-    /// The changed files that a filter (Git LFS, for one) would turn into something else.
+    /// The changed files that a filter which is not run here would turn into something else.
     fn filtered(&self, ours: &PrivateGitDir, changes: &[Change]) -> Result<HashSet<Vec<u8>>, Error> {
         let is_file = |change: &&Change| change.new_mode.starts_with(b"100") || change.old_mode.starts_with(b"100");
         let paths: Vec<u8> =
             changes.iter().filter(is_file).flat_map(|change| change.path.iter().copied().chain([0])).collect();
-        if paths.is_empty() {
-            return Ok(HashSet::new());
+        let mut found = filters_of(ours, &paths, &[])?;
+        if self.spaces.moves_lfs() {
+            found.retain(|_, filter| filter != "lfs");
         }
-        let told = run_with(ours, "changed", &paths, &["check-attr", "-z", "--stdin", "filter"])?;
-        if told.len() >= OUTPUT_LIMIT {
-            return Err(Error::Final("there are too many changes to look through for filters".into()));
-        }
-        let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
-        let is_run_elsewhere = |value: &[u8]| ![&b"unspecified"[..], b"unset"].contains(&value);
-        let found = fields.chunks_exact(3).filter(|chunk| is_run_elsewhere(chunk[2])).map(|chunk| chunk[0].to_vec());
-        Ok(found.collect())
+        Ok(found.into_keys().collect())
     }
+}
+
+/// The filters of those of `paths`, each ended by a NUL, that have one.
+pub(super) fn filters_of(
+    ours: &PrivateGitDir,
+    paths: &[u8],
+    options: &[&str],
+) -> Result<HashMap<Vec<u8>, String>, Error> {
+    if paths.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let arguments = [&["check-attr", "-z", "--stdin"], options, &["filter"]].concat();
+    let told = run_with(ours, "paths", paths, &arguments)?;
+    if told.len() >= OUTPUT_LIMIT {
+        return Err(Error::Final("there are too many changes to look through for filters".into()));
+    }
+    let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
+    let is_run_elsewhere = |value: &[u8]| ![&b"unspecified"[..], b"unset"].contains(&value);
+    let found = fields.chunks_exact(3).filter(|chunk| is_run_elsewhere(chunk[2]));
+    Ok(found.map(|chunk| (chunk[0].to_vec(), String::from_utf8_lossy(chunk[2]).into_owned())).collect())
 }
 
 /// `.gitmodules` names a path: it is a submodule.
@@ -152,8 +169,8 @@ pub(super) fn changes(told: &[u8]) -> Vec<Change<'_>> {
 /// `:OLDMODE NEWMODE OLDHASH NEWHASH STATUS`, and the path.
 fn change<'a>(meta: &'a [u8], path: &'a [u8]) -> Option<Change<'a>> {
     let meta: Vec<&[u8]> = meta.strip_prefix(b":")?.split(|byte| *byte == b' ').collect();
-    let [old_mode, new_mode, old_hash, new_hash, status] = meta[..] else { return None };
-    Some(Change { old_mode, new_mode, old_hash, new_hash, status, path })
+    let [old_mode, new_mode, old_hash, _new_hash, status] = meta[..] else { return None };
+    Some(Change { old_mode, new_mode, old_hash, status, path })
 }
 
 fn set_executable(path: &Path, is_executable: bool) -> io::Result<()> {

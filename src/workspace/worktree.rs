@@ -9,7 +9,7 @@ use super::git::{self, Call};
 use super::own_repository::OwnRepository;
 use super::private_git_dir::PrivateGitDir;
 use super::url::RepoUrl;
-use super::{refs, regular_file, remove};
+use super::{lfs, refs, regular_file, remove};
 use crate::job::JobId;
 use crate::process::stop::Stop;
 use std::fs;
@@ -69,14 +69,14 @@ impl Worktree<'_> {
     }
 
     /// What is the job's beside the cache; it says that the job borrows from that.
-    fn registration(&self) -> PathBuf {
+    pub(super) fn registration(&self) -> PathBuf {
         self.spaces.directory_of(self.url).join("jobs").join(self.id.as_str())
     }
 
     /// Makes it at `base`. What an earlier attempt left is removed first.
-    pub fn make(&self, mut locked: Locked, base: &Base, stop: &Stop) -> Result<(), Error> {
+    pub fn make(&self, mut locked: Locked, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), Error> {
         self.clear(&locked)?;
-        match self.register(&locked, base) {
+        match self.register(&locked, base, lfs) {
             Err(git::Error::Failed { cause: Cause::Damaged, .. }) => {
                 locked.make_anew()?;
                 return Err(Error::MadeAnew("the clone cache was damaged and has been made anew".into()));
@@ -86,14 +86,14 @@ impl Worktree<'_> {
         let git_dir = locked.git_dir.clone();
         // Writing the files touches nothing that is shared: other jobs need not wait for it.
         drop(locked);
-        let result = self.fill(&git_dir, base, stop);
-        if let Err(git::Error::Failed { cause: Cause::Damaged, said, .. }) = &result {
+        let result = self.fill(&git_dir, base, lfs, stop);
+        if let Err(error @ git::Error::Failed { cause: Cause::Damaged, .. }) = &result {
             let mut locked = self.spaces.lock(self.url, stop)?;
             self.clear(&locked)?;
             locked.make_anew()?;
-            return Err(Error::MadeAnew(format!("the clone cache was damaged and has been made anew ({said})")));
+            return Err(Error::MadeAnew(format!("the clone cache was damaged and has been made anew ({error})")));
         }
-        result.map_err(Error::from)
+        result.map_err(explain_filter)
     }
 
     /// Where what is to be published waits until it is checked; one that is found there is of a server that died.
@@ -102,8 +102,8 @@ impl Worktree<'_> {
     }
 
     /// What is made under the repository's lock: the registration, and a repository with the remote's references.
-    fn register(&self, locked: &Locked, base: &Base) -> Result<(), git::Error> {
-        let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref() };
+    fn register(&self, locked: &Locked, base: &Base, lfs: lfs::Contents) -> Result<(), git::Error> {
+        let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref(), lfs };
         let write = || -> io::Result<()> {
             own.lay_out(&locked.git_dir, self.url, base)?;
             if let Some(notes) = &self.spaces.notes {
@@ -116,10 +116,20 @@ impl Worktree<'_> {
         write().map_err(|error| git::Error::NotStarted(format!("worktree {}: {error}", self.path().display())))
     }
 
-    fn fill(&self, git_dir: &Path, base: &Base, stop: &Stop) -> Result<(), git::Error> {
+    fn fill(&self, git_dir: &Path, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), git::Error> {
         let index = self.repository().join("index");
         let ours = PrivateGitDir::onto(&self.spaces.git, git_dir, &base.commit)?.with_work_tree(&self.path(), &index);
-        ours.run(&["read-tree", "--reset", "-u", &base.commit], Call { login: None, stop: Some(stop) })?;
+        let ours = match lfs {
+            lfs::Contents::There => ours.with_settings(lfs::filters(&lfs::store_of(git_dir))),
+            lfs::Contents::Unused | lfs::Contents::Pointers => ours,
+        };
+        let call = Call { login: None, stop: Some(stop) };
+        let read = ours.run(&["read-tree", "--reset", "-u", &base.commit], call)?;
+        // One that is not required may fail without git failing.
+        let said = String::from_utf8_lossy(&read.stderr).into_owned();
+        if said.contains(FILTER_FAILED) {
+            return Err(git::Error::Failed { what: "read-tree".into(), cause: Cause::Other, said, code: 0 });
+        }
         regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(|error| {
             git::Error::NotStarted(format!("cannot keep the index of {}: {error}", self.path().display()))
         })
@@ -172,6 +182,24 @@ impl Worktree<'_> {
             remove::tree(&path).map_err(|error| explain(&path, error))?;
         }
         Ok(())
+    }
+}
+
+/// How git says that a filter did not work.
+const FILTER_FAILED: &str = "error: external filter '";
+
+/// What a checkout says when a filter of the system's configuration fails: which it is, and what to do.
+fn explain_filter(error: git::Error) -> Error {
+    let git::Error::Failed { said, .. } = &error else { return error.into() };
+    // `fatal: PATH: smudge filter NAME failed`, after `error: external filter 'COMMAND' failed`.
+    let named = said.lines().find_map(|line| line.split_once(": smudge filter ")?.1.strip_suffix(" failed"));
+    let command = said.split_once(FILTER_FAILED).and_then(|(_, rest)| rest.split_once('\''));
+    match named.or(command.map(|(command, _)| command)) {
+        Some(name) => Error::Final(format!(
+            "the filter `{name}` of the repository's .gitattributes fails when files are checked out ({error}): set it up \
+             for the server (git-crypt, for one, needs its key), or take it out of the server's /etc/gitconfig"
+        )),
+        None => error.into(),
     }
 }
 

@@ -22,6 +22,7 @@ mod input;
 mod install;
 mod jobs;
 mod left_behind;
+mod lfs;
 mod mcp;
 mod mcp_clients;
 mod nginx;

@@ -2,6 +2,7 @@
 //! and the REST API, as strict as the real one about what it is asked.
 
 use super::http::{Asked, StandIn, Told};
+use super::lfs::Lfs;
 use super::repo::{Repo, git};
 use base64::Engine;
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ struct State {
     /// The next API request is not answered while this file is there.
     hang: Mutex<Option<PathBuf>>,
     is_hanging: AtomicBool,
+    lfs: Lfs,
 }
 
 impl GitHub {
@@ -53,10 +55,16 @@ impl GitHub {
             hold: Mutex::default(),
             hang: Mutex::default(),
             is_hanging: AtomicBool::new(false),
+            lfs: Lfs::default(),
         });
         let answering = state.clone();
         let server = StandIn::start(move |asked| answering.answer(asked));
         Self { server, state }
+    }
+
+    /// The contents of the repositories' LFS files.
+    pub fn lfs(&self) -> &Lfs {
+        &self.state.lfs
     }
 
     /// A repository `owner/name` with one commit on `main`.
@@ -136,7 +144,8 @@ impl GitHub {
 
     /// Nothing was ever asked that GitHub would not have been asked.
     pub fn assert_content(&self) {
-        let complaints = self.state.complaints.lock().unwrap();
+        let mut complaints = self.state.complaints.lock().unwrap().clone();
+        complaints.extend(self.state.lfs.complaints.lock().unwrap().iter().cloned());
         assert!(complaints.is_empty(), "GitHub was asked what it should not be: {complaints:?}");
     }
 }
@@ -314,6 +323,9 @@ impl State {
         while hold.as_ref().is_some_and(|file| file.exists()) {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+        if self.lfs.is_asked(asked) && !self.lfs.needs_login(asked) {
+            return self.lfs.answer(asked);
+        }
         let wanted = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{TOKEN}"));
         if asked.header("authorization") != Some(&format!("Basic {wanted}")) {
             if asked.header("authorization").is_some() {
@@ -321,6 +333,9 @@ impl State {
             }
             let headers = vec![("www-authenticate".into(), "Basic realm=\"GitHub\"".into())];
             return Told { status: 401, headers, body: b"no".to_vec() };
+        }
+        if self.lfs.is_asked(asked) {
+            return self.lfs.answer(asked);
         }
         backend(&self.root, asked)
     }

@@ -3,6 +3,7 @@
 pub mod fleet;
 pub mod github;
 pub mod http;
+pub mod lfs;
 pub mod messages;
 pub mod proxy;
 pub mod redis;

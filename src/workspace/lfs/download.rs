@@ -1,0 +1,138 @@
+//! Before the agent: the contents of a commit's files, from the remote's LFS server into the cache's store.
+
+use super::{endpoint, store_of, transfer_settings};
+use crate::workspace::cache::{Error, Locked};
+use crate::workspace::cause::Cause;
+use crate::workspace::fetch::FetchRequest;
+use crate::workspace::git::{self, Call};
+use crate::workspace::private_git_dir::PrivateGitDir;
+use crate::workspace::progress::Progress;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// What a job finds in the place of LFS files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// There are none.
+    Unused,
+    /// The contents, but for those that the server has not.
+    There,
+    Pointers,
+}
+
+impl Locked<'_> {
+    /// Brings the contents of `commit`'s LFS files into the cache. `tell`: also what is not brought, and why.
+    pub fn fetch_lfs(&self, commit: &str, request: &FetchRequest, tell: &dyn Fn(&str)) -> Result<Contents, Error> {
+        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir, commit)?;
+        if !uses_lfs(&ours, commit)? {
+            return Ok(Contents::Unused);
+        }
+        let pointers = |why: &str| {
+            tell(&format!("Git LFS files are pointers: {why}"));
+            Ok(Contents::Pointers)
+        };
+        if !self.spaces.settings.lfs {
+            return pointers("AGENTICORE_LFS is skip");
+        }
+        if !self.spaces.git.has_lfs() {
+            return pointers("git-lfs is not installed on the server");
+        }
+        let endpoint = match endpoint(&ours, commit, self.url)? {
+            Ok(endpoint) => endpoint,
+            Err(why) => return pointers(&why),
+        };
+        let store = store_of(&self.git_dir);
+        let ours = ours.with_settings(transfer_settings(&store, &endpoint));
+        match self.persistently(|| self.download(&ours, commit, request, &endpoint, tell)) {
+            Ok(()) => Ok(Contents::There),
+            Err(git::Error::Failed { said, .. }) if only_some_are_gone(&said) => {
+                let some = said.lines().next().unwrap_or_default();
+                tell(&format!("some Git LFS files are pointers, because the server has no content of them: {some}"));
+                Ok(Contents::There)
+            }
+            Err(git::Error::Stopped(reason)) => Err(Error::Stopped(reason)),
+            Err(error) => {
+                let url = self.url;
+                let why = match error.cause() {
+                    Cause::Login if request.login.is_some() => "the server's credentials were refused",
+                    Cause::Login => "they want credentials, and the server has none for that host",
+                    _ => "they cannot be fetched",
+                };
+                let text = format!(
+                    "{url} has Git LFS files: {why} ({error}); with AGENTICORE_LFS=skip jobs begin with pointers"
+                );
+                let passes = error.cause() == Cause::Unreachable;
+                Err(if passes { Error::Passing(text) } else { Error::Final(text) })
+            }
+        }
+    }
+
+    fn download(
+        &self,
+        ours: &PrivateGitDir,
+        commit: &str,
+        request: &FetchRequest,
+        endpoint: &str,
+        tell: &dyn Fn(&str),
+    ) -> Result<(), git::Error> {
+        let mut told = Progress::new(tell);
+        let mut heard = |bytes: &[u8]| {
+            told.hear(bytes);
+            self.get_on();
+        };
+        let done = ours.transfer(&["lfs", "fetch", endpoint, commit], self.call_for(request), &mut heard);
+        let some_came = !matches!(&done, Ok(done) if !String::from_utf8_lossy(&done.stdout).contains("Downloading"));
+        if some_came {
+            protect(&store_of(&self.git_dir).join("objects"));
+        }
+        // What it noted of its errors is in what it said.
+        let _ = crate::workspace::remove::tree(&store_of(&self.git_dir).join("logs"));
+        done.map(drop)
+    }
+}
+
+/// Some file's `.gitattributes` names LFS, as `git lfs track` writes it.
+fn uses_lfs(ours: &PrivateGitDir, commit: &str) -> Result<bool, git::Error> {
+    let arguments = ["grep", "--quiet", "-e", "filter=lfs", commit, "--", ":(glob)**/.gitattributes"];
+    match ours.run(&arguments, Call::default()) {
+        Ok(_) => Ok(true),
+        Err(git::Error::Failed { code: 1, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The server has not got some of the contents, and nothing else was wrong.
+fn only_some_are_gone(said: &str) -> bool {
+    let is_gone = |line: &str| line.contains("[404]") || line.contains("[410]");
+    let is_sum = |line: &str| line.starts_with("error: failed to fetch some objects") || line.starts_with("fetch: ");
+    said.lines().any(is_gone) && said.lines().all(|line| line.trim().is_empty() || is_gone(line) || is_sum(line))
+}
+
+/// An agent's git-lfs may link to these: nothing that writes to its own files writes to them.
+fn protect(objects: &Path) {
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in below(objects)
+        .flat_map(|path| below(&path).collect::<Vec<_>>())
+        .flat_map(|path| below(&path).collect::<Vec<_>>())
+    {
+        let _ = fs::symlink_metadata(&file)
+            .ok()
+            .filter(|found| found.is_file() && found.permissions().mode() & 0o222 != 0)
+            .map(|_| fs::set_permissions(&file, fs::Permissions::from_mode(0o444)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::only_some_are_gone;
+
+    #[test]
+    fn contents_that_are_gone_are_told_from_a_failure() {
+        let gone = "[2396] Object does not exist: [404] Object does not exist\n";
+        let sum = "error: failed to fetch some objects from 'http://h/o/r.git/info/lfs'\n";
+        assert!(only_some_are_gone(&format!("{gone}{gone}{sum}fetch: Fetching reference f8b7\n")));
+        assert!(!only_some_are_gone(&format!("{gone}batch response: Authorization error\n{sum}")));
+        assert!(!only_some_are_gone(sum));
+    }
+}
