@@ -5,8 +5,8 @@ apt-get update -qq
 apt-get install -y -qq --no-install-recommends \
   bash ca-certificates coreutils curl diffutils file findutils gawk git git-lfs grep gzip jq less openssh-client patch \
   procps python3 python3-venv ripgrep sed tar unzip xz-utils
-# Debian sets git-lfs's filters for the whole system. In a worktree of ours they would write pointers to content
-# that nobody uploads; until the server uploads it, LFS files stay pointers.
+# Debian sets git-lfs's filters for the whole system. The server sets them where they are wanted: with
+# AGENTICORE_LFS=skip they would fail for want of a login.
 git lfs uninstall --system
 # GitHub's own, so that git@github.com:… is not refused (https://api.github.com/meta publishes them).
 printf '%s\n' \

@@ -286,13 +286,13 @@ fn other_repositories_are_not_published_and_not_removed() {
 #[test]
 fn a_file_with_a_filter_is_not_published_without_it() {
     let house = House::new();
-    let job = house.run("echo \"*.bin filter=lfs\" > .gitattributes; echo big > a.bin; echo 2 > two.txt");
+    let job = house.run("echo \"*.bin filter=mine\" > .gitattributes; echo big > a.bin; echo 2 > two.txt");
     house.assert_kept(&job, "`a.bin`");
     assert_eq!(house.published(&job, "two.txt").as_deref(), Some("2"), "{job:#}");
     assert_eq!(house.published(&job, "a.bin"), None);
     // Of a move neither half.
     let job = house.run(
-        "echo \"*.bin filter=lfs\" > .gitattributes; echo big > a.bin; git add .; git commit -qm big; mv a.bin b.bin; \
+        "echo \"*.bin filter=mine\" > .gitattributes; echo big > a.bin; git add .; git commit -qm big; mv a.bin b.bin; \
          echo 2 > two.txt",
     );
     house.assert_kept(&job, "`");
@@ -305,26 +305,6 @@ fn a_file_with_a_filter_is_not_published_without_it() {
     let job = house.run("echo \"*.bin -filter\" > .gitattributes; echo big > a.bin");
     assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
     assert_eq!(house.published(&job, "a.bin").as_deref(), Some("big"));
-    house.server.stop();
-}
-
-#[test]
-fn a_new_git_lfs_file_is_not_published_without_its_content() {
-    let house = House::new();
-    // What git-lfs does when a file is added: a pointer for git, the content aside.
-    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 12\n";
-    house.repo.commit("main", &[("old.bin", pointer)]);
-    let job = house.run(&format!(
-        "echo \"*.bin filter=lfs\" > .gitattributes; printf \"{}\" > new.bin; git add .; git commit -qm lfs",
-        pointer.replace('\n', "\\n").replace("1234", "5678")
-    ));
-    let error = job["error"].as_str().unwrap_or_default();
-    assert!(error.contains("`new.bin` is a new Git LFS file"), "{job:#}");
-    assert_eq!((&job["pushed"], job["worktree_path"].is_string()), (&json!(false), true));
-    // One that the remote has may be moved.
-    let job = house.run("git mv old.bin other.bin; git commit -qm moved; echo 2 > two.txt");
-    assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
-    assert!(house.published(&job, "other.bin").is_some());
     house.server.stop();
 }
 
