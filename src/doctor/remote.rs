@@ -63,7 +63,7 @@ impl Doctor {
         let repos = &self.config.repos;
         let url = url::judge(text, url::Policy { allow_local: repos.allow_local, allow_http: repos.allow_http })?;
         let login = self.github.login(&url).map_err(|error| error.to_string())?;
-        let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: None };
+        let worktree = Worktree::of(&self.spaces, &url, &record.id, None);
         worktree.on_remote(&record.id.branch(), login, &Stop::default()).map_err(|error| error.to_string())
     }
 }

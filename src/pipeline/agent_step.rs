@@ -12,7 +12,7 @@ use crate::event::{Draft, Kind};
 use crate::job::{Mark, Verdict};
 use crate::process::supervised;
 use crate::workspace::worktree::Worktree;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Execution<'_> {
     pub fn run_agent(&mut self, ready: Ready) -> Result<(), Halt> {
@@ -87,15 +87,26 @@ impl Execution<'_> {
         self.mark(Mark::AgentEnded { verdict, spent }, Some(Draft::new(Kind::AgentEnded, told)))
     }
 
-    /// The worktree and its repository: on a volume that shows everything as somebody else's, git would refuse
-    /// both.
+    /// The worktree, its repository, and its submodules': on a volume that shows everything as somebody else's, git
+    /// would refuse them.
     fn safe_directories(&self, directory: &Path) -> Vec<String> {
         let Ok(Some(url)) = self.url() else { return Vec::new() };
-        let id = self.record.worktree_name();
-        let own = Worktree { spaces: &self.runner.spaces, url: &url, id, branch: None }.repository();
-        let all = [Some(directory.to_owned()), Some(own), self.runner.spaces.git_dir_of(&url)].into_iter().flatten();
+        let mut all = vec![directory.to_owned()];
+        self.add_repositories(&Worktree::of(&self.runner.spaces, &url, self.record.worktree_name(), None), &mut all);
         // Git compares real paths.
-        all.map(|path| path.canonicalize().unwrap_or(path).display().to_string()).collect()
+        all.into_iter().map(|path| path.canonicalize().unwrap_or(path).display().to_string()).collect()
+    }
+
+    fn add_repositories(&self, worktree: &Worktree, all: &mut Vec<PathBuf>) {
+        all.push(worktree.repository());
+        all.extend(self.runner.spaces.git_dir_of(worktree.url));
+        for submodule in worktree.submodules() {
+            if let Some(url) = submodule.url() {
+                let inner = worktree.submodule(&submodule, &url);
+                all.push(inner.path());
+                self.add_repositories(&inner, all);
+            }
+        }
     }
 
     fn report(&mut self, heard: Heard, cost_before: f64) -> Result<(), Halt> {

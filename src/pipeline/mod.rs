@@ -12,6 +12,7 @@ pub mod prepared;
 mod publish;
 mod retry;
 mod steps;
+mod submodules;
 mod tidy;
 
 use crate::config::Config;

@@ -9,6 +9,7 @@ use crate::profile::Profile;
 use crate::profile::materialize::{self, Materialized};
 use crate::workspace::fetch::{Base, FetchRequest};
 use crate::workspace::regular_file;
+use crate::workspace::submodules::Wanted;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ impl Execution<'_> {
         let directory = match self.url()? {
             Some(url) => match self.record.worktree_id.clone() {
                 Some(id) => self.enter_prepared(&url, &id, profile.worktree)?,
-                None => self.make_worktree(&url, profile.worktree)?,
+                None => self.make_worktree(&url, profile.worktree, profile.submodules)?,
             },
             None => job_dir.clone(),
         };
@@ -62,19 +63,19 @@ impl Execution<'_> {
     }
 
     /// `with_branch`: on a branch of its own, else on a detached HEAD.
-    pub fn make_worktree(&mut self, url: &RepoUrl, with_branch: bool) -> Result<PathBuf, Halt> {
+    pub fn make_worktree(&mut self, url: &RepoUrl, with_branch: bool, submodules: Wanted) -> Result<PathBuf, Halt> {
         let runner = self.runner;
         if self.record.create_repo {
             self.create_repository(url)?;
         }
         let id = self.record.id.clone();
         let branch = with_branch.then(|| id.branch());
-        let worktree = Worktree { spaces: &runner.spaces, url, id: &id, branch: branch.clone() };
-        let base = match self.try_worktree(&worktree) {
+        let worktree = Worktree::of(&runner.spaces, url, &id, branch.clone());
+        let base = match self.try_worktree(&worktree, submodules) {
             // Once: a cache that was damaged is another one now.
             Err(Failure::MadeAnew(why)) => {
                 self.say(Kind::Cloning, why)?;
-                self.try_worktree(&worktree)
+                self.try_worktree(&worktree, submodules)
             }
             other => other,
         };
@@ -96,7 +97,7 @@ impl Execution<'_> {
         Ok(path)
     }
 
-    fn try_worktree(&self, worktree: &Worktree) -> Result<Base, Failure> {
+    fn try_worktree(&self, worktree: &Worktree, submodules: Wanted) -> Result<Base, Failure> {
         let runner = self.runner;
         let login = runner.github.login(worktree.url)?;
         let request =
@@ -113,6 +114,7 @@ impl Execution<'_> {
         }
         let lfs = locked.fetch_lfs(&base.commit, &request, &progress)?;
         worktree.make(locked, &base, lfs, self.stop)?;
+        self.make_submodules(worktree, &base.commit, submodules)?;
         Ok(base)
     }
 

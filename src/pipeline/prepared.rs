@@ -53,7 +53,8 @@ impl Execution<'_> {
     pub fn make_prepared(&mut self) -> Result<(), Halt> {
         let missing = || Halt::Failed("the job's record names no repository to make a worktree of".into());
         let url = self.url()?.ok_or_else(missing)?;
-        self.make_worktree(&url, true)?;
+        let profile = self.runner.profiles.find(&self.record.profile);
+        self.make_worktree(&url, true, profile.map(|profile| profile.submodules).unwrap_or_default())?;
         self.looked.for_work = true;
         self.mark(Mark::Keep("it is prepared for later jobs".into()), None)?;
         let verdict = Verdict { succeeded: true, exit_code: None, output: None, error: None };
@@ -78,7 +79,7 @@ impl Execution<'_> {
         let gone = || Halt::Failed(format!("the prepared worktree {id} is gone: prepare another one"));
         let made = self.persistently(|_| runner.store.get(id))?.it.filter(Record::is_prepared_worktree);
         let made = made.filter(|made| made.worktree_on == runner.pod && !made.is_being_removed()).ok_or_else(gone)?;
-        let worktree = Worktree { spaces: &runner.spaces, url, id, branch: None };
+        let worktree = Worktree::of(&runner.spaces, url, id, None);
         if !worktree.path().is_dir() || runner.spaces.git_dir_of(url).is_none() {
             return Err(gone());
         }
@@ -103,7 +104,7 @@ impl Execution<'_> {
         let (Some(commit), Some(url)) = (self.record.commit.clone().filter(|_| is_all_published), self.url()?) else {
             return Ok(());
         };
-        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id, branch: None };
+        let worktree = Worktree::of(&self.runner.spaces, &url, id, None);
         if !worktree.path().is_dir() {
             return Ok(());
         }
@@ -176,7 +177,7 @@ impl Runner {
         }
         let _lease = self.in_use.take(id).ok_or_else(|| busy(made.used_by.clone()))?;
         let url = self.url_of(&made).ok_or("its record names no repository")?;
-        let worktree = Worktree { spaces: &self.spaces, url: &url, id, branch: None };
+        let worktree = Worktree::of(&self.spaces, &url, id, None);
         let is_checked = discards || made.is_being_removed();
         if !is_checked && let Some(why) = unsaved(&worktree, &made).map_err(|error| error.to_string())? {
             return Err(format!("{why}; let a job go on in it, or remove it with DELETE /worktrees/{id}?discard=true"));

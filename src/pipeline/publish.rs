@@ -24,7 +24,7 @@ impl Execution<'_> {
         self.looked.for_work = true;
         let Some(url) = self.url()? else { return Ok(()) };
         let id = self.record.id.clone();
-        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
+        let worktree = Worktree::of(&self.runner.spaces, &url, &id, None);
         let is_here = match &self.record.commit {
             Some(commit) => worktree.cache_has(commit)?,
             None => self.record.worktree_on == self.runner.pod && self.worktree(&url).path().is_dir(),
@@ -43,7 +43,7 @@ impl Execution<'_> {
         self.looked.for_branch = true;
         let Some(url) = self.url()? else { return Ok(()) };
         let id = self.record.id.clone();
-        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: None };
+        let worktree = Worktree::of(&self.runner.spaces, &url, &id, None);
         // A remote that cannot be asked is met again, and explained, when the repository is fetched.
         let Ok(login) = self.runner.github.login(&url) else { return Ok(()) };
         let Ok(Some(there)) = worktree.on_remote(&id.branch(), login.clone(), self.stop) else { return Ok(()) };
@@ -61,18 +61,17 @@ impl Execution<'_> {
     /// The one that the job works in, on the branch that is checked out there.
     fn worktree<'a>(&'a self, url: &'a RepoUrl) -> Worktree<'a> {
         let id = self.record.worktree_name();
-        Worktree { spaces: &self.runner.spaces, url, id, branch: self.record.branch.as_ref().map(|_| id.branch()) }
+        Worktree::of(&self.runner.spaces, url, id, self.record.branch.as_ref().map(|_| id.branch()))
     }
 
     /// Commits what the agent did. Where there is nothing to commit, or it cannot be, the record says so.
     pub fn commit(&mut self) -> Result<(), Halt> {
         let (url, _) = self.published()?;
         let id = self.record.worktree_name().clone();
-        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(id.branch()) };
+        let worktree = Worktree::of(&self.runner.spaces, &url, &id, Some(id.branch()));
         let base = self.record.base_commit.clone().unwrap_or_default();
         let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
-        let login = worktree.has_fetched().then(|| self.runner.github.login(&url)).and_then(Result::ok);
-        let of_remote = login.map(|login| worktree.tips_of_remote(login, self.stop)).unwrap_or_default();
+        let of_remote = self.tips_of_remotes(&worktree);
         let (made, work) = match worktree.inspect(&base, &of_remote) {
             Ok(found) if found.is_publishable() => (worktree.commit(&found, &base, &message, self.stop), Some(found)),
             Ok(found) => (Ok(None), Some(found).filter(Inspection::has_work)),
@@ -124,6 +123,22 @@ impl Execution<'_> {
         }
     }
 
+    /// What the remotes have by now, of those that the agent fetched something from.
+    fn tips_of_remotes(&self, worktree: &Worktree) -> Vec<String> {
+        let mut tips = Vec::new();
+        if worktree.has_fetched()
+            && let Ok(login) = self.runner.github.login(worktree.url)
+        {
+            tips = worktree.tips_of_remote(login, self.stop);
+        }
+        for submodule in worktree.submodules() {
+            if let Some(url) = submodule.url() {
+                tips.extend(self.tips_of_remotes(&worktree.submodule(&submodule, &url)));
+            }
+        }
+        tips
+    }
+
     /// Before the record names the commit: whoever pushes it may have the contents of its files no more.
     fn upload_lfs(&self, worktree: &Worktree, base: &str, commit: &str) -> Result<Result<(), String>, Halt> {
         let pointers = match worktree.lfs_to_upload(base, commit) {
@@ -141,7 +156,7 @@ impl Execution<'_> {
     pub fn push(&mut self) -> Result<(), Halt> {
         let (url, branch) = self.published()?;
         let (id, commit) = (self.record.id.clone(), self.record.commit.clone().unwrap_or_default());
-        let worktree = Worktree { spaces: &self.runner.spaces, url: &url, id: &id, branch: Some(branch.clone()) };
+        let worktree = Worktree::of(&self.runner.spaces, &url, &id, Some(branch.clone()));
         let pushed = self.try_again("pushing", || {
             self.prove()?;
             let login = self.runner.github.login(&url)?;

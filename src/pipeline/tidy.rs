@@ -149,7 +149,7 @@ impl Runner {
     /// Removes the worktree unless work would be lost. True: it is gone.
     fn settle(&self, record: &Record, is_clean: bool, stop: Option<&Stop>) -> Result<bool, cache::Error> {
         let Some(url) = self.url_of(record) else { return Ok(true) };
-        let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: record.branch.clone() };
+        let worktree = Worktree::of(&self.spaces, &url, &record.id, record.branch.clone());
         if record.kept_because.is_some() {
             return Ok(false);
         }
@@ -172,7 +172,7 @@ impl Runner {
     /// Removes the worktree and whatever is in it. `lease`: only while that holds.
     fn discard(&self, record: &Record, lease: Option<&Stop>) {
         if let Some(url) = self.url_of(record) {
-            let worktree = Worktree { spaces: &self.spaces, url: &url, id: &record.id, branch: None };
+            let worktree = Worktree::of(&self.spaces, &url, &record.id, None);
             if let Err(error) = worktree.discard(lease) {
                 log::warn(&format!("job {}: {error}", record.id));
             }

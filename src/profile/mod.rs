@@ -11,6 +11,7 @@ pub use flags::Flags;
 
 use crate::suggest;
 use crate::workspace::regular_file;
+use crate::workspace::submodules::Wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ struct Layer {
     extends: Option<String>,
     auto_pr: Option<bool>,
     publish_conflicts: Option<bool>,
+    submodules: Option<Wanted>,
     trust_repo: Option<bool>,
     github_token: Option<bool>,
     worktree: Option<bool>,
@@ -63,6 +65,8 @@ pub struct Profile {
     pub auto_pr: bool,
     /// Also with conflicts that the agent left unresolved.
     pub publish_conflicts: bool,
+    /// Which submodules are checked out for the agent.
+    pub submodules: Wanted,
     /// The repository's own hooks, settings and MCP servers may run.
     pub trust_repo: bool,
     /// The agent gets the server's GitHub token.
@@ -177,6 +181,7 @@ impl Profiles {
             is_self_test: chain[0].name == SELF_TEST && chain[0].directory.is_none(),
             auto_pr: first(&|layer| layer.auto_pr, true),
             publish_conflicts: first(&|layer| layer.publish_conflicts, true),
+            submodules: chain.iter().find_map(|layer| layer.submodules).unwrap_or_default(),
             trust_repo: first(&|layer| layer.trust_repo, false),
             github_token: first(&|layer| layer.github_token, false),
             worktree: first(&|layer| layer.worktree, true),
@@ -310,6 +315,7 @@ mod tests {
             ("claude: {timeout: soon}", "`claude.timeout` must be"),
             ("claude: {output_format: text}", "`claude.output_format` is set by the runner"),
             ("extends: [a]", "`extends` must be text"),
+            ("submodules: deep", "`submodules` must be true, false or recursive"),
             ("a: [", "YAML"),
         ] {
             let (_dir, profiles) = profiles(&[("p", text)]);

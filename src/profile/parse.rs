@@ -3,12 +3,22 @@
 use super::Layer;
 use crate::config::parse_duration;
 use crate::suggest;
+use crate::workspace::submodules::Wanted;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The keys that are read here, and those of `claude:` that are the runner's own.
-const KEYS: [&str; 8] =
-    ["name", "description", "extends", "auto_pr", "publish_conflicts", "trust_repo", "github_token", "claude"];
+const KEYS: [&str; 9] = [
+    "name",
+    "description",
+    "extends",
+    "auto_pr",
+    "publish_conflicts",
+    "submodules",
+    "trust_repo",
+    "github_token",
+    "claude",
+];
 const CLAUDE_KEYS: [&str; 2] = ["timeout", "worktree"];
 
 /// A sentence for each key that was probably meant as another one. Keys that resemble none are other tools', and in
@@ -38,6 +48,7 @@ pub fn layer(text: &str) -> Result<Layer, String> {
     layer.extends = text_of(&tree, "extends")?.filter(|name| !name.is_empty());
     layer.auto_pr = truth_of(&tree, "auto_pr")?;
     layer.publish_conflicts = truth_of(&tree, "publish_conflicts")?;
+    layer.submodules = submodules(&tree)?;
     layer.trust_repo = truth_of(&tree, "trust_repo")?;
     layer.github_token = truth_of(&tree, "github_token")?;
     match tree.get("claude") {
@@ -71,6 +82,16 @@ fn truth_of(tree: &Map<String, Value>, key: &str) -> Result<Option<bool>, String
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(truth)) => Ok(Some(*truth)),
         Some(_) => Err(format!("`{key}` must be true or false")),
+    }
+}
+
+fn submodules(tree: &Map<String, Value>) -> Result<Option<Wanted>, String> {
+    match tree.get("submodules") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(Wanted::None)),
+        Some(Value::Bool(true)) => Ok(Some(Wanted::Own)),
+        Some(Value::String(text)) if text == "recursive" => Ok(Some(Wanted::Recursive)),
+        Some(_) => Err("`submodules` must be true, false or recursive".into()),
     }
 }
 

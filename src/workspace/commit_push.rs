@@ -69,7 +69,7 @@ impl Worktree<'_> {
         ];
         let ours = self.private_git_dir(&found.head)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
-        if !self.stage(&ours, &found.head, &found.staged, &locked.stop)? {
+        if !self.stage(&ours, found, &locked.stop)? {
             return Ok(None);
         }
         // A merge that the agent had not committed stays one.

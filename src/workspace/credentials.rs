@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 /// What GitHub expects beside a token.
 pub const TOKEN_USER: &str = "x-access-token";
 
-/// One call has no more questions than this answered: git-lfs asks again without end where a login is refused. It has two
-/// questions for each of its eight connections, and asks some of them twice.
+/// One call has no more questions than this answered: git-lfs asks again without end where a login is refused. It has
+/// two questions for each of its eight connections, and asks some of them twice.
 const QUESTIONS_MOST: usize = 100;
 
 #[derive(Clone)]

@@ -137,6 +137,11 @@ impl Locked<'_> {
         ours.transfer(&arguments, self.call_for(request), &mut heard).map(drop)
     }
 
+    /// The remote's default branch, when it was asked last.
+    pub(super) fn default_branch(&self) -> Option<String> {
+        self.fetched()?.default_branch
+    }
+
     fn fetched(&self) -> Option<Fetched> {
         serde_json::from_slice(&regular_file::read(&self.directory.join("fetched"), 4096).ok()?).ok()
     }

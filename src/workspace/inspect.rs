@@ -35,6 +35,8 @@ pub struct Inspection {
     pub staged: Staged,
     /// The commit that is checked out is not the base, nor before it.
     pub has_commits: bool,
+    /// Submodules that the agent worked in.
+    pub submodules: Vec<String>,
     /// Work that no publishing reaches, in a sentence: on another branch, or in a submodule.
     pub hidden: Option<String>,
 }
@@ -59,11 +61,12 @@ impl<'a> Worktree<'a> {
         let ours = self.view(&head)?;
         // A branch of the remote's that is checked out is no work.
         let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit], of_remote)?.is_some();
-        let hidden = self.hidden(&ours, &[&head, base_commit], of_remote)?;
+        let submodules = self.submodules_with_work(of_remote)?;
+        let hidden = self.hidden(&ours, &[&head, base_commit], &submodules, of_remote)?;
         let staged = self.staged(&head, base_commit)?;
         // An agent may have removed its worktree: what it committed before is still there.
         let is_dirty = self.is_on_disk() && (staged.is_more || left_in(&self.private_git_dir(base_commit)?)?.is_some());
-        Ok(Inspection { head, is_dirty, staged, has_commits, hidden })
+        Ok(Inspection { head, is_dirty, staged, has_commits, submodules, hidden })
     }
 
     /// A private git directory with the work tree, the index, and the agent's HEAD, detached.
@@ -99,9 +102,11 @@ impl<'a> Worktree<'a> {
     /// Why the worktree has to stay although `commit` is published: something in it is not in there.
     pub fn remainder(&self, base_commit: &str, commit: &str, of_remote: &[String]) -> Result<Option<String>, Error> {
         let ours = self.view(commit)?;
-        if let Some(why) = self.hidden(&ours, &[commit, base_commit], of_remote)? {
+        let with_work = self.submodules_with_work(of_remote)?;
+        if let Some(why) = self.hidden(&ours, &[commit, base_commit], &with_work, of_remote)? {
             return Ok(Some(why));
         }
+        let made = self.submodules();
         let changed =
             ours.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
         if changed.stdout.len() >= limited::OUTPUT_LIMIT {
@@ -111,7 +116,9 @@ impl<'a> Worktree<'a> {
         let mut fields = changed.split('\0');
         while let Some(meta) = fields.next() {
             let path = fields.next().unwrap_or_default();
-            if meta.split(' ').nth(1) == Some("160000") {
+            // One of a submodule that was looked into names a commit of its remote.
+            let is_known = || made.iter().any(|made| made.path == path);
+            if meta.split(' ').nth(1) == Some("160000") && !is_known() {
                 return Ok(Some(format!(
                     "`{path}` is a repository of its own, of which only the commit's name is published"
                 )));
@@ -176,7 +183,13 @@ impl<'a> Worktree<'a> {
         Ok((!named.is_empty()).then(|| format!("conflicts are left unresolved in {}", named.join(", "))))
     }
 
-    fn hidden(&self, ours: &PrivateGitDir, known: &[&str], of_remote: &[String]) -> Result<Option<String>, Error> {
+    fn hidden(
+        &self,
+        ours: &PrivateGitDir,
+        known: &[&str],
+        submodules: &[String],
+        of_remote: &[String],
+    ) -> Result<Option<String>, Error> {
         let tips = match refs::tips(&self.repository()) {
             Ok(tips) => tips,
             Err(error) => return Ok(Some(format!("the references of its repository cannot be read: {error}"))),
@@ -194,11 +207,14 @@ impl<'a> Worktree<'a> {
         if let Some(other) = self.other_repository() {
             return Ok(Some(other));
         }
-        let submodule = self.populated_submodule(ours)?;
+        let submodule = match submodules.first() {
+            Some(path) => Some(path.clone()),
+            None => self.populated_submodule(ours)?,
+        };
         Ok(submodule.map(|path| format!("the agent worked in the submodule `{path}`, which is not published")))
     }
 
-    /// A submodule with files in it: we check none out, so the agent did.
+    /// A submodule with files in it that we did not check out, so the agent did.
     fn populated_submodule(&self, ours: &PrivateGitDir) -> Result<Option<String>, Error> {
         if fs::symlink_metadata(self.path().join(".gitmodules")).is_err() {
             return Ok(None);
@@ -207,8 +223,11 @@ impl<'a> Worktree<'a> {
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let modules =
             listed.split('\0').filter(|line| line.starts_with("160000 ")).filter_map(|line| line.split_once('\t'));
-        let is_populated =
-            |path: &&str| fs::read_dir(self.path().join(path)).is_ok_and(|mut files| files.next().is_some());
+        let made = self.submodules();
+        let is_populated = |path: &&str| {
+            let has_files = fs::read_dir(self.path().join(path)).is_ok_and(|mut files| files.next().is_some());
+            has_files && !made.iter().any(|made| made.path == **path)
+        };
         let found = modules.map(|(_, path)| path).find(is_populated).map(str::to_owned);
         Ok(found)
     }

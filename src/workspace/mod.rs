@@ -24,6 +24,7 @@ mod refs;
 pub mod regular_file;
 pub mod remove;
 mod staging;
+pub mod submodules;
 mod take_over;
 pub mod url;
 pub mod worktree;

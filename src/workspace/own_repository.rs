@@ -15,6 +15,8 @@ pub struct OwnRepository<'a> {
     pub path: &'a Path,
     /// None: a detached HEAD.
     pub branch: Option<&'a str>,
+    /// Where its files are, if a submodule's: git starts in there too.
+    pub files: Option<&'a Path>,
     pub lfs: lfs::Contents,
 }
 
@@ -26,7 +28,8 @@ impl OwnRepository<'_> {
         }
         let write = |name: &str, text: String| fs::write(self.path.join(name), text);
         let filters = if self.lfs == lfs::Contents::There { lfs::CONFIG } else { "" };
-        write("config", config(url) + filters)?;
+        let files = self.files.map(|files| format!("[core]\n\tworktree = {}\n", quoted(&files.display().to_string())));
+        write("config", config(url) + &files.unwrap_or_default() + filters)?;
         write("objects/info/alternates", format!("{}\n", cache.join("objects").display()))?;
         write("packed-refs", packed(&refs::of_remote(cache)))?;
         write("refs/remotes/origin/HEAD", format!("ref: refs/remotes/origin/{}\n", base.default_branch()))?;
@@ -52,6 +55,11 @@ fn config(url: &RepoUrl) -> String {
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
          [remote \"origin\"]\n\turl = {url}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
     )
+}
+
+/// A value, or the name of a subsection, of a configuration file: git-config(1), syntax.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn packed(references: &BTreeMap<String, String>) -> String {

@@ -4,6 +4,7 @@
 use super::agent_index::Staged;
 use super::cache::Error;
 use super::git::{self, Call};
+use super::inspect::Inspection;
 use super::private_git_dir::PrivateGitDir;
 use super::regular_file;
 use super::worktree::Worktree;
@@ -31,16 +32,17 @@ pub(super) struct Change<'a> {
 }
 
 impl Worktree<'_> {
-    /// Stages what can be committed on top of `head`: all files, and what of `staged` they do not show. False: there
-    /// is nothing.
-    pub(super) fn stage(&self, ours: &PrivateGitDir, head: &str, staged: &Staged, stop: &Stop) -> Result<bool, Error> {
+    /// Stages what can be committed on top of the head that was found: all files, and what of the staged they do not show.
+    /// False: there is nothing.
+    pub(super) fn stage(&self, ours: &PrivateGitDir, found: &Inspection, stop: &Stop) -> Result<bool, Error> {
+        let (head, staged) = (found.head.as_str(), &found.staged);
         for (path, is_executable) in &staged.modes {
             set_executable(path, *is_executable)
                 .map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
         }
         self.add_all(ours, stop)?;
         self.add_staged(ours, head, staged)?;
-        self.take_back(ours, head)?;
+        self.take_back(ours, head, &found.submodules)?;
         if changed(ours, head)?.is_empty() {
             return Ok(false);
         }
@@ -89,14 +91,17 @@ impl Worktree<'_> {
     }
 
     /// Takes out of the index what would be published as something else than it is: repositories inside the worktree,
-    /// of which only a commit's name would be, and files whose filter is not run here.
-    fn take_back(&self, ours: &PrivateGitDir, head: &str) -> Result<(), Error> {
+    /// of which only a commit's name would be, submodules with commits that nobody else has, and files whose filter is
+    /// not run here.
+    fn take_back(&self, ours: &PrivateGitDir, head: &str, submodules: &[String]) -> Result<(), Error> {
         let told = changed(ours, head)?;
         let changes = changes(&told);
         let modules = regular_file::read_text(&self.path().join(".gitmodules"), 1 << 20).unwrap_or_default();
         let filtered = self.filtered(ours, &changes)?;
         let is_no_file = |change: &Change| {
-            change.new_mode == b"160000" && change.old_mode != b"160000" && !names(&modules, change.path)
+            let is_new = change.old_mode != b"160000" && !names(&modules, change.path);
+            let has_work = || submodules.iter().any(|path| path.as_bytes() == change.path);
+            change.new_mode == b"160000" && (is_new || has_work())
         };
         // What is gone there may be what is new here: of a move both halves stay.
         let is_new_kept = changes.iter().any(|change| change.status == b"A" && filtered.contains(change.path));

@@ -34,23 +34,44 @@ impl Workspaces {
     }
 }
 
-/// A job's worktree, whether it is there or not.
+/// A job's worktree, whether it is there or not; or a submodule's in it.
 pub struct Worktree<'a> {
     pub spaces: &'a Workspaces,
     pub url: &'a RepoUrl,
     pub id: &'a JobId,
     /// The branch the agent begins on; None: a detached HEAD, for profiles that publish nothing.
     pub branch: Option<String>,
+    /// The places of a submodule, which `url` is the repository of.
+    pub(super) within: Option<Places>,
+}
+
+/// What of a submodule lies where.
+pub(super) struct Places {
+    pub path: PathBuf,
+    pub repository: PathBuf,
+    pub registration: PathBuf,
+}
+
+impl<'a> Worktree<'a> {
+    pub fn of(spaces: &'a Workspaces, url: &'a RepoUrl, id: &'a JobId, branch: Option<String>) -> Self {
+        Self { spaces, url, id, branch, within: None }
+    }
 }
 
 impl Worktree<'_> {
     pub fn path(&self) -> PathBuf {
-        self.spaces.settings.worktree_root.join(self.id.as_str())
+        match &self.within {
+            Some(places) => places.path.clone(),
+            None => self.spaces.settings.worktree_root.join(self.id.as_str()),
+        }
     }
 
     /// The job's own repository: the agent's git directory. It borrows the cache's objects.
     pub fn repository(&self) -> PathBuf {
-        self.registration().join("git")
+        match &self.within {
+            Some(places) => places.repository.clone(),
+            None => self.registration().join("git"),
+        }
     }
 
     /// A copy of the index as it was when the worktree was made.
@@ -70,7 +91,10 @@ impl Worktree<'_> {
 
     /// What is the job's beside the cache; it says that the job borrows from that.
     pub(super) fn registration(&self) -> PathBuf {
-        self.spaces.directory_of(self.url).join("jobs").join(self.id.as_str())
+        match &self.within {
+            Some(places) => places.registration.clone(),
+            None => self.spaces.directory_of(self.url).join("jobs").join(self.id.as_str()),
+        }
     }
 
     /// Makes it at `base`. What an earlier attempt left is removed first.
@@ -103,7 +127,7 @@ impl Worktree<'_> {
 
     /// What is made under the repository's lock: the registration, and a repository with the remote's references.
     fn register(&self, locked: &Locked, base: &Base, lfs: lfs::Contents) -> Result<(), git::Error> {
-        let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref(), lfs };
+        let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref(), files: None, lfs };
         let write = || -> io::Result<()> {
             own.lay_out(&locked.git_dir, self.url, base)?;
             if let Some(notes) = &self.spaces.notes {
@@ -116,7 +140,7 @@ impl Worktree<'_> {
         write().map_err(|error| git::Error::NotStarted(format!("worktree {}: {error}", self.path().display())))
     }
 
-    fn fill(&self, git_dir: &Path, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), git::Error> {
+    pub(super) fn fill(&self, git_dir: &Path, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), git::Error> {
         let index = self.repository().join("index");
         let ours = PrivateGitDir::onto(&self.spaces.git, git_dir, &base.commit)?.with_work_tree(&self.path(), &index);
         let ours = match lfs {
@@ -178,6 +202,7 @@ impl Worktree<'_> {
         let of_earlier = locked.git_dir.join("worktrees").join(self.id.as_str());
         refs::remove_branch(&locked.git_dir, &self.id.branch());
         let import = self.import_directory(locked);
+        self.return_borrowed();
         for path in [self.path(), of_earlier, import, self.registration()] {
             remove::tree(&path).map_err(|error| explain(&path, error))?;
         }
@@ -189,7 +214,7 @@ impl Worktree<'_> {
 const FILTER_FAILED: &str = "error: external filter '";
 
 /// What a checkout says when a filter of the system's configuration fails: which it is, and what to do.
-fn explain_filter(error: git::Error) -> Error {
+pub(super) fn explain_filter(error: git::Error) -> Error {
     let git::Error::Failed { said, .. } = &error else { return error.into() };
     // `fatal: PATH: smudge filter NAME failed`, after `error: external filter 'COMMAND' failed`.
     let named = said.lines().find_map(|line| line.split_once(": smudge filter ")?.1.strip_suffix(" failed"));

@@ -38,6 +38,7 @@ mod secrets;
 mod soak;
 mod sse;
 mod stdio;
+mod submodules;
 mod tidy;
 mod watching;
 mod wire;

@@ -109,8 +109,8 @@ fn endpoint_of(url: &RepoUrl) -> String {
     }
 }
 
-/// The endpoint that a repository's `.lfsconfig` names, if it is on the repository's own host: no login goes to another,
-/// and no request either.
+/// The endpoint that a repository's `.lfsconfig` names, if it is on the repository's own host: no login goes to
+/// another, and no request either.
 fn named_endpoint(named: &str, url: &RepoUrl) -> Result<String, String> {
     let host_of = |text: &str| {
         let (scheme, rest) = text.split_once("://")?;
