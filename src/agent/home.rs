@@ -9,8 +9,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const CREDENTIALS: &str = ".credentials.json";
-/// The most of a repository's CLAUDE.md that is handed over.
-const MEMORY_LIMIT: u64 = 256 * 1024;
 
 /// The longest conversation that is brought along; a trivial one has 140 KB.
 const TRANSCRIPT_LIMIT: u64 = 256 << 20;
@@ -133,15 +131,6 @@ pub fn bring_session(session: &str, from: &Path, to: &Path) -> io::Result<bool> 
     Ok(false)
 }
 
-/// What a repository that is not trusted may still say: its CLAUDE.md, or AGENTS.md without one.
-/// A regular file in the root, no link, and not too long.
-pub fn repository_memory(worktree: &Path) -> Option<String> {
-    ["CLAUDE.md", "AGENTS.md"].iter().find_map(|name| {
-        let path = worktree.join(name);
-        regular_file::read_text(&path, MEMORY_LIMIT).ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,14 +152,5 @@ mod tests {
             assert_eq!(fs::read_to_string(login.join(CREDENTIALS)).unwrap(), kept);
             assert!(!config.join(CREDENTIALS).exists());
         }
-    }
-
-    #[test]
-    fn a_link_is_no_memory() {
-        let dir = tempfile::tempdir().unwrap();
-        symlink("/etc/passwd", dir.path().join("CLAUDE.md")).unwrap();
-        assert_eq!(repository_memory(dir.path()), None);
-        fs::write(dir.path().join("AGENTS.md"), "be kind").unwrap();
-        assert_eq!(repository_memory(dir.path()).as_deref(), Some("be kind"));
     }
 }

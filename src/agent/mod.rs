@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod home;
+pub mod memory;
 pub mod outcome;
 pub mod run;
 pub mod self_test;

@@ -3,6 +3,7 @@
 use super::retry::Failure;
 use super::{Execution, Halt};
 use crate::agent::home::{self, Home};
+use crate::agent::memory;
 use crate::event::{Draft, Kind};
 use crate::job::Mark;
 use crate::profile::Profile;
@@ -155,7 +156,7 @@ impl Execution<'_> {
         Ok(earlier.and_then(|record| record.spent.session_cost_usd).unwrap_or(0.0))
     }
 
-    /// The repository's CLAUDE.md, when Claude itself is kept from reading the repository's settings,
+    /// The repository's CLAUDE.md and its like, when Claude itself is kept from reading the repository's settings,
     /// below what the profile adds to the system prompt.
     fn write_system_prompt(
         &self,
@@ -173,9 +174,9 @@ impl Execution<'_> {
         }
         if self.record.repo_url.is_some()
             && !profile.trust_repo
-            && let Some(memory) = home::repository_memory(directory)
+            && let Some(memory) = memory::of_repository(directory)
         {
-            parts.push(format!("The repository's own instructions (its CLAUDE.md):\n\n{memory}"));
+            parts.push(format!("The repository's own instructions:\n\n{memory}"));
         }
         if parts.is_empty() {
             return Ok(None);

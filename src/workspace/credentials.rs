@@ -66,7 +66,8 @@ impl Drop for Answering {
     }
 }
 
-/// The answer to `Username for 'ORIGIN': ` or `Password for 'SCHEME://USER@HOST': `. git-lfs asks with `"`, and no colon.
+/// The answer to `Username for 'ORIGIN': ` or `Password for 'SCHEME://USER@HOST': `. git-lfs asks with `"`, and without
+/// a colon.
 fn reply(question: &str, login: &Login) -> Option<String> {
     let (what, rest) = question.split_once(" for ")?;
     let rest = rest.trim_end_matches([':', ' ']);

@@ -32,8 +32,8 @@ pub(super) struct Change<'a> {
 }
 
 impl Worktree<'_> {
-    /// Stages what can be committed on top of the head that was found: all files, and what of the staged they do not show.
-    /// False: there is nothing.
+    /// Stages what can be committed on top of the head that was found: all files, and what of the staged they do not
+    /// show. False: there is nothing.
     pub(super) fn stage(&self, ours: &PrivateGitDir, found: &Inspection, stop: &Stop) -> Result<bool, Error> {
         let (head, staged) = (found.head.as_str(), &found.staged);
         for (path, is_executable) in &staged.modes {

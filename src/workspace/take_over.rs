@@ -5,7 +5,7 @@
 
 use super::cache::{Error, Locked};
 use super::git::{self, Call};
-use super::private_git_dir::PrivateGitDir;
+use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::worktree::Worktree;
 use super::{refs, remove};
 use std::fs::{self, File};
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Fewer objects than this are kept one by one, as git itself does: a pack for each job makes a cache slow.
 const PACK_FROM: u32 = 100;
+/// So many files of a repository may be faulty before a job began.
+const FAULTS_MOST: usize = 20;
 
 impl Worktree<'_> {
     /// `commit`, made on top of `base_commit`, is in the cache when it returns.
@@ -47,16 +49,50 @@ impl Worktree<'_> {
         let ours = PrivateGitDir::onto(&self.spaces.git, &locked.git_dir, commit)?.writing_to(&objects);
         for pack in packs_in(quarantine).map_err(io_error(quarantine))? {
             if objects_in(&pack).map_err(io_error(&pack))? < PACK_FROM {
-                ours.run_on(&pack, &["unpack-objects", "--strict", "-q"], call())?;
+                self.check(quarantine, locked, |strict| {
+                    ours.run_on(&pack, &["unpack-objects", strict, "-q"], call()).map(drop)
+                })?;
             } else {
                 let kept = objects.join("pack").join(pack.file_name().unwrap_or_default());
                 fs::rename(&pack, &kept).map_err(io_error(&pack))?;
-                ours.run(&["index-pack", "--strict", &kept.display().to_string()], call())?;
+                let kept = kept.display().to_string();
+                self.check(quarantine, locked, |strict| ours.run(&["index-pack", strict, &kept], call()).map(drop))?;
             }
         }
         // Nothing that it needs is missing.
         ours.run(&["rev-list", "--objects", "--quiet", commit, "--not", base], call())?;
         move_objects(&objects, &locked.git_dir.join("objects")).map_err(io_error(&objects))
+    }
+}
+
+impl Worktree<'_> {
+    /// Has git check objects, but for those that it finds fault with and that the remote has already (a `.gitmodules`
+    /// with an odd URL, say): they are none of the agent's.
+    fn check(
+        &self,
+        quarantine: &Path,
+        locked: &Locked,
+        run: impl Fn(&str) -> Result<(), git::Error>,
+    ) -> Result<(), Error> {
+        let known = PrivateGitDir::onto(&self.spaces.git, &locked.git_dir, NOWHERE)?;
+        let list = quarantine.join("not-checked");
+        let mut not_checked = String::new();
+        for _ in 0..FAULTS_MOST {
+            fs::write(&list, &not_checked).map_err(io_error(&list))?;
+            let error = match run(&format!("--strict=skiplist={}", list.display())) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let git::Error::Failed { said, .. } = &error else { return Err(error.into()) };
+            let blamed = said.lines().find_map(|line| line.strip_prefix("error: object ")?.split_once(':'));
+            let blamed = blamed.map(|(hash, _)| hash).filter(|hash| refs::is_hash(hash) && !not_checked.contains(hash));
+            let Some(hash) = blamed else { return Err(error.into()) };
+            if known.run(&["cat-file", "-e", hash], Call::default()).is_err() {
+                return Err(error.into());
+            }
+            not_checked += &format!("{hash}\n");
+        }
+        Err(Error::Final("git finds fault with too many of the repository's files".into()))
     }
 }
 

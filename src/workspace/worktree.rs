@@ -221,8 +221,8 @@ pub(super) fn explain_filter(error: git::Error) -> Error {
     let command = said.split_once(FILTER_FAILED).and_then(|(_, rest)| rest.split_once('\''));
     match named.or(command.map(|(command, _)| command)) {
         Some(name) => Error::Final(format!(
-            "the filter `{name}` of the repository's .gitattributes fails when files are checked out ({error}): set it up \
-             for the server (git-crypt, for one, needs its key), or take it out of the server's /etc/gitconfig"
+            "the filter `{name}` of the repository's .gitattributes fails when files are checked out ({error}): set it \
+             up for the server (git-crypt, for one, needs its key), or take it out of the server's /etc/gitconfig"
         )),
         None => error.into(),
     }

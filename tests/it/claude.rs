@@ -144,6 +144,50 @@ fn a_hostile_repository_runs_nothing_and_its_claude_md_still_counts() {
     server.stop();
 }
 
+/// A repository that is not trusted tells its agent what a trusted one tells Claude itself, from the same files.
+#[test]
+fn the_instructions_of_an_untrusted_repository_are_those_that_claude_reads() {
+    let messages = Messages::start();
+    let Some(lab) = lab(&messages) else { return };
+    lab.profile("trusting", "extends: coding\ntrust_repo: true\n");
+    let repo = lab.repo();
+    let main = "main @AGENTS.md\n- @docs/a.md `@docs/code.md` (@docs/paren.md)\n```\n@docs/fenced.md\n```\n@../x @docs\n\
+                <!-- @docs/comment.md -->\n@/etc/hostname @docs/space\\ d.md @docs/frag.md#part\n";
+    let texts = ["code", "paren", "fenced", "comment", "b", "c", "d", "e", "space d", "frag"];
+    let texts: Vec<(String, String)> = texts.map(|name| (format!("docs/{name}.md"), format!("text of {name}"))).into();
+    let mut files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    files.extend([
+        ("CLAUDE.md", main),
+        ("AGENTS.md", "agents"),
+        ("docs/a.md", "@b.md @../CLAUDE.md"),
+        (".claude/CLAUDE.md", "dot @beside.md"),
+        (".claude/beside.md", "beside"),
+        (".claude/rules/deep/two.md", "two"),
+        ("CLAUDE.local.md", "local"),
+        ("sub/CLAUDE.md", "sub"),
+    ]);
+    repo.commit("main", &files);
+    let server = lab.serve();
+    let named = |body: &Value| -> Vec<String> {
+        let text = body.to_string().replace("\\n", "\n");
+        let lines = text.lines().filter_map(|line| line.split_once("Contents of ")?.1.split_once(':'));
+        let names = lines.map(|(name, _)| name.split(" (").next().unwrap().to_owned());
+        // Claude names whole paths.
+        names
+            .map(|name| name.rsplit_once("/worktrees/").map_or(name.clone(), |(_, rest)| rest[37..].to_owned()))
+            .collect()
+    };
+    let job = server.run(json!({"task": "[[say ok]]", "repo_url": repo.url()}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    let handed_over = named(&messages.seen().last().unwrap()["body"]["system"]);
+    let job = server.run(json!({"task": "[[say ok]]", "repo_url": repo.url(), "profile": "trusting"}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    let read = named(&messages.seen().last().unwrap()["body"]["messages"]);
+    assert_eq!(handed_over, read);
+    assert!(read.len() == 10, "{read:?}");
+    server.stop();
+}
+
 #[test]
 fn tasks_are_text_and_never_commands() {
     let messages = Messages::start();
