@@ -18,6 +18,7 @@ mod fleet_drain;
 mod fleet_redis;
 mod fleet_scale;
 mod fleet_takeover;
+mod habits;
 mod hostile;
 mod input;
 mod install;

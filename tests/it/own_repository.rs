@@ -1,5 +1,6 @@
 //! Each job has a repository of its own: nothing of one job reaches another, whatever its agent does there.
 
+use crate::habits::HABITS;
 use crate::support::repo::git;
 use crate::support::{Lab, Repo, Server, eventually};
 use serde_json::{Value, json};
@@ -29,40 +30,6 @@ fn assert_next_is_plain(lab: &Lab, server: &Server, repo: &Repo, after: &str) {
     assert!(sound.is_ok(), "{after}: {sound:?}");
 }
 
-/// Habits of agents, each a few lines of shell.
-const HABITS: [&str; 30] = [
-    "printf '#!/bin/sh\\nexit 1\\n' > $(git rev-parse --git-path hooks)/pre-commit; chmod +x $(git rev-parse --git-path hooks)/pre-commit",
-    "git config commit.gpgsign true; git config core.hooksPath /nonexistent; git config user.name evil",
-    "git config core.fsmonitor 'touch /nonexistent'; git config alias.status '!false'",
-    "echo 1 > x; git add x; git stash",
-    "echo 1 > y; git stash -u",
-    "git branch old HEAD; git branch fix/x; git tag v1; git tag -a v2 -m two",
-    "git checkout -q -b feature; echo 1 > f; git add f; git commit -qm f; git checkout -q -",
-    "git notes add -m note HEAD",
-    "echo '*' >> $(git rev-parse --git-path info/exclude)",
-    "echo '*.txt filter=evil' > $(git rev-parse --git-path info/attributes)",
-    "git worktree add -q ../beside-$$ -b beside; echo 1 > ../beside-$$/z",
-    "git remote set-url origin /nonexistent; git remote add other /nonexistent",
-    "git remote rename origin upstream",
-    "git remote remove origin",
-    "git fetch -q --depth 1",
-    "git fetch -q origin; git fetch -q --tags; git fetch -q --prune",
-    "git gc -q --prune=now",
-    "git prune --expire=now; git repack -qadf",
-    "git repack -qadl; git pack-refs --all",
-    "rm -rf $(git rev-parse --git-dir)/objects/*",
-    "rm -rf $(git rev-parse --git-dir)/refs; rm -f $(git rev-parse --git-dir)/packed-refs",
-    "git update-ref -d refs/remotes/origin/main",
-    "git update-ref refs/remotes/origin/main $(git commit-tree -m evil HEAD^{tree})",
-    "git replace HEAD $(git commit-tree -m evil HEAD^{tree})",
-    "git sparse-checkout set nothing",
-    "git checkout -q --detach; echo 1 > d; git add d; git commit -qm d",
-    "git merge -q --no-edit origin/main; git rebase -q origin/main",
-    "git reset -q --hard HEAD~0; git clean -qfdx; git bisect start",
-    "git init -q nested; git submodule init; git submodule foreach true",
-    "echo garbage > $(git rev-parse --git-dir)/config; echo garbage > $(git rev-parse --git-dir)/HEAD",
-];
-
 #[test]
 fn what_one_job_does_in_its_repository_no_other_sees() {
     let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "2");
@@ -70,9 +37,8 @@ fn what_one_job_does_in_its_repository_no_other_sees() {
     let server = lab.serve();
     run(&server, &repo, "[[say cloned]]");
     // Two at a time, in an order that differs from run to run; a plain job after each pair.
-    let mut habits: Vec<&str> = HABITS.to_vec();
-    let seed = std::process::id() as usize;
-    habits.rotate_left(seed % HABITS.len());
+    let from = std::process::id() as usize % HABITS.len();
+    let habits: Vec<&str> = HABITS.iter().cycle().skip(from).take(HABITS.len() / 2).copied().collect();
     for pair in habits.chunks(2) {
         let ids: Vec<String> = pair
             .iter()
