@@ -111,6 +111,7 @@ pub fn job(job: &Job) -> String {
         ("commit", &job.commit),
         ("note", &job.note),
         ("kept_because", &job.kept_because),
+        ("caution", &job.caution),
         ("session_id", &job.session_id),
         ("job_config_dir", &job.job_config_dir),
         ("worktree_path", &job.worktree_path),

@@ -261,6 +261,9 @@ pub struct Record {
     pub pushed: bool,
     /// Why the worktree stays although its work is published, or there was none to publish.
     pub kept_because: Option<String>,
+    /// What to look at before the pull request is merged.
+    #[serde(default)]
+    pub caution: Option<String>,
     /// Something a reader should know that is no error, such as why there is no PR.
     pub note: Option<String>,
     /// Set when the agent's run was judged; from then on it is never run again.

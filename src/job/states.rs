@@ -95,6 +95,7 @@ pub enum Mark {
     Note(String),
     /// Something in the worktree is not published: it stays.
     Keep(String),
+    Caution(String),
     /// The agent succeeded, but its work could not be published.
     Unpublished(String),
     /// What the agent did is on the disk of a pod that is gone: it has to begin again.
@@ -165,6 +166,7 @@ impl Queued {
             commit: None,
             pushed: false,
             kept_because: None,
+            caution: None,
             note: None,
             verdict: None,
             handovers: Vec::new(),
@@ -255,6 +257,7 @@ impl Running {
             Mark::WorktreeRemoved => record.worktree_path = None,
             Mark::Note(text) => record.note = Some(text),
             Mark::Keep(why) => record.kept_because = Some(why),
+            Mark::Caution(what) => record.caution = Some(what),
             Mark::Unpublished(why) => record.error = Some(cut(why, ERROR_LIMIT)),
             Mark::WorkLost => {
                 record.verdict = None;
@@ -264,6 +267,7 @@ impl Running {
                 record.commit = None;
                 record.worktree_path = None;
                 record.kept_because = None;
+                record.caution = None;
             }
             Mark::Adopted { commit, pr_base } => {
                 record.pr_base = record.pr_base.take().or(pr_base);

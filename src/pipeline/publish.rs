@@ -82,9 +82,11 @@ impl Execution<'_> {
                 if let Err(why) = self.upload_lfs(&worktree, &base, &commit)? {
                     return self.unpublished(why);
                 }
+                let unfinished = found.as_ref().and_then(|found| found.unfinished.clone());
                 let conflicts = worktree.conflicts(&base, &commit);
+                let caution = joined([unfinished, conflicts.as_ref().ok().cloned().flatten()]);
                 let profile = self.runner.profiles.find(&self.record.profile);
-                if let Ok(Some(why)) = &conflicts
+                if let Some(why) = &caution
                     && profile.is_ok_and(|profile| !profile.publish_conflicts)
                 {
                     let told = format!("{why}: the profile does not publish that (publish_conflicts), and it stays");
@@ -92,14 +94,14 @@ impl Execution<'_> {
                 }
                 let hidden = found.and_then(|found| found.hidden);
                 let left = hidden.map_or_else(|| worktree.remainder(&base, &commit, &of_remote), |why| Ok(Some(why)));
-                let reasons: Vec<String> = [conflicts, left]
-                    .into_iter()
-                    .filter_map(|why| {
-                        why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
-                    })
-                    .collect();
-                if !reasons.is_empty() {
-                    self.keep(reasons.join("; "))?;
+                let reason = |why: Result<Option<String>, cache::Error>| {
+                    why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
+                };
+                if let Some(why) = joined([reason(conflicts), reason(left)]) {
+                    self.keep(why)?;
+                }
+                if let Some(what) = caution {
+                    self.mark(Mark::Caution(what), None)?;
                 }
                 let event = Draft::new(Kind::Committed, commit.as_str());
                 self.mark(Mark::Committed(commit), Some(event))
@@ -233,6 +235,11 @@ impl Execution<'_> {
     }
 }
 
+fn joined(reasons: [Option<String>; 2]) -> Option<String> {
+    let said: Vec<String> = reasons.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 /// The task's first line that says something.
 fn title(task: &str) -> String {
     let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned();
@@ -271,10 +278,13 @@ fn body(record: &Record) -> String {
     let summary = record.output.as_deref().map(|text| text.lines().map(line).collect::<Vec<_>>().join("\n"));
     let summary = summary.map(|text| cut(text, BODY_PART_LIMIT));
     let summary = summary.unwrap_or_else(|| "(the agent gave no summary)".into());
-    let kept = record.kept_because.as_deref().map(harmless);
-    let kept = kept.map(|why| format!("**Look at this first**: {why}.\n\n")).unwrap_or_default();
+    // Conflicts are a reason to keep the worktree too.
+    let caution =
+        record.caution.clone().filter(|what| !record.kept_because.as_ref().is_some_and(|why| why.contains(what)));
+    let first = joined([caution, record.kept_because.clone()]).map(|why| harmless(&why));
+    let first = first.map(|why| format!("**Look at this first**: {why}.\n\n")).unwrap_or_default();
     format!(
-        "Job `{}`, profile `{}`, by agenticore.\n\n{kept}**Task**\n\n{task}\n**What the agent says**\n\n{summary}\n",
+        "Job `{}`, profile `{}`, by agenticore.\n\n{first}**Task**\n\n{task}\n**What the agent says**\n\n{summary}\n",
         record.id, record.profile
     )
 }
@@ -317,6 +327,7 @@ mod tests {
         assert!(body.contains("````text\ncloses #1 @all"), "{}", &body[..200]);
         assert!(!body.contains("Look at this first"));
         record.kept_because = Some("conflicts are left unresolved in `a`".into());
+        record.caution = record.kept_because.clone();
         assert!(super::body(&record).contains("**Look at this first**: conflicts are left unresolved in `a`."));
         assert!(body.contains("Fixes #2 for @\u{200b}you\n> closes #\u{200b}3"), "its own words stay");
     }

@@ -184,6 +184,7 @@ impl Runner {
         if let Err(error) = remove::tree(&self.config.runtime_dir) {
             log::warn(&format!("cannot remove {}: {error}", self.config.runtime_dir.display()));
         }
+        self.spaces.finish_removals();
     }
 
     /// A job whose time to live is over leaves with all that belongs to it.

@@ -24,6 +24,16 @@ const CONFLICTS_NAMED: usize = 10;
 const STATUS: [&str; 6] =
     ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
 
+/// What git notes of what is under way: gitrepository-layout(5), and git's own sources.
+const UNFINISHED: [(&str, &str); 6] = [
+    ("rebase-merge", "a rebase"),
+    ("rebase-apply", "a rebase"),
+    ("MERGE_HEAD", "a merge"),
+    ("CHERRY_PICK_HEAD", "a cherry-pick"),
+    ("REVERT_HEAD", "a revert"),
+    ("sequencer", "a cherry-pick or revert of several commits"),
+];
+
 /// What an agent left.
 #[derive(Debug, PartialEq)]
 pub struct Inspection {
@@ -35,6 +45,8 @@ pub struct Inspection {
     pub staged: Staged,
     /// The commit that is checked out is not the base, nor before it.
     pub has_commits: bool,
+    /// What it began with git and did not finish, in a sentence.
+    pub unfinished: Option<String>,
     /// Submodules that the agent worked in.
     pub submodules: Vec<String>,
     /// Work that no publishing reaches, in a sentence: on another branch, or in a submodule.
@@ -66,7 +78,8 @@ impl<'a> Worktree<'a> {
         let staged = self.staged(&head, base_commit)?;
         // An agent may have removed its worktree: what it committed before is still there.
         let is_dirty = self.is_on_disk() && (staged.is_more || left_in(&self.private_git_dir(base_commit)?)?.is_some());
-        Ok(Inspection { head, is_dirty, staged, has_commits, submodules, hidden })
+        let unfinished = self.unfinished();
+        Ok(Inspection { head, is_dirty, staged, has_commits, unfinished, submodules, hidden })
     }
 
     /// A private git directory with the work tree, the index, and the agent's HEAD, detached.
@@ -169,6 +182,12 @@ impl<'a> Worktree<'a> {
         }
     }
 
+    fn unfinished(&self) -> Option<String> {
+        let own = self.repository();
+        let begun = UNFINISHED.iter().find(|(note, _)| fs::symlink_metadata(own.join(note)).is_ok());
+        begun.map(|(_, what)| format!("the agent did not finish {what} that it had begun"))
+    }
+
     /// Files of `commit` with conflict markers that `base` had not, in a sentence.
     pub fn conflicts(&self, base: &str, commit: &str) -> Result<Option<String>, Error> {
         let arguments = ["diff-tree", "-r", "--name-only", "-z", "--no-renames", "-G^<<<<<<< ", base, commit];
@@ -206,6 +225,9 @@ impl<'a> Worktree<'a> {
         }
         if let Some(other) = self.other_repository() {
             return Ok(Some(other));
+        }
+        if let Some(path) = self.repository_in_tracked(ours)? {
+            return Ok(Some(format!("`{path}` is a repository of its own, which is not published")));
         }
         let submodule = match submodules.first() {
             Some(path) => Some(path.clone()),
@@ -246,6 +268,19 @@ impl<'a> Worktree<'a> {
             fs::symlink_metadata(&files).is_ok().then_some(files)
         });
         added.map(|files| format!("the agent added a worktree, {}, which is not looked into", files.display()))
+    }
+
+    /// A directory of the commit that is checked out which the agent made a repository: git looks at its files as
+    /// before.
+    fn repository_in_tracked(&self, ours: &PrivateGitDir) -> Result<Option<String>, Error> {
+        if !self.is_on_disk() {
+            return Ok(None);
+        }
+        let told = ours.run(&["ls-tree", "-r", "-d", "-z", "HEAD"], Call::default())?.stdout;
+        let directories = told.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"040000 "));
+        let paths = directories.filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1));
+        let is_one = |path: &&[u8]| fs::symlink_metadata(self.on_disk(path).join(".git")).is_ok();
+        Ok(paths.into_iter().find(is_one).map(|path| String::from_utf8_lossy(path).into_owned()))
     }
 
     /// The commit that the agent left checked out. It may have removed its branch, or written

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Removes `path` and all below it; one that is not there is removed already. Follows no link.
 pub fn tree(path: &Path) -> io::Result<()> {
@@ -23,6 +23,45 @@ pub fn tree(path: &Path) -> io::Result<()> {
         }
         other => other,
     }
+}
+
+/// How the names of what is being removed begin. Nobody looks for anything of this name.
+const REMOVED: &str = ".removed-";
+
+/// Trees that were taken away from their places, and are removed when this is dropped.
+#[derive(Default)]
+pub struct Removed(Vec<PathBuf>);
+
+impl Removed {
+    /// Renames `path` to a name in `beside`, which is on the same disk. One that cannot be renamed is removed at once.
+    pub fn take(&mut self, path: &Path, beside: &Path) -> io::Result<()> {
+        if fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+        let aside = beside.join(format!("{REMOVED}{}", uuid::Uuid::new_v4().simple()));
+        if fs::rename(path, &aside).is_err() {
+            return tree(path);
+        }
+        self.0.push(aside);
+        Ok(())
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = tree(path) {
+                crate::log::warn(&format!("cannot remove {}: {error}", path.display()));
+            }
+        }
+    }
+}
+
+/// Removes what a server that died had begun to remove in `directory`.
+pub fn finish(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(REMOVED));
+    drop(Removed(left.map(|entry| entry.path()).collect()));
 }
 
 fn open_up(directory: &Path) {

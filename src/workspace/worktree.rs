@@ -8,8 +8,9 @@ use super::fetch::Base;
 use super::git::{self, Call};
 use super::own_repository::OwnRepository;
 use super::private_git_dir::PrivateGitDir;
+use super::remove::{self, Removed};
 use super::url::RepoUrl;
-use super::{lfs, refs, regular_file, remove};
+use super::{lfs, refs, regular_file};
 use crate::job::JobId;
 use crate::process::stop::Stop;
 use std::fs;
@@ -21,6 +22,12 @@ impl Workspaces {
     pub fn own_worktrees(&self) -> Vec<JobId> {
         let notes = self.notes.iter().flat_map(fs::read_dir).flatten().flatten();
         notes.filter_map(|entry| JobId::parse(entry.file_name().to_str()?)).collect()
+    }
+
+    /// Removes what a server that died had begun to remove.
+    pub fn finish_removals(&self) {
+        let caches = fs::read_dir(&self.settings.root).into_iter().flatten().flatten().map(|entry| entry.path());
+        caches.chain([self.settings.worktree_root.clone()]).for_each(|directory| remove::finish(&directory));
     }
 
     /// Removes from this disk, and from it alone, what this pod made for a job. One it did not make stays.
@@ -99,7 +106,7 @@ impl Worktree<'_> {
 
     /// Makes it at `base`. What an earlier attempt left is removed first.
     pub fn make(&self, mut locked: Locked, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), Error> {
-        self.clear(&locked)?;
+        let removed = self.clear(&locked)?;
         match self.register(&locked, base, lfs) {
             Err(git::Error::Failed { cause: Cause::Damaged, .. }) => {
                 locked.make_anew()?;
@@ -110,10 +117,11 @@ impl Worktree<'_> {
         let git_dir = locked.git_dir.clone();
         // Writing the files touches nothing that is shared: other jobs need not wait for it.
         drop(locked);
+        drop(removed);
         let result = self.fill(&git_dir, base, lfs, stop);
         if let Err(error @ git::Error::Failed { cause: Cause::Damaged, .. }) = &result {
             let mut locked = self.spaces.lock(self.url, stop)?;
-            self.clear(&locked)?;
+            drop(self.clear(&locked)?);
             locked.make_anew()?;
             return Err(Error::MadeAnew(format!("the clone cache was damaged and has been made anew ({error})")));
         }
@@ -169,7 +177,7 @@ impl Worktree<'_> {
             Some(stop) => self.spaces.lock(self.url, stop)?,
             None => self.spaces.lock_briefly(self.url)?,
         };
-        self.clear(&locked)
+        self.clear_and_unlock(locked)
     }
 
     /// Removes worktree and work of an attempt that is over, waiting for the lock only briefly. `lease`:
@@ -182,7 +190,14 @@ impl Worktree<'_> {
         if let Some(lease) = lease {
             locked.lease = Some(lease.clone());
         }
-        self.clear(&locked)
+        self.clear_and_unlock(locked)
+    }
+
+    fn clear_and_unlock(&self, locked: Locked) -> Result<(), Error> {
+        let removed = self.clear(&locked)?;
+        drop(locked);
+        drop(removed);
+        Ok(())
     }
 
     /// Anything of it, registered or on disk.
@@ -192,21 +207,28 @@ impl Worktree<'_> {
             || self.spaces.git_dir_of(self.url).is_some_and(of_earlier)
     }
 
-    fn clear(&self, locked: &Locked) -> Result<(), Error> {
+    /// Takes all of it away from where it is looked for. Removing the files takes time, and needs no lock.
+    fn clear(&self, locked: &Locked) -> Result<Removed, Error> {
         let explain =
             |path: &Path, error: io::Error| Error::Final(format!("cannot remove {}: {error}", path.display()));
         // What is shared may be another attempt's by now.
         locked.check()?;
-        self.spaces.remove_own_worktree(self.id).map_err(|error| explain(&self.path(), error))?;
+        refs::remove_branch(&locked.git_dir, &self.id.branch());
+        self.return_borrowed();
         // A version before this one had it in the cache.
         let of_earlier = locked.git_dir.join("worktrees").join(self.id.as_str());
-        refs::remove_branch(&locked.git_dir, &self.id.branch());
-        let import = self.import_directory(locked);
-        self.return_borrowed();
-        for path in [self.path(), of_earlier, import, self.registration()] {
-            remove::tree(&path).map_err(|error| explain(&path, error))?;
+        let disk = &self.spaces.settings.worktree_root;
+        let mut removed = Removed::default();
+        for (path, beside) in [
+            (self.path(), disk),
+            (of_earlier, &locked.directory),
+            (self.import_directory(locked), &locked.directory),
+            (self.registration(), &locked.directory),
+        ] {
+            removed.take(&path, beside).map_err(|error| explain(&path, error))?;
         }
-        Ok(())
+        self.spaces.remove_own_worktree(self.id).map_err(|error| explain(&self.path(), error))?;
+        Ok(removed)
     }
 }
 

@@ -144,6 +144,29 @@ fn conflicts_are_named_and_a_merge_without_them_is_concluded() {
     assert_eq!((&job["pushed"], job["worktree_path"].is_string()), (&json!(false), true), "{job:#}");
     let job = house.run(&format!("{mine}; git merge -q -X ours --no-commit --no-ff origin/other"));
     assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{job:#}");
+    assert_eq!(job["caution"], "the agent did not finish a merge that it had begun", "{job:#}");
+    // What the server's commit does not conclude keeps the worktree too.
+    let rebase = "echo 1 > r; git add r; git commit -qm r; echo 2 > r; git commit -qam r2; \
+                  GIT_SEQUENCE_EDITOR=\"sed -i s/pick/edit/\" git rebase -q -i HEAD~2";
+    let pick = "git cherry-pick --no-commit origin/other; git rev-parse origin/other > $(git rev-parse --git-dir)/CHERRY_PICK_HEAD";
+    for (habit, what) in [(rebase, "a rebase"), (pick, "a cherry-pick")] {
+        let job = house.run(habit);
+        let caution = job["caution"].as_str().unwrap_or_default();
+        assert!(caution.contains(what) && job["pushed"] == true, "{habit}: {job:#}");
+        assert_eq!(job["kept_because"].is_string(), what == "a rebase", "{job:#}");
+    }
+    let task = format!("[[bash {pick}]] [[say done]]");
+    let job = house.server.run(json!({"task": task, "repo_url": house.repo.url(), "profile": "careful"}));
+    assert!(job["error"].as_str().unwrap_or_default().contains("publish_conflicts"), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn a_repository_made_in_a_tracked_directory_is_named() {
+    let house = House::new();
+    let job = house.run("git init -q some; cd some; git add f1; git commit -qm inside; echo 2 > f2");
+    house.assert_kept(&job, "`some` is a repository of its own");
+    assert_eq!(house.published(&job, "some/f2").as_deref(), Some("2"));
     house.server.stop();
 }
 
