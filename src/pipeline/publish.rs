@@ -7,8 +7,9 @@ use crate::event::{Draft, Kind};
 use crate::forge::PullRequest;
 use crate::job::{Mark, Record, cut};
 use crate::workspace::cache;
-use crate::workspace::commit_push::Push;
+use crate::workspace::commit_push::{Made, Push};
 use crate::workspace::inspect::Inspection;
+use crate::workspace::new_objects::NewFile;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 
@@ -78,8 +79,8 @@ impl Execution<'_> {
             Err(error) => (Err(error), None),
         };
         match (made, work) {
-            (Ok(Some(commit)), found) => {
-                if let Err(why) = self.upload_lfs(&worktree, &base, &commit)? {
+            (Ok(Some(Made { commit, new_files })), found) => {
+                if let Err(why) = self.upload_lfs(&worktree, &base, &new_files)? {
                     return self.unpublished(why);
                 }
                 let unfinished = found.as_ref().and_then(|found| found.unfinished.clone());
@@ -93,7 +94,7 @@ impl Execution<'_> {
                     return self.unpublished(told);
                 }
                 let hidden = found.and_then(|found| found.hidden);
-                let left = hidden.map_or_else(|| worktree.remainder(&base, &commit, &of_remote), |why| Ok(Some(why)));
+                let left = hidden.map_or_else(|| worktree.remainder(&base, &commit), |why| Ok(Some(why)));
                 let reason = |why: Result<Option<String>, cache::Error>| {
                     why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
                 };
@@ -109,9 +110,7 @@ impl Execution<'_> {
             (Ok(None), Some(found)) => {
                 let why = match found.hidden {
                     Some(why) => Some(why),
-                    None => worktree
-                        .remainder(&base, &found.head, &of_remote)
-                        .unwrap_or_else(|error| Some(error.to_string())),
+                    None => worktree.remainder(&base, &found.head).unwrap_or_else(|error| Some(error.to_string())),
                 };
                 self.keep(why.unwrap_or_else(|| "what the agent left cannot be committed".into()))?;
                 self.note("what the agent left cannot be published: no branch, no pull request")
@@ -142,8 +141,8 @@ impl Execution<'_> {
     }
 
     /// Before the record names the commit: whoever pushes it may have the contents of its files no more.
-    fn upload_lfs(&self, worktree: &Worktree, base: &str, commit: &str) -> Result<Result<(), String>, Halt> {
-        let pointers = match worktree.lfs_to_upload(base, commit) {
+    fn upload_lfs(&self, worktree: &Worktree, base: &str, new: &[NewFile]) -> Result<Result<(), String>, Halt> {
+        let pointers = match worktree.lfs_to_upload(new) {
             Ok(pointers) if pointers.is_empty() => return Ok(Ok(())),
             Ok(pointers) => pointers,
             Err(error) => return Ok(Err(format!("the commit could not be looked through for Git LFS files: {error}"))),

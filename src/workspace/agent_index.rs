@@ -51,7 +51,7 @@ impl Worktree<'_> {
         Ok(())
     }
 
-    /// A private git directory with a copy of the agent's index.
+    /// A private git directory with a copy of the agent's index. None: it cannot be read, or nothing was done with it.
     fn view_with_its_index(&self, head: &str) -> Result<Option<PrivateGitDir<'_>>, Error> {
         // Git starts in the worktree; the agent may have removed that.
         if !self.is_on_disk() {
@@ -60,6 +60,9 @@ impl Worktree<'_> {
         let view = self.view(head)?;
         let theirs = view.path("agent-index");
         let copied = regular_file::copy(&self.repository().join("index"), &theirs, INDEX_LIMIT);
+        if copied.is_ok() && is_same(&theirs, &self.first_index()) {
+            return Ok(None);
+        }
         Ok(copied.is_ok().then(|| view.with_work_tree(&self.path(), &theirs)))
     }
 
@@ -125,6 +128,12 @@ impl Worktree<'_> {
         let on_disk = is_flagged.then(|| fs::symlink_metadata(self.on_disk(path)))?;
         on_disk.is_err_and(|error| error.kind() == io::ErrorKind::NotFound).then_some(path)
     }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let size = |path: &Path| fs::symlink_metadata(path).map(|found| found.len()).ok();
+    let bytes = |path: &Path| regular_file::read(path, INDEX_LIMIT).ok();
+    size(one) == size(other) && bytes(one) == bytes(other)
 }
 
 /// No directory on the way to it is a link that leads out of `root`, or to another place in it.

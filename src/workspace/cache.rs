@@ -16,10 +16,12 @@ use super::url::RepoUrl;
 use crate::config;
 use crate::job::JobId;
 use crate::process::stop::{Reason, Stop};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How long tidying waits for a repository's lock.
@@ -34,6 +36,8 @@ pub struct Workspaces {
     /// In a fleet, where this pod notes which of the worktrees on its disk are its own.
     pub(super) notes: Option<PathBuf>,
     locks: Locks,
+    /// Commits that have no LFS files, of late: jobs begin at the same ones.
+    pub(super) without_lfs: Mutex<HashSet<String>>,
 }
 
 /// Why there is no workspace, or no publishing.
@@ -90,6 +94,7 @@ impl Workspaces {
             settings: config.repos.clone(),
             github_server: config.github.server_url.clone(),
             locks,
+            without_lfs: Mutex::default(),
         })
     }
 

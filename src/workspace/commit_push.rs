@@ -6,7 +6,7 @@ use super::credentials::Login;
 use super::fetch::default_branch;
 use super::git::{self, Call};
 use super::inspect::Inspection;
-use super::new_objects::new_files;
+use super::new_objects::{NewFile, new_files};
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::RepoUrl;
 use super::worktree::Worktree;
@@ -30,6 +30,13 @@ const UNDER_WAY: [&str; 8] = [
     "BISECT_EXPECTED_REV",
 ];
 
+/// What is to be published.
+pub struct Made {
+    pub commit: String,
+    /// What a push of it would bring to the remote.
+    pub new_files: Vec<NewFile>,
+}
+
 /// How a push came out.
 #[derive(Debug, PartialEq)]
 pub enum Push {
@@ -40,23 +47,22 @@ pub enum Push {
 }
 
 impl Worktree<'_> {
-    /// Commits what no commit holds yet; returns the commit to push, which the cache has by then. None: nothing of what
-    /// was left can be committed.
+    /// Commits what no commit holds yet; the cache has it by then. None: nothing of what was left can be committed.
     pub fn commit(
         &self,
         found: &Inspection,
         base_commit: &str,
         message: &str,
         stop: &Stop,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<Made>, Error> {
         // Objects are written to the cache: under its lock, like everything that writes there.
         let locked = self.spaces.lock(self.url, stop)?;
         let made = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { None };
         let Some(commit) = made.or_else(|| found.has_commits.then(|| found.head.clone())) else { return Ok(None) };
-        let new = new_files(&self.view(&commit)?, base_commit, &commit)?;
-        self.refuse_plain_text(base_commit, &commit, &new)?;
+        let new_files = new_files(&self.view(&commit)?, base_commit, &commit)?;
+        self.refuse_plain_text(base_commit, &commit, &new_files)?;
         self.take_over(&commit, base_commit, &locked)?;
-        Ok(Some(commit))
+        Ok(Some(Made { commit, new_files }))
     }
 
     fn commit_changes(&self, found: &Inspection, message: &str, locked: &Locked) -> Result<Option<String>, Error> {

@@ -155,7 +155,7 @@ impl Locked<'_> {
     ) -> Result<Base, Failure> {
         let branch = |name: &str| {
             let reference = format!("refs/remotes/origin/{name}");
-            match refs::read(&self.git_dir, &reference) {
+            match refs::read_any(&self.git_dir, &reference) {
                 Some(commit) => Ok(Some(commit)),
                 None => ours.commit_of(&reference, Call::default()),
             }

@@ -113,12 +113,9 @@ impl<'a> Worktree<'a> {
     }
 
     /// Why the worktree has to stay although `commit` is published: something in it is not in there.
-    pub fn remainder(&self, base_commit: &str, commit: &str, of_remote: &[String]) -> Result<Option<String>, Error> {
+    /// What is hidden is looked for by [`Worktree::inspect`] alone.
+    pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
         let ours = self.view(commit)?;
-        let with_work = self.submodules_with_work(of_remote)?;
-        if let Some(why) = self.hidden(&ours, &[commit, base_commit], &with_work, of_remote)? {
-            return Ok(Some(why));
-        }
         let made = self.submodules();
         let changed =
             ours.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
@@ -290,6 +287,9 @@ impl<'a> Worktree<'a> {
         let head = regular_file::read_text(&own.join("HEAD"), 4096).unwrap_or_default();
         let name = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
         let commit = refs::read_any(&own, name).unwrap_or_else(|| name.to_owned());
+        if commit == base_commit {
+            return Ok(commit);
+        }
         let is_there = refs::is_hash(&commit) && self.view(base_commit)?.commit_of(&commit, Call::default())?.is_some();
         Ok(if is_there { commit } else { base_commit.to_owned() })
     }

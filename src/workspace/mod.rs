@@ -15,7 +15,7 @@ pub mod git;
 pub mod inspect;
 pub mod lfs;
 pub mod lock;
-mod new_objects;
+pub mod new_objects;
 mod own_repository;
 pub mod private_git_dir;
 mod progress;

@@ -42,11 +42,14 @@ impl Worktree<'_> {
         }
         self.add_all(ours, stop)?;
         self.add_staged(ours, head, staged)?;
-        self.take_back(ours, head, &found.submodules)?;
-        if changed(ours, head)?.is_empty() {
+        let left = self.take_back(ours, head, &found.submodules)?;
+        if left.is_empty() {
             return Ok(false);
         }
-        refuse_the_absurd(ours, head)?;
+        // Only if there may be so many.
+        if changes(&left).iter().filter(|change| change.status == b"D").count() >= DELETIONS_FROM {
+            refuse_the_absurd(ours, head)?;
+        }
         Ok(true)
     }
 
@@ -92,8 +95,8 @@ impl Worktree<'_> {
 
     /// Takes out of the index what would be published as something else than it is: repositories inside the worktree,
     /// of which only a commit's name would be, submodules with commits that nobody else has, and files whose filter is
-    /// not run here.
-    fn take_back(&self, ours: &PrivateGitDir, head: &str, submodules: &[String]) -> Result<(), Error> {
+    /// not run here. Returns the changes that are left.
+    fn take_back(&self, ours: &PrivateGitDir, head: &str, submodules: &[String]) -> Result<Vec<u8>, Error> {
         let told = changed(ours, head)?;
         let changes = changes(&told);
         let modules = regular_file::read_text(&self.path().join(".gitmodules"), 1 << 20).unwrap_or_default();
@@ -112,10 +115,11 @@ impl Worktree<'_> {
                 back.extend(part);
             }
         }
-        if !back.is_empty() {
-            run_with(ours, "back", &back, &["update-index", "-z", "--index-info"])?;
+        if back.is_empty() {
+            return Ok(told);
         }
-        Ok(())
+        run_with(ours, "back", &back, &["update-index", "-z", "--index-info"])?;
+        changed(ours, head)
     }
 
     /// The changed files that a filter which is not run here would turn into something else.

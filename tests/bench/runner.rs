@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 9;
 const STARTS: usize = 30;
+const LARGE_FILES: usize = 40_000;
+const LARGE_REFS: usize = 10_000;
 
 fn binary() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/agenticore")
@@ -173,6 +175,85 @@ fn overhead(place: &Path, agent: &Path) {
     server.stop();
 }
 
+/// From the submission to the agent's start in a large repository whose cache is warm, beside fetch and worktree by
+/// hand. Where there is one, in memory: what a disk takes to create files hides everything else.
+fn large() {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let place = place.path();
+    let (remote, work) = (place.join("remote.git"), place.join("work"));
+    std::fs::create_dir_all(&work).unwrap();
+    run(Command::new("git").args(["init", "-q", "--bare", "-b", "main"]).arg(&remote));
+    git(&work, &["init", "-q", "-b", "main"]);
+    for n in 0..LARGE_FILES {
+        let directory = work.join(format!("d{}/e{}", n % 40, n % 1000));
+        if n < 1000 {
+            std::fs::create_dir_all(&directory).unwrap();
+        }
+        std::fs::write(directory.join(format!("f{n}.txt")), format!("file {n}\n")).unwrap();
+    }
+    git(&work, &["add", "-A"]);
+    git(&work, &["commit", "-q", "-m", "one"]);
+    git(&work, &["push", "-q", remote.to_str().unwrap(), "main"]);
+    let refs: String = (0..LARGE_REFS).map(|n| format!("create refs/heads/b{n} main\n")).collect();
+    let list = place.join("refs");
+    std::fs::write(&list, refs).unwrap();
+    let created = Command::new("git")
+        .args(["--git-dir", remote.to_str().unwrap(), "update-ref", "--stdin"])
+        .stdin(std::fs::File::open(&list).unwrap())
+        .status();
+    assert!(created.unwrap().success());
+    git(&remote, &["pack-refs", "--all"]);
+    std::fs::remove_dir_all(&work).unwrap();
+    let clone = place.join("clone");
+    run(Command::new("git").args(["clone", "-q", "--bare"]).arg(&remote).arg(&clone));
+    git(&clone, &["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"]);
+    git(&clone, &["fetch", "-q", "origin"]);
+    let agent = place.join("instant.sh");
+    let begun = place.join("begun");
+    let result =
+        r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1,"total_cost_usd":0}"#;
+    std::fs::write(&agent, format!("#!/bin/sh\ntouch {}\necho '{result}'\n", begun.display())).unwrap();
+    std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::start(place, &agent);
+    let body = json!({"task": "t", "repo_url": remote.display().to_string()});
+    let wait = |done: &dyn Fn() -> bool| {
+        while !done() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let start = || {
+        let _ = std::fs::remove_file(&begun);
+        let time = timed(|| {
+            server.post(&body);
+            wait(&|| begun.exists());
+        });
+        server.wait_until_all_ended();
+        time
+    };
+    start();
+    let (mut hand, mut runner) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        let worktree = place.join(format!("hand-{round}"));
+        hand.push(timed(|| {
+            git(&clone, &["fetch", "-q", "origin"]);
+            let branch = format!("hand-{round}");
+            git(
+                &clone,
+                &["worktree", "add", "-q", "-b", &branch, worktree.to_str().unwrap(), "refs/remotes/origin/main"],
+            );
+        }));
+        std::fs::remove_dir_all(&worktree).unwrap();
+        git(&clone, &["worktree", "prune"]);
+        runner.push(start());
+    }
+    let (hand, runner) = (median(hand), median(runner));
+    println!("{LARGE_FILES} files, {LARGE_REFS} branches: by hand {hand:?}; the runner {runner:?}");
+    let ratio = runner.as_secs_f64() / hand.as_secs_f64();
+    mark("job start in a large repository over fetch and worktree", ratio, "times", 1.3, 1.0, true);
+    server.stop();
+}
+
 fn start_and_idle(place: &Path, agent: &Path) {
     let mut times = Vec::new();
     for _ in 0..STARTS {
@@ -232,6 +313,7 @@ fn main() {
     assert!(binary().exists() && agent.exists(), "build first: cargo build --release --bins --examples");
     let place = tempfile::tempdir().unwrap();
     overhead(place.path(), &agent);
+    large();
     start_and_idle(place.path(), &agent);
     let other = tempfile::tempdir().unwrap();
     throughput(other.path(), None, 1500, 33.0, 500.0);

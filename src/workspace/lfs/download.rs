@@ -10,6 +10,10 @@ use crate::workspace::progress::Progress;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::PoisonError;
+
+/// So many commits without LFS files are remembered.
+const REMEMBERED: usize = 1000;
 
 /// What a job finds in the place of LFS files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,16 @@ impl Locked<'_> {
     /// Brings the contents of `commit`'s LFS files into the cache. `tell`: also what is not brought, and why.
     pub fn fetch_lfs(&self, commit: &str, request: &FetchRequest, tell: &dyn Fn(&str)) -> Result<Contents, Error> {
         let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir, commit)?;
+        let known = || self.spaces.without_lfs.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(commit) {
+            return Ok(Contents::Unused);
+        }
         if !uses_lfs(&ours, commit)? {
+            let mut known = known();
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            known.insert(commit.to_owned());
             return Ok(Contents::Unused);
         }
         let pointers = |why: &str| {

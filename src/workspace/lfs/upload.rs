@@ -6,7 +6,7 @@ use crate::workspace::cache::Error;
 use crate::workspace::cause::Cause;
 use crate::workspace::credentials::Login;
 use crate::workspace::git::{self, Call};
-use crate::workspace::new_objects::new_files;
+use crate::workspace::new_objects::NewFile;
 use crate::workspace::private_git_dir::{NOWHERE, PrivateGitDir};
 use crate::workspace::regular_file;
 use crate::workspace::remove;
@@ -21,11 +21,11 @@ const LIMIT: u64 = 16 << 30;
 const AT_A_TIME: usize = 100;
 
 impl Worktree<'_> {
-    /// The LFS files of `commit` whose contents the remote may not have yet.
-    pub fn lfs_to_upload(&self, base: &str, commit: &str) -> Result<Vec<Pointer>, Error> {
+    /// Those of the files, which the cache has, that are LFS files and whose contents the remote may not have yet.
+    pub fn lfs_to_upload(&self, new: &[NewFile]) -> Result<Vec<Pointer>, Error> {
         let git_dir = self.git_dir()?;
-        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, commit)?;
-        let mut pointers = in_objects(&ours, &new_files(&ours, base, commit)?)?;
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?;
+        let mut pointers = in_objects(&ours, new)?;
         // What is in there was fetched from the remote, or uploaded to it.
         pointers.retain(|pointer| !path_in(&store_of(&git_dir), &pointer.oid).exists());
         Ok(pointers)
