@@ -16,6 +16,8 @@ pub enum Cause {
     BranchExists,
     /// What lies in the cache is damaged.
     Damaged,
+    /// What lies on the remote is damaged, or incomplete.
+    RemoteDamaged,
     /// Another git holds, or left behind, a lock file.
     LockFile,
     Other,
@@ -30,6 +32,7 @@ pub(super) fn cause_of(said: &str) -> Cause {
     let said = own.join("\n");
     let table: &[(Cause, &[&str])] = &[
         (Cause::NamelessUser, &["no user exists for uid"]),
+        (Cause::RemoteDamaged, &["corruption on the remote side", "from promisor remote"]),
         (Cause::BranchExists, &["stale info", "already exists"]),
         (Cause::LockFile, &[".lock': file exists"]),
         (
@@ -188,6 +191,10 @@ mod tests {
             ("!\tx:refs/heads/b\t[rejected] (stale info)", Cause::BranchExists),
             ("error: object file x is empty\nfatal: loose object x is corrupt", Cause::Damaged),
             ("fatal: Unable to create '/x/packed-refs.lock': File exists.", Cause::LockFile),
+            (
+                "fatal: git upload-pack: aborting due to possible repository corruption on the remote side.",
+                Cause::RemoteDamaged,
+            ),
             ("something new", Cause::Other),
             // A remote's words are not git's own, whatever they are about.
             ("remote: fatal: could not resolve host: x\nremote: error: 500\n ! [remote rejected]", Cause::Other),

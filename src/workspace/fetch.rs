@@ -281,6 +281,11 @@ fn explain(spaces: &Workspaces, url: &RepoUrl, has_login: bool, error: git::Erro
             "{url} names its objects by SHA-256, which this server cannot work with: give it a repository with SHA-1 \
              names, as GitHub's are ({error})"
         ),
+        Cause::RemoteDamaged if error.to_string().contains("promisor") => format!(
+            "{url} is a partial clone, which has not all of its objects: give the repository that it was cloned from \
+             ({error})"
+        ),
+        Cause::RemoteDamaged => format!("{url} is damaged on its own side: run `git fsck` there ({error})"),
         Cause::TooLarge => format!("{url} is too large: {error}; raise AGENTICORE_GIT_TIMEOUT"),
         Cause::Unreachable => return Error::Passing(format!("{url} cannot be reached: {error}")),
         _ => return error.into(),

@@ -201,6 +201,12 @@ fn remotes_that_are_of_no_use_each_get_their_own_sentence() {
     let headless = Repo::with_commit(&lab.path("headless.git"));
     headless.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]).unwrap();
     let unreachable = "http://127.0.0.1:1/o/r".to_owned();
+    let (whole, partial) = (lab.path("whole.git"), lab.path("partial.git"));
+    Repo::with_commit(&whole);
+    git(&whole, &["config", "uploadpack.allowFilter", "true"]).unwrap();
+    let whole = format!("file://{}", whole.display());
+    let clone = ["clone", "-q", "--bare", "--filter=blob:none", &whole, partial.to_str().unwrap()];
+    git(lab.dir.path(), &clone).unwrap();
     let sha256 = lab.path("sha256.git");
     git(lab.dir.path(), &["init", "-q", "-b", "main", "--object-format=sha256", sha256.to_str().unwrap()]).unwrap();
     git(&sha256, &["commit", "-q", "--allow-empty", "-m", "first"]).unwrap();
@@ -214,6 +220,7 @@ fn remotes_that_are_of_no_use_each_get_their_own_sentence() {
         (repo.url(), Some("0123456789012345678901234567890123456789"), "has no branch, tag or commit"),
         (unreachable, None, "cannot be reached"),
         (sha256.display().to_string(), None, "names its objects by SHA-256"),
+        (partial.display().to_string(), None, "is a partial clone"),
     ] {
         let job = server.run(json!({"task": "t", "repo_url": url, "base_ref": base}));
         assert_eq!(job["status"], "failed", "{job:#}");
