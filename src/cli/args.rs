@@ -59,6 +59,8 @@ pub enum Command {
     },
     Doctor {
         fix: bool,
+        /// The id of a job whose worktree is to be removed.
+        discard: Option<String>,
         json: bool,
     },
     Drain {
@@ -238,7 +240,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                     json,
                 },
                 "mcp" => Command::Mcp,
-                "doctor" => Command::Doctor { fix: raw.has("fix"), json },
+                "doctor" => Command::Doctor { fix: raw.has("fix"), discard: raw.value("discard")?, json },
                 "profiles" => Command::Profiles { json },
                 "status" => Command::Status {
                     alive: raw.has("alive"),

@@ -5,6 +5,7 @@ use super::show::{Colour, paint, plain};
 use super::{Exit, Refusal, pretty, print};
 use crate::config::Config;
 use crate::doctor::{Doctor, Finding};
+use crate::job::JobId;
 use std::io::Write;
 
 pub fn run(config: Config, fix: bool, json: bool) -> Result<Exit, Refusal> {
@@ -31,6 +32,20 @@ pub fn run(config: Config, fix: bool, json: bool) -> Result<Exit, Refusal> {
         })?;
     }
     Ok(if wrong + unknown == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// Removes one worktree, whatever is in it, and says first what that is.
+pub fn discard(config: Config, id: &str) -> Result<Exit, Refusal> {
+    let id = JobId::parse(id).ok_or_else(|| {
+        Refusal::new(Exit::BadUsage, format!("--discard takes a job's whole id, and `{}` is none", plain(id)))
+    })?;
+    let doctor = Doctor::new(config, false).map_err(|why| Refusal::new(Exit::BadUsage, why))?;
+    let tell = |text: &str| {
+        let _ = print(&format!("{}\n", plain(text)));
+    };
+    doctor.discard(&id, tell).map_err(|why| Refusal::new(Exit::Failed, why))?;
+    print(&format!("removed the worktree of {id}\n"))?;
+    Ok(Exit::Done)
 }
 
 /// What is being looked at: this command's settings decide, not the server's.

@@ -150,7 +150,8 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             }
             print(&if json { pretty(&answer.profiles) } else { show::profiles(&answer.profiles) })
         }
-        Command::Doctor { fix, json } => doctor::run(config, fix, json),
+        Command::Doctor { fix, discard: None, json } => doctor::run(config, fix, json),
+        Command::Doctor { discard: Some(id), .. } => doctor::discard(config, &id),
         Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
         Command::InitSharedFs { root, json } => init_shared_fs::run(&config, root, json),
         Command::Status { alive: true, .. } => {

@@ -2,9 +2,9 @@
 
 use super::{Doctor, Finding, Problem, texts};
 use crate::job::Record;
-use crate::process::{proc_table, supervise, sys};
 use crate::store::job_files::{JobFiles, id_of};
 use crate::volume;
+use crate::workspace::ownership::{self, Ownership};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl Doctor {
         vec![self.worktrees(), self.registrations(), self.lock_files(), self.processes()]
     }
 
-    fn record_of(&self, id: &crate::job::JobId) -> Result<Option<Record>, String> {
+    pub(super) fn record_of(&self, id: &crate::job::JobId) -> Result<Option<Record>, String> {
         let files = JobFiles::new(&self.config.jobs_dir);
         if let Some(redis) = &self.redis
             && let Some(record) = redis.record(id)?
@@ -69,38 +69,6 @@ impl Doctor {
             Some(record) => Ok(Some(record)),
             None => Ok(files.read_open(id)?.map(|open| open.record)),
         }
-    }
-
-    /// Each worktree on this disk belongs to a job that needs it.
-    fn worktrees(&self) -> Finding {
-        const CHECK: &str = "worktrees";
-        let root = &self.config.repos.worktree_root;
-        let look = || -> Result<(usize, Vec<Problem>), String> {
-            let entries = fs::read_dir(root).into_iter().flatten().flatten();
-            let ids: Vec<_> = entries.filter_map(|e| crate::job::JobId::parse(e.file_name().to_str()?)).collect();
-            let mut problems = Vec::new();
-            for id in &ids {
-                match self.record_of(id)? {
-                    None => problems.push(Problem::new(id.as_str(), "a worktree without a job")),
-                    Some(record) if record.status().has_ended() && record.worktree_path.is_none() => {
-                        problems.push(Problem::new(id.as_str(), "a worktree of a job that ended and needs none"));
-                    }
-                    Some(_) => {}
-                }
-            }
-            Ok((ids.len(), problems))
-        };
-        let (count, problems) = match self.persistent(look) {
-            Ok(found) => found,
-            Err(why) => return Finding::blind(CHECK, why),
-        };
-        let remove = |problem: &Problem| match crate::workspace::remove::tree(&root.join(&problem.id)) {
-            Ok(()) => Some(format!("{}: removed", problem.id)),
-            Err(_) => None,
-        };
-        let repaired = if self.fix { problems.iter().filter_map(remove).collect() } else { Vec::new() };
-        let evidence = format!("{count} in {}", root.display());
-        Finding::new(CHECK, evidence, texts(&problems)).repaired(repaired)
     }
 
     /// What the clone caches know of worktrees belongs to jobs that are known.
@@ -115,7 +83,10 @@ impl Doctor {
                 for entry in jobs.iter().flat_map(fs::read_dir).flatten().flatten() {
                     let Some(id) = entry.file_name().to_str().and_then(crate::job::JobId::parse) else { continue };
                     count += 1;
-                    if self.record_of(&id)?.is_none() {
+                    // One on this disk is looked at with its worktree.
+                    let is_elsewhere =
+                        matches!(ownership::look(&self.config.repos.worktree_root, &id), Ownership::Unknown);
+                    if is_elsewhere && self.record_of(&id)?.is_none() {
                         let what = format!("{} is borrowed from by it, but nobody knows the job", cache.display());
                         problems.push(Problem::new(id.as_str(), what));
                     }
@@ -140,44 +111,34 @@ impl Doctor {
             for path in files_below(&cache, 6) {
                 looked += 1;
                 let is_lock = path.extension().is_some_and(|end| end == "lock");
-                let age = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-                if is_lock && age.is_some_and(|age| age > LOCK_FILE_AGE) {
+                if is_lock && is_old(&path) {
                     stale.push(path);
                 }
             }
         }
         let problems = stale.iter().map(|path| format!("{} was left by a git that died", path.display())).collect();
-        let remove = |path: &PathBuf| fs::remove_file(path).ok().map(|()| format!("{}: removed", path.display()));
-        let repaired = if self.fix { stale.iter().filter_map(remove).collect() } else { Vec::new() };
+        let repaired =
+            if self.fix { stale.iter().filter_map(|path| self.remove_lock_file(path)).collect() } else { Vec::new() };
         Finding::new("git's lock files", format!("looked through {looked} files of the clone caches"), problems)
             .repaired(repaired)
     }
 
-    /// Each supervisor on this machine has a server above it.
-    fn processes(&self) -> Finding {
-        let look = || -> Result<(usize, Vec<Problem>), String> {
-            let all = proc_table::command_lines();
-            let is_ours = |pid: i32| all.iter().any(|(of, _, words)| *of == pid && is_agenticore(words));
-            let supervisors: Vec<_> =
-                all.iter().filter(|(_, _, words)| words.get(1).is_some_and(|word| word == supervise::ROLE)).collect();
-            let orphans = supervisors.iter().filter(|(_, parent, _)| !is_ours(*parent));
-            let what = "a supervisor without a server: its job's processes still run";
-            Ok((supervisors.len(), orphans.map(|(pid, ..)| Problem::new(pid.to_string(), what)).collect()))
-        };
-        let (count, problems) = self.persistent(look).unwrap_or_default();
-        let end = |problem: &Problem| {
-            // It ends its tree, and then itself.
-            sys::kill(problem.id.parse().ok()?, sys::SIGTERM);
-            Some(format!("{}: told to end", problem.id))
-        };
-        let repaired = if self.fix { problems.iter().filter_map(end).collect() } else { Vec::new() };
-        Finding::new("processes", format!("{count} agents run on this machine"), texts(&problems)).repaired(repaired)
+    /// Only with the repository's lock, which whoever works in the cache holds. In a fleet that lock is the servers'
+    /// alone: they remove such a file when it is in their way.
+    fn remove_lock_file(&self, path: &Path) -> Option<String> {
+        if self.redis.is_some() {
+            return None;
+        }
+        let directory = path.ancestors().find(|above| above.parent() == Some(&self.config.repos.root))?;
+        let _lock = self.spaces.lock_directory(directory).ok()?;
+        // It may be another one by now.
+        (is_old(path) && fs::remove_file(path).is_ok()).then(|| format!("{}: removed", path.display()))
     }
 }
 
-fn is_agenticore(words: &[String]) -> bool {
-    words.first().is_some_and(|word| Path::new(word).file_name().is_some_and(|name| name == "agenticore"))
-        || words.first().is_some_and(|word| word == "/proc/self/exe")
+fn is_old(path: &Path) -> bool {
+    let changed = fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok();
+    changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > LOCK_FILE_AGE)
 }
 
 /// What the store needs of `directory`, tried; returns how far its clock is off.

@@ -4,9 +4,11 @@
 //! is safe, and only when asked to.
 
 mod disk;
+mod processes;
 mod queue;
 mod redis;
 mod remote;
+mod worktrees;
 
 use crate::config::Config;
 use crate::forge::GitHub;

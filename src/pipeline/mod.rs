@@ -194,6 +194,7 @@ impl Runner {
             }
             Err(Halt::Stopped(Reason::Cancelled) | Halt::Lost | Halt::Failed(_)) => execution.clean_up_lost(),
         }
+        self.spaces.give_up(execution.record.worktree_name());
     }
 }
 

@@ -84,6 +84,8 @@ impl Execution<'_> {
             return Err(gone());
         }
         let base_commit = begin_of(&made).ok_or_else(gone)?;
+        let cannot = |error| Halt::Failed(format!("the worktree {id} cannot be locked: {error}"));
+        runner.spaces.hold(id).map_err(cannot)?;
         let mark = Mark::Worktree {
             path: worktree.path().display().to_string(),
             on: runner.pod.clone(),

@@ -3,6 +3,7 @@
 //! Knows nothing of jobs, git or Claude.
 
 pub mod children;
+pub mod identity;
 pub mod init;
 pub mod limited;
 pub mod proc_table;

@@ -59,6 +59,14 @@ fn all() -> Vec<(i32, i32)> {
         .collect()
 }
 
+/// When a process began, in ticks since the machine's start.
+pub fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = &stat[stat.iter().rposition(|&b| b == b')')? + 1..];
+    // proc_pid_stat(5): the 22nd field, and the name is the second.
+    std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 /// `PID (name) STATE PPID …`: the name may hold anything, also `)`.
 fn parent_in(stat: &[u8]) -> Option<i32> {
     let after_name = &stat[stat.iter().rposition(|&b| b == b')')? + 1..];

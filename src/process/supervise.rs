@@ -28,12 +28,13 @@ const ORPHANED_GRACE: Duration = Duration::from_secs(2);
 /// How long before the lease's end SIGKILL is sent: what the kernel may need to carry it out.
 const KILL_MARGIN: Duration = Duration::from_millis(200);
 
-/// `__supervise LOCK INPUT UNTIL PROGRAM ARGUMENT…`: LOCK is held (shared) for as long as this process
+/// `__supervise SERVER LOCK INPUT UNTIL PROGRAM ARGUMENT…`: SERVER is for others to see ([`super::identity`]),
+/// LOCK is held (shared) for as long as this process
 /// lives, INPUT becomes the program's standard input, UNTIL is when the lease runs out as far as is
 /// known (milliseconds since boot; `-`: there is none). It is known before the program starts: the
 /// server may be stopped before it says anything.
 pub fn main(arguments: &[std::ffi::OsString]) -> i32 {
-    let [lock, input, until, program, rest @ ..] = arguments else {
+    let [_server, lock, input, until, program, rest @ ..] = arguments else {
         eprintln!("agenticore: {ROLE} is a role of this binary that its server starts; it is no command");
         return 2;
     };

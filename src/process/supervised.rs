@@ -1,6 +1,7 @@
 //! The server's side of a supervisor: start a program under one, hear how it goes, end it.
 
 use super::children::{self, Registered};
+use super::identity::ServerIdentity;
 use super::supervise::ROLE;
 use super::sys::{self, Exit};
 use std::io::{self, BufRead, BufReader, Write};
@@ -65,6 +66,7 @@ pub fn start(spec: &Spec, mut hear: impl FnMut(Message) + Send + 'static) -> io:
     command
         .arg0("agenticore")
         .arg(ROLE)
+        .arg(ServerIdentity::own().to_string())
         .args([spec.lock, spec.input])
         .arg(spec.until.map_or("-".to_owned(), |until| until.as_millis().to_string()))
         .arg(spec.program)

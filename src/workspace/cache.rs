@@ -16,9 +16,9 @@ use super::url::RepoUrl;
 use crate::config;
 use crate::job::JobId;
 use crate::process::stop::{Reason, Stop};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -35,6 +35,10 @@ pub struct Workspaces {
     pub(super) github_server: String,
     /// In a fleet, where this pod notes which of the worktrees on its disk are its own.
     pub(super) notes: Option<PathBuf>,
+    /// The jobs directory of this server, and whether its jobs are in Redis too.
+    pub(super) store: (PathBuf, bool),
+    /// The worktrees that this process works in.
+    pub(super) owned: Mutex<HashMap<JobId, File>>,
     locks: Locks,
     /// Commits that have no LFS files, of late: jobs begin at the same ones.
     pub(super) without_lfs: Mutex<HashSet<String>>,
@@ -88,11 +92,14 @@ pub struct Locked<'a> {
 impl Workspaces {
     /// `pod`: the name of this one, in a fleet.
     pub fn new(config: &config::Config, locks: Locks, pod: Option<String>) -> io::Result<Self> {
+        let is_in_fleet = pod.is_some();
         Ok(Self {
             notes: pod.map(|pod| config.repos.worktree_root.join(format!(".agenticore-{}", pod.replace('/', "_")))),
             git: Git::new(&config.variables, config.runtime_dir.clone(), config.repos.git_timeout)?,
             settings: config.repos.clone(),
             github_server: config.github.server_url.clone(),
+            store: (config.jobs_dir.clone(), is_in_fleet),
+            owned: Mutex::default(),
             locks,
             without_lfs: Mutex::default(),
         })

@@ -17,6 +17,7 @@ pub mod lfs;
 pub mod lock;
 pub mod new_objects;
 mod own_repository;
+pub mod ownership;
 pub mod private_git_dir;
 mod progress;
 pub mod refname;

@@ -46,9 +46,16 @@ impl Worktree<'_> {
         if left.is_empty() {
             return Ok(false);
         }
+        let changes = changes(&left);
+        let deleted = changes.iter().filter(|change| change.status == b"D").count();
         // Only if there may be so many.
-        if changes(&left).iter().filter(|change| change.status == b"D").count() >= DELETIONS_FROM {
+        if deleted >= DELETIONS_FROM {
             refuse_the_absurd(ours, head)?;
+        }
+        if deleted == changes.len() && ours.run(&["ls-files"], Call::default())?.stdout.is_empty() {
+            return Err(Error::Final(format!(
+                "all {deleted} files are missing without a commit of the agent's: nothing is published"
+            )));
         }
         Ok(true)
     }

@@ -37,6 +37,7 @@ impl Workspaces {
             return Ok(());
         }
         remove::tree(&self.settings.worktree_root.join(id.as_str()))?;
+        self.forget_owner(id)?;
         fs::remove_file(note)
     }
 }
@@ -138,6 +139,7 @@ impl Worktree<'_> {
         let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref(), files: None, lfs };
         let write = || -> io::Result<()> {
             own.lay_out(&locked.git_dir, self.url, base)?;
+            self.spaces.own(self.id, self.url.as_str(), &base.commit)?;
             if let Some(notes) = &self.spaces.notes {
                 fs::create_dir_all(notes)?;
                 fs::write(notes.join(self.id.as_str()), "")?;
@@ -200,6 +202,17 @@ impl Worktree<'_> {
         Ok(())
     }
 
+    /// Removes what nobody works in, as whoever holds its [`super::ownership`] may, without the repository's lock:
+    /// nothing of it is shared.
+    pub fn remove_abandoned(&self) -> io::Result<()> {
+        let directory = self.spaces.directory_of(self.url);
+        let mut removed = Removed::default();
+        self.return_borrowed();
+        removed.take(&self.path(), &self.spaces.settings.worktree_root)?;
+        removed.take(&self.registration(), &directory)?;
+        self.spaces.forget_owner(self.id)
+    }
+
     /// Anything of it, registered or on disk.
     pub fn is_there(&self) -> bool {
         let of_earlier = |git_dir: PathBuf| git_dir.join("worktrees").join(self.id.as_str()).exists();
@@ -227,7 +240,10 @@ impl Worktree<'_> {
         ] {
             removed.take(&path, beside).map_err(|error| explain(&path, error))?;
         }
-        self.spaces.remove_own_worktree(self.id).map_err(|error| explain(&self.path(), error))?;
+        self.spaces
+            .remove_own_worktree(self.id)
+            .and_then(|()| self.spaces.forget_owner(self.id))
+            .map_err(|error| explain(&self.path(), error))?;
         Ok(removed)
     }
 }

@@ -162,6 +162,22 @@ fn conflicts_are_named_and_a_merge_without_them_is_concluded() {
 }
 
 #[test]
+fn a_worktree_that_was_emptied_without_a_commit_publishes_nothing() {
+    let lab = Lab::new();
+    let (repo, server) = (lab.repo(), lab.serve());
+    let run =
+        |habit: &str| server.run(json!({"task": format!("[[bash {habit}]] [[say done]]"), "repo_url": repo.url()}));
+    let job = run("rm -rf *");
+    assert!(job["error"].as_str().unwrap_or_default().contains("all 1 files are missing"), "{job:#}");
+    assert_eq!((&job["pushed"], job["worktree_path"].is_string()), (&json!(false), true), "{job:#}");
+    for meant in ["git rm -q README.md; git commit -qm gone", "rm README.md; echo 1 > other.md"] {
+        let job = run(meant);
+        assert_eq!((&job["pushed"], &job["error"]), (&json!(true), &json!(null)), "{job:#}");
+    }
+    server.stop();
+}
+
+#[test]
 fn a_repository_made_in_a_tracked_directory_is_named() {
     let house = House::new();
     let job = house.run("git init -q some; cd some; git add f1; git commit -qm inside; echo 2 > f2");

@@ -10,6 +10,7 @@ mod changes;
 mod claude;
 mod cli;
 mod crash;
+mod doctor;
 mod filters;
 mod fleet;
 mod fleet_crash;
