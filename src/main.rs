@@ -26,6 +26,9 @@ use agent::self_test;
 use process::{init, supervise, sys, warden};
 use workspace::askpass;
 
+/// What is still to be logged when the process ends gets so long to be read.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn main() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if arguments.first().is_some_and(|first| first == supervise::ROLE) {
@@ -49,7 +52,12 @@ fn main() {
             log::warn(&format!("cannot start the server below init: {error}"));
             1
         });
-        std::process::exit(code);
+        leave(code);
     }
-    std::process::exit(cli::main(arguments) as i32);
+    leave(cli::main(arguments) as i32);
+}
+
+fn leave(code: i32) -> ! {
+    log::finish(LAST_WORDS);
+    std::process::exit(code)
 }

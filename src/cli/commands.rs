@@ -204,11 +204,11 @@ AGENTICORE_PORT, and when that cannot be reached, Redis.
         about: "Proves on the live system that everything is as it should be, and shows the evidence of each:
 every unfinished job in one place, leases with living owners, no lock, worktree, process or branch
 that nobody owns, Redis fit for a queue, clocks together, volumes writable and hard links working.
-What may be about to change is looked at twice, so it can take some seconds. --fix removes only what is
-provably nobody's and holds no work; what cannot be proved is reported, and stays.",
+What may be about to change is looked at twice, so it can take some seconds. --fix removes only what
+is provably nobody's and holds no work; what cannot be proved is reported, and stays.",
         flags: &[
             flag("fix", None, "repair what can be repaired without risk"),
-            flag("discard", Some("ID"), "remove the worktree of this job with the work in it; says first what is lost"),
+            flag("discard", Some("ID"), "remove this job's worktree; says first what is lost"),
             flag("json", None, "print the findings as a JSON array"),
         ],
         more: "Exit code 1: something is wrong. Worktrees and processes are those of the machine it runs on: in a

@@ -73,7 +73,7 @@ pub fn main(arguments: Vec<std::ffi::OsString>) -> Exit {
     match result {
         Ok(exit) => exit,
         Err(refusal) => {
-            let _ = writeln!(std::io::stderr(), "agenticore: {refusal}");
+            crate::log::plain(&format!("agenticore: {refusal}"));
             refusal.exit
         }
     }

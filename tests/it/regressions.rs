@@ -5,7 +5,7 @@ use crate::support::fleet::Fleet;
 use crate::support::{Lab, Server, eventually};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -370,4 +370,29 @@ fn a_parameter_that_means_nothing_is_said() {
     assert_eq!(server.get("/health?probe=1").0, 200);
     assert_eq!(server.get("/admin/drain").1["draining"], false);
     server.stop();
+}
+
+/// P4. A log driver that stopped reading, and a pipe that is full.
+#[test]
+fn a_server_whose_log_nobody_reads_serves_and_ends() {
+    let lab = Lab::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let full = std::thread::spawn({
+        let mut writer = writer.try_clone().unwrap();
+        // Blocks at the last bytes, for as long as nobody reads.
+        move || drop(writer.write_all(&vec![b'x'; 1 << 20]))
+    });
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = lab.command(&["serve"]);
+    command.env("AGENTICORE_PORT", port.to_string()).env("AGENTICORE_HOST", "127.0.0.1");
+    let mut child = command.stderr(writer).spawn().unwrap();
+    drop(command);
+    let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
+    let health = format!("http://127.0.0.1:{port}/health");
+    eventually("it serves", || agent.get(&health).call().is_ok().then_some(()));
+    let done = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(done.success());
+    eventually("it ends", || child.try_wait().unwrap());
+    drop(reader);
+    full.join().unwrap();
 }
