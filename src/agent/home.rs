@@ -89,28 +89,43 @@ impl Drop for Login {
         // Claude may have replaced the link by a file with a renewed token; the old token would be
         // of no use to anybody.
         if let Ok(bytes) = regular_file::read(&self.link, CREDENTIALS_LIMIT) {
-            let is_json = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|value| value.is_object());
-            let beside = self.original.with_extension("json.agenticore");
+            let kept = fs::read(&self.original).unwrap_or_default();
+            let beside = self.original.with_extension(format!("json.{}", uuid::Uuid::new_v4().simple()));
             let write = || -> io::Result<()> {
-                OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(0o600)
-                    .open(&beside)?
-                    .write_all(&bytes)?;
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?.write_all(&bytes)?;
                 fs::rename(&beside, &self.original)
             };
             // A copy that nobody renewed is older than what another job may have renewed meanwhile.
             let is_new = self.copied.as_ref() != Some(&bytes);
-            if is_json
-                && is_new
+            if is_new
+                && is_newer(&bytes, &kept)
                 && let Err(error) = write()
             {
+                let _ = fs::remove_file(&beside);
                 crate::log::warn(&format!("a renewed login could not be kept: {error}"));
             }
         }
         let _ = fs::remove_file(&self.link);
+    }
+}
+
+/// Whether a login may take the place of the one that is kept: another job may have renewed that meanwhile, and an
+/// empty one is none.
+fn is_newer(login: &[u8], kept: &[u8]) -> bool {
+    let parsed = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    let Some(serde_json::Value::Object(login)) = parsed(login).filter(|value| value.is_object()) else { return false };
+    if login.is_empty() {
+        return false;
+    }
+    // The time of each kind of login in it, in milliseconds since 1970.
+    let expires = |value: &serde_json::Value| value["expiresAt"].as_f64();
+    let newest =
+        |login: &serde_json::Map<String, serde_json::Value>| login.values().filter_map(expires).reduce(f64::max);
+    let kept = parsed(kept).and_then(|kept| newest(kept.as_object()?));
+    match (newest(&login), kept) {
+        (Some(own), Some(kept)) => own > kept,
+        (None, Some(_)) => false,
+        (_, None) => true,
     }
 }
 
@@ -143,7 +158,17 @@ mod tests {
         fs::create_dir(&config).unwrap();
         assert!(Login::lend(Some(&login), &config).unwrap().is_none());
         fs::write(login.join(CREDENTIALS), r#"{"t":1}"#).unwrap();
-        for (said, kept) in [(r#"{"t":2}"#, r#"{"t":2}"#), ("garbage", r#"{"t":2}"#)] {
+        let of = |at: u64| format!(r#"{{"claudeAiOauth":{{"accessToken":"t{at}","expiresAt":{at}}}}}"#);
+        for (said, kept) in [
+            (r#"{"t":2}"#, r#"{"t":2}"#),
+            ("garbage", r#"{"t":2}"#),
+            ("{}", r#"{"t":2}"#),
+            (&of(5), &of(5)),
+            // Another job's was renewed later.
+            (&of(4), &of(5)),
+            (r#"{"t":3}"#, &of(5)),
+            (&of(6), &of(6)),
+        ] {
             let lent = Login::lend(Some(&login), &config).unwrap();
             assert!(fs::read_to_string(config.join(CREDENTIALS)).unwrap().contains('t'));
             fs::remove_file(config.join(CREDENTIALS)).unwrap();

@@ -107,13 +107,70 @@ pub fn read(line: &Line) -> Vec<Output> {
     if has_too_many_values(bytes) {
         return vec![Output::Notice(format!("a line of {} bytes holds too many values to be read", bytes.len()))];
     }
-    let parsed = serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(&String::from_utf8_lossy(bytes)));
+    let parsed =
+        serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(&mended(&String::from_utf8_lossy(bytes))));
     match parsed {
         Ok(Value::Object(event)) if event.contains_key("type") => of_event(&Value::Object(event)),
         _ => {
             let text = cut(String::from_utf8_lossy(bytes).trim().to_owned(), TEXT_LIMIT);
             if text.is_empty() { Vec::new() } else { vec![Output::Garbage(text)] }
         }
+    }
+}
+
+/// JSON as strict readers want it: what other writers let pass (half of a surrogate pair, a control character in a
+/// text, a number that is none or too large, a byte order mark) is replaced.
+fn mended(line: &str) -> String {
+    let line = line.trim_start_matches('\u{feff}');
+    let (mut out, mut rest, mut in_text) = (String::with_capacity(line.len()), line, false);
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        if !in_text && (c.is_ascii_alphanumeric() || c == '-') {
+            // A number, or a word.
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-+.".contains(c))).unwrap_or(rest.len());
+            let word = &rest[..end];
+            let is_number =
+                word.parse::<f64>().is_ok_and(f64::is_finite) && serde_json::from_str::<Value>(word).is_ok();
+            out += if is_number || ["true", "false"].contains(&word) { word } else { "null" };
+            rest = &rest[end..];
+            continue;
+        }
+        if in_text && c == '\\' {
+            let (escape, left) = escape_of(rest);
+            out += &escape;
+            rest = left;
+            continue;
+        }
+        match c {
+            '"' => {
+                in_text = !in_text;
+                out.push(c);
+            }
+            c if in_text && (c as u32) < 0x20 => out += &format!("\\u{:04x}", c as u32),
+            c => out.push(c),
+        }
+        rest = after;
+    }
+    out
+}
+
+/// The escape that `rest` begins with, made one that stands for a character, and what follows.
+fn escape_of(rest: &str) -> (String, &str) {
+    const UNKNOWN: &str = "\\ufffd";
+    let unit = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    match (rest.chars().nth(1), unit(rest)) {
+        (Some('u'), Some(0xd800..=0xdbff)) => match rest.get(6..).and_then(unit) {
+            Some(0xdc00..=0xdfff) => (rest[..12].to_owned(), &rest[12..]),
+            _ => (UNKNOWN.to_owned(), &rest[6..]),
+        },
+        (Some('u'), Some(0xdc00..=0xdfff)) => (UNKNOWN.to_owned(), &rest[6..]),
+        (Some('u'), Some(_)) => (rest[..6].to_owned(), &rest[6..]),
+        (Some('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't'), _) => (rest[..2].to_owned(), &rest[2..]),
+        // It is no escape: the backslash stands for itself.
+        _ => ("\\\\".to_owned(), &rest[1..]),
     }
 }
 
@@ -303,5 +360,26 @@ mod tests {
         assert!(
             matches!(&said[..], [Output::Notice(text), Output::Garbage(_)] if text.contains(&longer.len().to_string()))
         );
+    }
+
+    #[test]
+    fn what_other_writers_let_pass_is_read() {
+        let result = |text: &str| {
+            let line = format!(r#"{{"type":"result","subtype":"success","is_error":false,"result":{text}}}"#);
+            let Some(Output::Result(report)) = read(&Line::Whole(line.into_bytes())).pop() else { panic!("{text}") };
+            report.text
+        };
+        for (text, meant) in [
+            (r#""done \ud83d""#, "done \u{fffd}"),
+            (r#""\ude00 \ud83d\ude00 \ud83dx""#, "\u{fffd} \u{1f600} \u{fffd}x"),
+            ("\"a\tb\u{1}\"", "a\tb\u{1}"),
+            (r#""C:\qx \u12""#, "C:\\qx \\u12"),
+            (r#""x","cost":NaN,"more":[1e999,-Infinity,-1.5e3,undefined,true]"#, "x"),
+        ] {
+            assert_eq!(result(text).as_deref(), Some(meant), "{text}");
+        }
+        let marked = "\u{feff}{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"x\"}";
+        assert!(matches!(read(&Line::Whole(marked.into()))[..], [Output::Result(_)]));
+        assert!(matches!(read(&Line::Whole(b"{not json".to_vec()))[..], [Output::Garbage(_)]));
     }
 }

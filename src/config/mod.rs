@@ -4,6 +4,7 @@
 
 mod file;
 mod login;
+mod proxy;
 mod redis;
 mod settings;
 mod unknown;
@@ -189,6 +190,16 @@ impl fmt::Debug for Config {
     }
 }
 
+/// What a variable of this name holds may be a secret: it is one unless its name says what else it is.
+fn may_be_secret(name: &str) -> bool {
+    const PLAIN: [&str; 15] = [
+        "REGION", "PATH", "DIR", "HOME", "LANG", "TZ", "HOST", "PORT", "LEVEL", "MODE", "MODEL", "ENV", "VERSION",
+        "LOCALE", "SHELL",
+    ];
+    let last = name.rsplit('_').next().unwrap_or(name).to_ascii_uppercase();
+    !PLAIN.contains(&last.as_str())
+}
+
 impl Config {
     /// Reads the process's environment and `~/.agenticore/config.yml`.
     pub fn load() -> Result<Self, Error> {
@@ -222,6 +233,7 @@ impl Config {
         let claude = values.claude(home.as_deref());
         let store = values.text("AGENTICORE_STORE");
         let redis = if store == "embedded" { None } else { redis::read(&values, claude.kill_grace)? };
+        let variables = proxy::normalized(variables);
         let variables = login::with_credential(variables, values.get("AGENTICORE_ANTHROPIC_CREDENTIAL"));
         Ok(Self {
             host: values.text("AGENTICORE_HOST"),
@@ -287,7 +299,14 @@ impl Config {
         let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
         let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
         let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
-        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).collect()
+        let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));
+        let passed_on = passed_on.filter_map(|name| self.variables.get(name).cloned());
+        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).collect()
+    }
+
+    /// The proxy that `url` is reached through.
+    pub fn proxy_to(&self, url: &str) -> Option<String> {
+        proxy::of_url(&self.variables, url)
     }
 
     /// Where a setting has to be made that is missing: `variable`, or `key` of the Secret that the settings come from.

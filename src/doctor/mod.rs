@@ -77,7 +77,11 @@ impl Doctor {
         Ok(Self {
             redis: config.redis.as_ref().map(|redis| Admin::new(redis, &config.pod_name)).transpose()?,
             spaces: spaces.map_err(|error| format!("cannot find this program's own file: {error}"))?,
-            github: GitHub::new(&config.github, ca_file.map(String::as_str))?,
+            github: GitHub::new(
+                &config.github,
+                ca_file.map(String::as_str),
+                config.proxy_to(&config.github.api_url).as_deref(),
+            )?,
             config,
             fix,
         })

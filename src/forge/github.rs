@@ -42,7 +42,7 @@ pub struct PullRequest<'a> {
 }
 
 impl GitHub {
-    pub fn new(settings: &config::GitHub, ca_file: Option<&str>) -> Result<Self, String> {
+    pub fn new(settings: &config::GitHub, ca_file: Option<&str>, proxy: Option<&str>) -> Result<Self, String> {
         let tokens = match (&settings.app, &settings.token) {
             (Some(app), _) => {
                 app_token::check(app)?;
@@ -51,7 +51,7 @@ impl GitHub {
             (None, Some(token)) => Tokens::Fixed(token.clone()),
             (None, None) => Tokens::None,
         };
-        let agent = client(ca_file)?;
+        let agent = client(ca_file, proxy)?;
         Ok(Self { agent, server: settings.server_url.clone(), api: settings.api_url.clone(), tokens })
     }
 

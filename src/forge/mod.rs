@@ -33,10 +33,14 @@ impl fmt::Display for Error {
     }
 }
 
-/// A client with limits on everything. `ca_file` (SSL_CERT_FILE) replaces the roots it was built with.
-fn client(ca_file: Option<&str>) -> Result<ureq::Agent, String> {
+/// A client with limits on everything. `ca_file` (SSL_CERT_FILE) replaces the roots it was built with; `proxy`: what
+/// the API is reached through.
+fn client(ca_file: Option<&str>, proxy: Option<&str>) -> Result<ureq::Agent, String> {
+    let unusable = |error| format!("the proxy for the GitHub API cannot be used (HTTPS_PROXY, ALL_PROXY): {error}");
+    let proxy = proxy.map(ureq::Proxy::new).transpose().map_err(unusable)?;
     let mut config = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        .proxy(proxy)
         .timeout_global(Some(REQUEST_LIMIT))
         .timeout_connect(Some(CONNECT_LIMIT))
         // Redirects are followed where it is known what may be sent along.
