@@ -93,7 +93,8 @@ impl Execution<'_> {
                     let told = format!("{why}: the profile does not publish that (publish_conflicts), and it stays");
                     return self.unpublished(told);
                 }
-                let hidden = found.and_then(|found| found.hidden);
+                let lost = found.as_ref().and_then(|found| found.staged.lost(&new_files));
+                let hidden = joined([found.and_then(|found| found.hidden), lost]);
                 let left = hidden.map_or_else(|| worktree.remainder(&base, &commit), |why| Ok(Some(why)));
                 let reason = |why: Result<Option<String>, cache::Error>| {
                     why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
@@ -108,7 +109,7 @@ impl Execution<'_> {
                 self.mark(Mark::Committed(commit), Some(event))
             }
             (Ok(None), Some(found)) => {
-                let why = match found.hidden {
+                let why = match joined([found.hidden, found.staged.lost(&[])]) {
                     Some(why) => Some(why),
                     None => worktree.remainder(&base, &found.head).unwrap_or_else(|error| Some(error.to_string())),
                 };

@@ -4,16 +4,19 @@
 
 use super::stop::{Reason, Stop};
 use super::warden::Watch;
-use super::{children, sys};
+use super::{children, proc_table, sys};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The most of each output that is kept; the rest is read and dropped. 4 MiB holds the
-/// listing of some 40 000 branches.
-pub const OUTPUT_LIMIT: usize = 4 << 20;
+/// The most of each output that is kept; the rest is read and dropped. 256 MiB hold the listing of two million files.
+pub const OUTPUT_LIMIT: usize = 256 << 20;
+/// The same of what it says on standard error.
+const ERROR_LIMIT: usize = 4 << 20;
+/// Who computes for more than this part of the time is busy.
+const BUSY_SHARE: u64 = 20;
 /// How often a stop is looked for while a command is silent.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -21,6 +24,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Finished {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
+    /// There was more on its standard output than is kept.
+    pub is_cut: bool,
     /// The exit code; 128 + signal for a command that a signal ended.
     pub code: i32,
 }
@@ -47,7 +52,7 @@ pub struct Limits<'a> {
 /// Runs `command` on `input` within its limits.
 pub fn run(command: &mut Command, input: Stdio, limits: Limits, stop: Option<&Stop>) -> Result<Finished, Error> {
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut clock = Clock { began: Instant::now(), heard: Instant::now(), limits };
+    let mut clock = Clock { began: Instant::now(), heard: Instant::now(), limits, group: None };
     // A process that slept past its lease begins nothing.
     clock.remaining(stop)?;
     let mut child = children::spawn(command).map_err(Error::NotStarted)?;
@@ -55,7 +60,9 @@ pub fn run(command: &mut Command, input: Stdio, limits: Limits, stop: Option<&St
         return Err(Error::Io(io::Error::other("the command has no output pipes")));
     };
     sys::set_nonblocking(&out).and_then(|()| sys::set_nonblocking(&err)).map_err(Error::Io)?;
-    let mut captured = (Capture::default(), Capture::default());
+    let capture = |limit| Capture { bytes: Vec::new(), limit, is_cut: false, ended: false };
+    let mut captured = (capture(OUTPUT_LIMIT), capture(ERROR_LIMIT));
+    clock.group = Some((child.pid(), 0));
     // Before the child in dropping order too: a group is watched no longer than it is ours.
     let mut watch = Watch::over(child.pid(), stop);
     while !(captured.0.ended && captured.1.ended) {
@@ -74,7 +81,8 @@ pub fn run(command: &mut Command, input: Stdio, limits: Limits, stop: Option<&St
         watch.tick();
         if let Some(status) = child.wait(left.min(TICK)).map_err(Error::Io)? {
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-            return Ok(Finished { stdout: captured.0.bytes, stderr: captured.1.bytes, code });
+            let (out, err) = captured;
+            return Ok(Finished { stdout: out.bytes, stderr: err.bytes, is_cut: out.is_cut, code });
         }
     }
 }
@@ -84,10 +92,12 @@ struct Clock<'a> {
     /// When it wrote last.
     heard: Instant,
     limits: Limits<'a>,
+    /// The command's process group, and how long it had computed when that was looked at last.
+    group: Option<(i32, u64)>,
 }
 
 impl Clock<'_> {
-    fn remaining(&self, stop: Option<&Stop>) -> Result<Duration, Error> {
+    fn remaining(&mut self, stop: Option<&Stop>) -> Result<Duration, Error> {
         if let Some(reason) = stop.and_then(Stop::reason) {
             return Err(Error::Stopped(reason));
         }
@@ -96,9 +106,22 @@ impl Clock<'_> {
         let till_silent = silence.saturating_sub(self.heard.elapsed());
         match (left, till_silent) {
             (Duration::ZERO, _) => Err(Error::TimedOut(total)),
+            (left, Duration::ZERO) if self.is_busy() => {
+                self.heard = Instant::now();
+                Ok(left.min(silence))
+            }
             (_, Duration::ZERO) => Err(Error::Silent(silence)),
             (left, till_silent) => Ok(left.min(till_silent)),
         }
+    }
+
+    /// It wrote nothing, and computed meanwhile: git checks what it fetched without a word.
+    fn is_busy(&mut self) -> bool {
+        let Some((group, before)) = &mut self.group else { return false };
+        let now = proc_table::group_ticks(*group);
+        let spent = now.saturating_sub(std::mem::replace(before, now));
+        // A tick is 10 ms; one that waits for a network computes next to nothing.
+        spent * 10 * BUSY_SHARE > self.limits.silence.as_millis() as u64
     }
 
     fn hear(&mut self, bytes: &[u8]) {
@@ -107,9 +130,10 @@ impl Clock<'_> {
     }
 }
 
-#[derive(Default)]
 struct Capture {
     bytes: Vec<u8>,
+    limit: usize,
+    is_cut: bool,
     ended: bool,
 }
 
@@ -121,8 +145,9 @@ impl Capture {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
                     clock.hear(&buffer[..count]);
-                    let room = OUTPUT_LIMIT - self.bytes.len();
+                    let room = self.limit - self.bytes.len();
                     self.bytes.extend_from_slice(&buffer[..count.min(room)]);
+                    self.is_cut |= count > room;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -152,8 +177,10 @@ mod tests {
 
     #[test]
     fn caps_what_it_keeps_and_reads_the_rest() {
-        let done = sh("head -c 9000000 /dev/zero; echo end >&2", Duration::from_secs(60), None).unwrap();
-        assert_eq!((done.stdout.len(), done.code), (OUTPUT_LIMIT, 0));
+        let done =
+            sh("head -c 300000000 /dev/zero; head -c 9000000 /dev/zero >&2", Duration::from_secs(60), None).unwrap();
+        assert_eq!((done.stdout.len(), done.is_cut, done.code), (OUTPUT_LIMIT, true, 0));
+        assert_eq!(done.stderr.len(), ERROR_LIMIT);
     }
 
     #[test]
@@ -178,8 +205,10 @@ mod tests {
         };
         let error = within("echo begins; sleep 300", Duration::from_millis(200)).unwrap_err();
         assert!(matches!(error, Error::Silent(_)), "{error:?}");
+        // One that computes is not silent.
+        within("n=0; while [ $n -lt 300000 ]; do n=$((n + 1)); done; echo begins", Duration::from_millis(60)).unwrap();
         within("for n in 1 2 3 4 5 6 7 8; do echo $n >&2; sleep 0.1; done", Duration::from_secs(20)).unwrap();
-        assert_eq!(heard, b"begins\n1\n2\n3\n4\n5\n6\n7\n8\n");
+        assert_eq!(heard, b"begins\nbegins\n1\n2\n3\n4\n5\n6\n7\n8\n");
     }
 
     #[test]

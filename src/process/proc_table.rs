@@ -59,6 +59,19 @@ fn all() -> Vec<(i32, i32)> {
         .collect()
 }
 
+/// How long the processes of a group have computed, in ticks; those that have ended count with their parents.
+pub fn group_ticks(group: i32) -> u64 {
+    let ticks = |pid: i32| {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let after_name = &stat[stat.iter().rposition(|&b| b == b')')? + 1..];
+        let fields: Vec<&str> = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().collect();
+        // proc_pid_stat(5): the process group is the 5th field, the times the 14th to 17th, and the name is the second.
+        let is_in = fields.get(2)?.parse() == Ok(group);
+        is_in.then(|| fields[11..15].iter().filter_map(|time| time.parse::<u64>().ok()).sum::<u64>())
+    };
+    all().into_iter().filter_map(|(pid, _)| ticks(pid)).sum::<u64>()
+}
+
 /// When a process began, in ticks since the machine's start.
 pub fn started(pid: i32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;

@@ -4,11 +4,11 @@
 use super::cache::Error;
 use super::git::{self, Call};
 use super::inspect::INDEX_LIMIT;
+use super::new_objects::NewFile;
 use super::private_git_dir::PrivateGitDir;
 use super::regular_file;
-use super::staging::changes;
+use super::staging::{Change, changes};
 use super::worktree::Worktree;
-use crate::process::limited::OUTPUT_LIMIT;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -27,6 +27,17 @@ pub struct Staged {
     pub modes: Vec<(PathBuf, bool)>,
     /// There is something that `git add --all` does not find.
     pub is_more: bool,
+    /// Paths, and names of their staged contents, where the file is gone or as it was.
+    pub only_staged: Vec<(String, String)>,
+}
+
+impl Staged {
+    /// Why the worktree has to stay although `published` is: a content that was staged is in no file.
+    pub fn lost(&self, published: &[NewFile]) -> Option<String> {
+        let is_published = |hash: &String| published.iter().any(|file| file.hash == *hash);
+        let lost = self.only_staged.iter().find(|(_, hash)| !is_published(hash));
+        lost.map(|(path, _)| format!("what the agent staged of `{path}` is in no file"))
+    }
 }
 
 impl Worktree<'_> {
@@ -34,13 +45,12 @@ impl Worktree<'_> {
     /// that are not there, are none that are missing in `ours`. One that is there is looked at, whatever its flags.
     pub(super) fn leave_out(&self, ours: &PrivateGitDir, head: &str) -> Result<(), Error> {
         let Some(view) = self.view_with_its_index(head)? else { return Ok(()) };
-        // One that cannot be read says nothing; of one that is too long nothing is left out.
-        let Some(listed) = listed(view.run(&["ls-files", "-v", "-z"], Call::default()))? else { return Ok(()) };
+        let listed = listed(view.run(&["ls-files", "-v", "-z"], Call::default()))?;
         let absent: HashSet<&[u8]> = listed.split(|byte| *byte == 0).filter_map(|entry| self.left_out(entry)).collect();
         if absent.is_empty() {
             return Ok(());
         }
-        let Some(known) = self::listed(ours.run(&["ls-files", "-z"], Call::default()))? else { return Ok(()) };
+        let known = ours.run(&["ls-files", "-z"], Call::default())?.stdout;
         let mut paths: Vec<u8> = Vec::new();
         for path in known.split(|byte| *byte == 0).filter(|path| absent.contains(path)) {
             paths.extend(path.iter().chain([&0]));
@@ -60,10 +70,19 @@ impl Worktree<'_> {
         let view = self.view(head)?;
         let theirs = view.path("agent-index");
         let copied = regular_file::copy(&self.repository().join("index"), &theirs, INDEX_LIMIT);
-        if copied.is_ok() && is_same(&theirs, &self.first_index()) {
+        // A split index has its other part in a file of its own.
+        for entry in fs::read_dir(self.repository()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if let Some(name) = name.to_str().filter(|name| name.starts_with("sharedindex.")) {
+                let _ = regular_file::copy(&entry.path(), &view.path(name), INDEX_LIMIT);
+            }
+        }
+        // What is no index at all says nothing.
+        let is_index = regular_file::read(&theirs, 4).is_ok_and(|begin| begin == b"DIRC");
+        if !is_index || is_same(&theirs, &self.first_index()) {
             return Ok(None);
         }
-        Ok(copied.is_ok().then(|| view.with_work_tree(&self.path(), &theirs)))
+        Ok(copied.is_ok().then(|| self.with_files(view, &theirs)))
     }
 
     /// What the agent staged on top of `head`. A file is removed only if it was there in `base` too: a commit made with
@@ -74,16 +93,28 @@ impl Worktree<'_> {
         let of = |commit: &str| {
             listed(view.run(&["diff-index", "--cached", "--raw", "-z", "--no-renames", commit], Call::default()))
         };
-        let Some(told) = of(head)? else { return Ok(staged) };
+        let told = of(head)?;
         if told.is_empty() {
             return Ok(staged);
         }
-        let Some(since_base) = of(base)? else { return Ok(staged) };
+        let since_base = of(base)?;
         let since_base = changes(&since_base);
         let was_removed: HashSet<&[u8]> =
             since_base.iter().filter(|change| change.status == b"D").map(|change| change.path).collect();
         let Ok(root) = self.path().canonicalize() else { return Ok(staged) };
-        for change in changes(&told) {
+        // What of it the files show as well. `git diff` compares the contents, `diff-index` only when they were changed.
+        let shown = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", head];
+        let in_files = listed(view.run(&shown, Call::default()))?;
+        let in_files: HashSet<&[u8]> = in_files.split(|byte| *byte == 0).collect();
+        let is_only_staged = |change: &&Change| {
+            let is_content = change.new_hash != change.old_hash && change.status != b"D";
+            is_content && !change.new_mode.starts_with(b"16") && !in_files.contains(change.path)
+        };
+        let changed = changes(&told);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let only_staged = changed.iter().filter(is_only_staged);
+        staged.only_staged = only_staged.map(|change| (text(change.path), text(change.new_hash))).collect();
+        for change in changed {
             let on_disk = self.on_disk(change.path);
             let Ok(found) = fs::symlink_metadata(&on_disk) else { continue };
             if !is_below(&on_disk, &root) {
@@ -114,7 +145,12 @@ impl Worktree<'_> {
         let list = view.path("added");
         fs::write(&list, paths).map_err(|error| Error::Final(format!("{}: {error}", list.display())))?;
         let told = view.run_on(&list, &["check-ignore", "--no-index", "-z", "--stdin"], Call::default());
-        Ok(listed(told)?.is_some_and(|told| !told.is_empty()))
+        // Exit code 1: none is.
+        match told {
+            Ok(told) => Ok(!told.stdout.is_empty()),
+            Err(git::Error::Failed { code: 1, .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn on_disk(&self, path: &[u8]) -> PathBuf {
@@ -142,10 +178,10 @@ fn is_below(path: &Path, root: &Path) -> bool {
     real.starts_with(root) && real.strip_prefix(root).is_ok_and(|rest| parent.ends_with(rest))
 }
 
-fn listed(told: Result<crate::process::limited::Finished, git::Error>) -> Result<Option<Vec<u8>>, Error> {
-    match told {
-        Ok(finished) => Ok(Some(finished.stdout).filter(|listed| listed.len() < OUTPUT_LIMIT)),
-        Err(git::Error::Failed { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// What was listed of the agent's index. One that git cannot read may say anything: then nothing is published.
+fn listed(told: Result<crate::process::limited::Finished, git::Error>) -> Result<Vec<u8>, Error> {
+    told.map(|finished| finished.stdout).map_err(|error| match error {
+        git::Error::Failed { .. } => Error::Final(format!("the index of its repository cannot be read ({error})")),
+        other => other.into(),
+    })
 }

@@ -11,12 +11,12 @@
 
 use super::git::{self, Git};
 use super::lock::{self, Locks};
-use super::regular_file;
 use super::url::RepoUrl;
+use super::{refs, regular_file};
 use crate::config;
 use crate::job::JobId;
 use crate::process::stop::{Reason, Stop};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -224,6 +224,38 @@ impl Locked<'_> {
             .and_then(|()| fs::create_dir_all(&remotes))
             .and_then(|()| regular_file::write(&packed, kept.as_bytes()));
         done.map_err(|error| Error::Final(format!("cannot mend the clone cache {}: {error}", self.git_dir.display())))
+    }
+
+    /// Puts back what was known of the remote's branches.
+    pub(super) fn note_remote_refs(&self, known: &BTreeMap<String, String>) -> Result<(), Error> {
+        let packed = self.git_dir.join("packed-refs");
+        let mut all: BTreeMap<String, String> = regular_file::read_text(&packed, 16 << 20)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(hash, _)| refs::is_hash(hash))
+            .map(|(hash, name)| (name.to_owned(), hash.to_owned()))
+            .collect();
+        for (name, hash) in known {
+            all.entry(name.clone()).or_insert_with(|| hash.clone());
+        }
+        let lines: String = all.iter().map(|(name, hash)| format!("{hash} {name}\n")).collect();
+        let text = format!("# pack-refs with: sorted \n{lines}");
+        regular_file::write(&packed, text.as_bytes())
+            .map_err(|error| Error::Final(format!("cannot mend the clone cache {}: {error}", self.git_dir.display())))
+    }
+
+    /// What a fetch that was ended left of its pack. Nobody else writes to the cache under this lock.
+    pub(super) fn remove_unfinished_packs(&self) {
+        for entry in fs::read_dir(self.git_dir.join("objects/pack")).into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            let is_unfinished = name.to_string_lossy().starts_with("tmp_");
+            // Git keeps a pack from being removed until its references are written; nothing removes one here.
+            let is_mark = path.extension().is_some_and(|end| end == "keep");
+            if is_unfinished || is_mark {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// Puts a new, empty cache in directory of whatever is there. Refused while any worktree is

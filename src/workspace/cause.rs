@@ -52,6 +52,8 @@ pub(super) fn cause_of(said: &str) -> Cause {
             ],
         ),
         (Cause::NoSuchRef, &["couldn't find remote ref", "not our ref", "unadvertised object"]),
+        // A connection that ends in the middle says nothing of what lies here.
+        (Cause::Unreachable, &["protocol error", "early eof", "the remote end hung up", "unexpected disconnect"]),
         (
             Cause::Damaged,
             &[
@@ -195,6 +197,8 @@ mod tests {
                 "fatal: git upload-pack: aborting due to possible repository corruption on the remote side.",
                 Cause::RemoteDamaged,
             ),
+            ("fatal: protocol error: bad pack header", Cause::Unreachable),
+            ("fatal: early EOF\nfatal: fetch-pack: invalid index-pack output", Cause::Unreachable),
             ("something new", Cause::Other),
             // A remote's words are not git's own, whatever they are about.
             ("remote: fatal: could not resolve host: x\nremote: error: 500\n ! [remote rejected]", Cause::Other),

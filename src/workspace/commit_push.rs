@@ -200,6 +200,16 @@ impl Worktree<'_> {
                     None => Err(Error::Passing(format!("the branch {branch} was there and is gone again"))),
                 }
             }
+            // Another push of this job, by a server that died, may have got through meanwhile.
+            Err(error @ git::Error::Failed { .. })
+                if error.cause() == Cause::Other
+                    && let Ok(Some(there)) =
+                        remote_branch(&ours, self.url, branch, Call { login: login.clone(), stop: Some(stop) })
+                    && there == commit =>
+            {
+                drop(error);
+                Ok(Push::Done)
+            }
             Err(error @ git::Error::Failed { .. }) if error.cause() == Cause::Unreachable => {
                 Err(Error::Passing(format!("cannot push to {}: {error}", self.url)))
             }

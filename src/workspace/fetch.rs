@@ -69,8 +69,13 @@ impl Locked<'_> {
         let mut tried = self.try_base(request, progress);
         if tried.as_ref().is_err_and(is_damage) {
             progress("the clone cache is damaged: everything is fetched again");
+            let known = refs::of_remote(&self.git_dir);
             self.forget_remote_refs()?;
             tried = self.try_base(request, progress);
+            if tried.is_err() {
+                // Other jobs know by them what is the remote's.
+                self.note_remote_refs(&known)?;
+            }
         }
         if tried.as_ref().is_err_and(is_damage) {
             progress("the clone cache is damaged: it is made anew");
@@ -90,6 +95,7 @@ impl Locked<'_> {
             return Ok(base);
         }
         progress(&format!("{doing} {}", self.url));
+        self.remove_unfinished_packs();
         let began = Time::now();
         let default_branch = self.persistently(|| default_branch(&ours, self.url.as_str(), self.call_for(request)))?;
         let into = Cell::new(if doing == "cloning" { Into::Pack } else { Into::AsGitLikes });

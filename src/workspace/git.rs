@@ -93,6 +93,10 @@ pub enum Error {
         what: String,
         silence: Duration,
     },
+    /// It told more than is kept: nobody knows the rest.
+    TooMuch {
+        what: String,
+    },
     Stopped(Reason),
     NotStarted(String),
 }
@@ -115,6 +119,7 @@ impl fmt::Display for Error {
             Error::Failed { what, said, code, .. } => write!(f, "git {what} failed: {}", gist(said, *code)),
             Error::TimedOut { what, limit } => write!(f, "git {what} did not end within {} s", limit.as_secs_f32()),
             Error::Silent { what, silence } => write!(f, "git {what} said nothing for {} s", silence.as_secs_f32()),
+            Error::TooMuch { what } => write!(f, "git {what} told more than can be looked through"),
             Error::Stopped(_) => f.write_str("stopped"),
             Error::NotStarted(why) => write!(f, "git cannot be started: {why}"),
         }
@@ -231,6 +236,9 @@ impl Git {
             limited::Error::Stopped(reason) => Error::Stopped(reason),
         })?;
         drop(answering);
+        if finished.code == 0 && finished.is_cut {
+            return Err(Error::TooMuch { what: what.to_owned() });
+        }
         if finished.code == 0 {
             return Ok(finished);
         }

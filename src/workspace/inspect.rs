@@ -10,7 +10,6 @@ use super::git::{self, Call};
 use super::private_git_dir::PrivateGitDir;
 use super::worktree::{Worktree, gitdir};
 use super::{lfs, refs, regular_file};
-use crate::process::limited;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,7 +60,7 @@ impl Inspection {
 
     /// Something would be lost with the worktree.
     pub fn has_work(&self) -> bool {
-        self.is_publishable() || self.hidden.is_some()
+        self.is_publishable() || self.hidden.is_some() || !self.staged.only_staged.is_empty()
     }
 }
 
@@ -107,7 +106,7 @@ impl<'a> Worktree<'a> {
     }
 
     /// The same with the worktree's files; contents of LFS files are pointers to git.
-    fn with_files<'b>(&self, ours: PrivateGitDir<'b>, index: &Path) -> PrivateGitDir<'b> {
+    pub(super) fn with_files<'b>(&self, ours: PrivateGitDir<'b>, index: &Path) -> PrivateGitDir<'b> {
         let ours = ours.with_work_tree(&self.path(), index);
         if self.spaces.moves_lfs() { ours.with_settings(lfs::filters(&self.lfs_store())) } else { ours }
     }
@@ -119,9 +118,6 @@ impl<'a> Worktree<'a> {
         let made = self.submodules();
         let changed =
             ours.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
-        if changed.stdout.len() >= limited::OUTPUT_LIMIT {
-            return Ok(Some("there are too many changes to look through for nested repositories".into()));
-        }
         let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
         let mut fields = changed.split('\0');
         while let Some(meta) = fields.next() {
@@ -206,6 +202,9 @@ impl<'a> Worktree<'a> {
         submodules: &[String],
         of_remote: &[String],
     ) -> Result<Option<String>, Error> {
+        if fs::symlink_metadata(self.repository().join("reftable")).is_ok() {
+            return Ok(Some("its repository has its references in another format, which is not looked into".into()));
+        }
         let tips = match refs::tips(&self.repository()) {
             Ok(tips) => tips,
             Err(error) => return Ok(Some(format!("the references of its repository cannot be read: {error}"))),
@@ -223,32 +222,10 @@ impl<'a> Worktree<'a> {
         if let Some(other) = self.other_repository() {
             return Ok(Some(other));
         }
-        if let Some(path) = self.repository_in_tracked(ours)? {
-            return Ok(Some(format!("`{path}` is a repository of its own, which is not published")));
+        if let Some(path) = submodules.first() {
+            return Ok(Some(format!("the agent worked in the submodule `{path}`, which is not published")));
         }
-        let submodule = match submodules.first() {
-            Some(path) => Some(path.clone()),
-            None => self.populated_submodule(ours)?,
-        };
-        Ok(submodule.map(|path| format!("the agent worked in the submodule `{path}`, which is not published")))
-    }
-
-    /// A submodule with files in it that we did not check out, so the agent did.
-    fn populated_submodule(&self, ours: &PrivateGitDir) -> Result<Option<String>, Error> {
-        if fs::symlink_metadata(self.path().join(".gitmodules")).is_err() {
-            return Ok(None);
-        }
-        let listed = ours.run(&["ls-tree", "-r", "-z", "HEAD"], Call::default())?;
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let modules =
-            listed.split('\0').filter(|line| line.starts_with("160000 ")).filter_map(|line| line.split_once('\t'));
-        let made = self.submodules();
-        let is_populated = |path: &&str| {
-            let has_files = fs::read_dir(self.path().join(path)).is_ok_and(|mut files| files.next().is_some());
-            has_files && !made.iter().any(|made| made.path == **path)
-        };
-        let found = modules.map(|(_, path)| path).find(is_populated).map(str::to_owned);
-        Ok(found)
+        self.repository_in_tracked(ours)
     }
 
     /// A repository or worktree of the agent's, whose work is nowhere else.
@@ -267,17 +244,29 @@ impl<'a> Worktree<'a> {
         added.map(|files| format!("the agent added a worktree, {}, which is not looked into", files.display()))
     }
 
-    /// A directory of the commit that is checked out which the agent made a repository: git looks at its files as
-    /// before.
+    /// A directory of the commit that is checked out in which the agent made a repository, where git looks at the files
+    /// as before; or a submodule that it filled, where git does not look.
     fn repository_in_tracked(&self, ours: &PrivateGitDir) -> Result<Option<String>, Error> {
         if !self.is_on_disk() {
             return Ok(None);
         }
+        let made = self.submodules();
         let told = ours.run(&["ls-tree", "-r", "-d", "-z", "HEAD"], Call::default())?.stdout;
-        let directories = told.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"040000 "));
-        let paths = directories.filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1));
-        let is_one = |path: &&[u8]| fs::symlink_metadata(self.on_disk(path).join(".git")).is_ok();
-        Ok(paths.into_iter().find(is_one).map(|path| String::from_utf8_lossy(path).into_owned()))
+        for entry in told.split(|byte| *byte == 0) {
+            let mut parts = entry.splitn(2, |byte| *byte == b'\t');
+            let (Some(meta), Some(path)) = (parts.next(), parts.next()) else { continue };
+            let on_disk = self.on_disk(path);
+            let shown = String::from_utf8_lossy(path);
+            if meta.starts_with(b"160000 ") && !made.iter().any(|made| made.path.as_bytes() == path) {
+                let has_files = fs::read_dir(on_disk).is_ok_and(|mut files| files.next().is_some());
+                if has_files {
+                    return Ok(Some(format!("the agent worked in the submodule `{shown}`, which is not published")));
+                }
+            } else if meta.starts_with(b"040000 ") && fs::symlink_metadata(on_disk.join(".git")).is_ok() {
+                return Ok(Some(format!("`{shown}` is a repository of its own, which is not published")));
+            }
+        }
+        Ok(None)
     }
 
     /// The commit that the agent left checked out. It may have removed its branch, or written

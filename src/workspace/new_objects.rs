@@ -4,7 +4,6 @@ use super::cache::Error;
 use super::git::Call;
 use super::private_git_dir::PrivateGitDir;
 use super::staging::run_with;
-use crate::process::limited::OUTPUT_LIMIT;
 use std::collections::HashMap;
 
 /// A file's content that the remote has not.
@@ -19,12 +18,8 @@ pub struct NewFile {
 
 /// Those of `commit` that neither `base` nor a branch of the remote has.
 pub fn new_files(ours: &PrivateGitDir, base: &str, commit: &str) -> Result<Vec<NewFile>, Error> {
-    let too_many = || Error::Final("the commits change more files than can be looked through".into());
     let arguments = ["rev-list", "--objects", commit, "--not", base, "--remotes"];
     let told = ours.run(&arguments, Call::default())?.stdout;
-    if told.len() >= OUTPUT_LIMIT {
-        return Err(too_many());
-    }
     let told = String::from_utf8_lossy(&told);
     // Commits have no path.
     let named: HashMap<&str, &str> = told.lines().filter_map(|line| line.split_once(' ')).collect();
@@ -34,9 +29,6 @@ pub fn new_files(ours: &PrivateGitDir, base: &str, commit: &str) -> Result<Vec<N
     let list: String = named.keys().map(|hash| format!("{hash}\n")).collect();
     let check = "--batch-check=%(objectname) %(objecttype) %(objectsize)";
     let told = run_with(ours, "new", list.as_bytes(), &["cat-file", check])?;
-    if told.len() >= OUTPUT_LIMIT {
-        return Err(too_many());
-    }
     let told = String::from_utf8_lossy(&told);
     let file = |line: &str| {
         let (hash, rest) = line.split_once(' ')?;

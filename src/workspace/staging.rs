@@ -6,9 +6,9 @@ use super::cache::Error;
 use super::git::{self, Call};
 use super::inspect::Inspection;
 use super::private_git_dir::PrivateGitDir;
-use super::regular_file;
+use super::submodules::paths_in;
 use super::worktree::Worktree;
-use crate::process::limited::OUTPUT_LIMIT;
+use super::{refs, regular_file};
 use crate::process::stop::Stop;
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -26,6 +26,7 @@ pub(super) struct Change<'a> {
     pub old_mode: &'a [u8],
     pub new_mode: &'a [u8],
     pub old_hash: &'a [u8],
+    pub new_hash: &'a [u8],
     /// One letter, as `git diff --raw` has it.
     pub status: &'a [u8],
     pub path: &'a [u8],
@@ -40,6 +41,7 @@ impl Worktree<'_> {
             set_executable(path, *is_executable)
                 .map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
         }
+        self.remove_vendored(ours, staged)?;
         self.add_all(ours, stop)?;
         self.add_staged(ours, head, staged)?;
         let left = self.take_back(ours, head, &found.submodules)?;
@@ -106,18 +108,32 @@ impl Worktree<'_> {
     fn take_back(&self, ours: &PrivateGitDir, head: &str, submodules: &[String]) -> Result<Vec<u8>, Error> {
         let told = changed(ours, head)?;
         let changes = changes(&told);
-        let modules = regular_file::read_text(&self.path().join(".gitmodules"), 1 << 20).unwrap_or_default();
         let filtered = self.filtered(ours, &changes)?;
-        let is_no_file = |change: &Change| {
-            let is_new = change.old_mode != b"160000" && !names(&modules, change.path);
-            let has_work = || submodules.iter().any(|path| path.as_bytes() == change.path);
-            change.new_mode == b"160000" && (is_new || has_work())
+        // Only the name of a commit would be published: of one that its remote has, and of a submodule.
+        let named = self.named_in_gitmodules(ours)?;
+        let is_known = |change: &Change| {
+            let path = String::from_utf8_lossy(change.path);
+            let is_made = self.submodules().iter().any(|made| made.path == path);
+            let is_of_remote = || self.is_at_its_remote(change.path, change.new_hash);
+            named.contains(&*path)
+                && !submodules.iter().any(|with_work| *with_work == path)
+                && (is_made || is_of_remote())
+        };
+        let is_link = |mode: &[u8]| mode == b"160000";
+        let is_no_file = |change: &Change| is_link(change.new_mode) && !is_known(change);
+        // One that stays keeps all that is about submodules: halves of a move are worse than nothing.
+        let is_torn =
+            changes.iter().any(|change| is_no_file(change) && named.contains(&*String::from_utf8_lossy(change.path)));
+        let is_about_submodules = |change: &Change| {
+            is_torn && (is_link(change.old_mode) || is_link(change.new_mode) || change.path == b".gitmodules")
         };
         // What is gone there may be what is new here: of a move both halves stay.
         let is_new_kept = changes.iter().any(|change| change.status == b"A" && filtered.contains(change.path));
         let is_kept = |change: &Change| filtered.contains(change.path) && (change.status != b"D" || is_new_kept);
         let mut back: Vec<u8> = Vec::new();
-        for change in changes.iter().filter(|change| is_no_file(change) || is_kept(change)) {
+        for change in
+            changes.iter().filter(|change| is_no_file(change) || is_about_submodules(change) || is_kept(change))
+        {
             for part in [change.old_mode, b" ", change.old_hash, b"\t", change.path, b"\0"] {
                 back.extend(part);
             }
@@ -127,6 +143,50 @@ impl Worktree<'_> {
         }
         run_with(ours, "back", &back, &["update-index", "-z", "--index-info"])?;
         changed(ours, head)
+    }
+
+    /// Takes the submodules out of the index that the agent removed from its own and made plain files of: git adds
+    /// nothing below a submodule's name.
+    fn remove_vendored(&self, ours: &PrivateGitDir, staged: &Staged) -> Result<(), Error> {
+        if staged.removed.is_empty() {
+            return Ok(());
+        }
+        let links: Vec<u8> = ours.run(&["ls-files", "-s", "-z"], Call::default())?.stdout;
+        let links = links.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"160000 "));
+        let links: HashSet<&[u8]> = links.filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1)).collect();
+        let vendored = staged.removed.iter().filter(|path| links.contains(path.as_slice()));
+        let vendored: Vec<u8> = vendored.flat_map(|path| path.iter().copied().chain([0])).collect();
+        run_with(ours, "vendored", &vendored, &["update-index", "-z", "--force-remove", "--stdin"]).map(drop)
+    }
+
+    /// The paths that `.gitmodules` in the worktree says are submodules.
+    fn named_in_gitmodules(&self, ours: &PrivateGitDir) -> Result<HashSet<String>, Error> {
+        let file = self.path().join(".gitmodules");
+        if regular_file::open(&file).is_err() {
+            return Ok(HashSet::new());
+        }
+        let file = file.display().to_string();
+        match ours.run(&["config", "--file", &file, "--no-includes", "--null", "--list"], Call::default()) {
+            Ok(told) => Ok(paths_in(&String::from_utf8_lossy(&told.stdout))),
+            Err(git::Error::Failed { .. }) => Ok(HashSet::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The repository at this path knows the commit as one of its remote's branches.
+    fn is_at_its_remote(&self, path: &[u8], commit: &[u8]) -> bool {
+        let link = self.on_disk(path).join(".git");
+        let git_dir = match regular_file::read_text(&link, 8192) {
+            Ok(text) => {
+                let named = self.on_disk(path).join(text.trim_end().trim_start_matches("gitdir: "));
+                let own = self.repository().join("modules");
+                let real = |path: &Path| path.canonicalize().ok();
+                // Where git puts it, and nowhere else.
+                real(&named).filter(|named| real(&own).is_some_and(|own| named.starts_with(own)))
+            }
+            Err(_) => Some(link).filter(|link| fs::symlink_metadata(link).is_ok_and(|found| found.is_dir())),
+        };
+        git_dir.is_some_and(|git_dir| refs::of_remote(&git_dir).values().any(|hash| hash.as_bytes() == commit))
     }
 
     /// The changed files that a filter which is not run here would turn into something else.
@@ -153,27 +213,15 @@ pub(super) fn filters_of(
     }
     let arguments = [&["check-attr", "-z", "--stdin"], options, &["filter"]].concat();
     let told = run_with(ours, "paths", paths, &arguments)?;
-    if told.len() >= OUTPUT_LIMIT {
-        return Err(Error::Final("there are too many changes to look through for filters".into()));
-    }
     let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
     let is_run_elsewhere = |value: &[u8]| ![&b"unspecified"[..], b"unset"].contains(&value);
     let found = fields.chunks_exact(3).filter(|chunk| is_run_elsewhere(chunk[2]));
     Ok(found.map(|chunk| (chunk[0].to_vec(), String::from_utf8_lossy(chunk[2]).into_owned())).collect())
 }
 
-/// `.gitmodules` names a path: it is a submodule.
-fn names(modules: &str, path: &[u8]) -> bool {
-    let mut values = modules.lines().filter_map(|line| line.trim().strip_prefix("path"));
-    values.any(|rest| rest.trim_start_matches([' ', '=', '\t']).as_bytes() == path)
-}
-
 /// The staged changes, as `diff-index --raw -z` has them.
 fn changed(ours: &PrivateGitDir, head: &str) -> Result<Vec<u8>, Error> {
     let told = ours.run(&["diff-index", "--cached", "--raw", "-z", "--no-renames", head], Call::default())?.stdout;
-    if told.len() >= OUTPUT_LIMIT {
-        return Err(Error::Final("the agent left more uncommitted changes than can be looked through".into()));
-    }
     Ok(told)
 }
 
@@ -185,8 +233,8 @@ pub(super) fn changes(told: &[u8]) -> Vec<Change<'_>> {
 /// `:OLDMODE NEWMODE OLDHASH NEWHASH STATUS`, and the path.
 fn change<'a>(meta: &'a [u8], path: &'a [u8]) -> Option<Change<'a>> {
     let meta: Vec<&[u8]> = meta.strip_prefix(b":")?.split(|byte| *byte == b' ').collect();
-    let [old_mode, new_mode, old_hash, _new_hash, status] = meta[..] else { return None };
-    Some(Change { old_mode, new_mode, old_hash, status, path })
+    let [old_mode, new_mode, old_hash, new_hash, status] = meta[..] else { return None };
+    Some(Change { old_mode, new_mode, old_hash, new_hash, status, path })
 }
 
 fn set_executable(path: &Path, is_executable: bool) -> io::Result<()> {

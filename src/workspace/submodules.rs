@@ -20,7 +20,7 @@ use super::worktree::{Places, Worktree, explain_filter, gitdir};
 use super::{lfs, regular_file, remove};
 use crate::process::stop::Stop;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -223,6 +223,13 @@ fn said_of(told: &str) -> BTreeMap<String, (String, String)> {
         (is_harmless(&name) && is_harmless(&path)).then_some((path, (name, url)))
     });
     both.collect()
+}
+
+/// The paths in what `git config --list --null` printed of a `.gitmodules`.
+pub(super) fn paths_in(told: &str) -> HashSet<String> {
+    let entries = told.split('\0').filter_map(|entry| entry.split_once('\n'));
+    let paths = entries.filter(|(key, _)| key.starts_with("submodule.") && key.ends_with(".path"));
+    paths.map(|(_, path)| path.trim_end_matches('/').to_owned()).collect()
 }
 
 /// Names and paths become paths on our disk.

@@ -88,6 +88,11 @@ fn what_git_crypt_encrypts_is_never_published_as_plain_text() {
         "echo plain > secret/new; git add .; git commit -qm new; git rm -q secret/new; git commit -qm undone",
         "echo plain > secret/new; git add .; git commit -qm new; echo > .gitattributes; git commit -qam attributes",
         "echo > .gitattributes; echo plain > secret/new; git add .; git commit -qm both",
+        // A content that the remote has elsewhere already, or that another file of the commit has.
+        "cp README.md secret/new; git add .; git commit -qm copied",
+        "git mv README.md secret/; git commit -qm moved",
+        "echo plain > aaa.txt; cp aaa.txt secret/new; git add .; git commit -qm twice",
+        "printf plain > $(printf secret/a\\nb); git add .; git commit -qm odd",
     ] {
         let job = house.run(habit);
         let error = job["error"].as_str().unwrap_or_default();

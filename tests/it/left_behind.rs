@@ -364,3 +364,79 @@ fn what_a_dead_server_left_of_taking_over_goes_with_the_job() {
     house.server.stop();
     house.lab.assert_tidy();
 }
+
+#[test]
+fn what_is_only_staged_is_not_lost() {
+    let house = House::new();
+    for habit in [
+        "echo precious > n; git add n; rm n",
+        "echo precious > README.md; git add README.md; git restore --source=HEAD --worktree README.md",
+    ] {
+        let job = house.run(habit);
+        house.assert_kept(&job, "what the agent staged of `");
+        assert_eq!(job["pushed"], json!(false), "{habit}: {job:#}");
+    }
+    // It moved on, or is somewhere else by now.
+    for habit in ["echo 1 > n; git add n; echo 2 > n", "echo 1 > n; git add n; mv n m"] {
+        let job = house.run(habit);
+        assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{habit}: {job:#}");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn a_split_index_is_read_whole() {
+    let house = House::new();
+    let more: Vec<(String, &str)> = (0..8).map(|n| (format!("m{n}/f"), "1")).collect();
+    let more: Vec<(&str, &str)> = more.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    house.repo.commit("main", &more);
+    for habit in [
+        "git config core.splitIndex true; git sparse-checkout set some; echo 2 > some/f1; git add -A; git commit -qm x",
+        "git update-index --split-index; git sparse-checkout set some; echo 2 > some/f1",
+    ] {
+        let job = house.run(habit);
+        let changed = house.repo.git(&["diff", "--name-status", "main", job["branch"].as_str().unwrap()]).unwrap();
+        assert_eq!(changed, "M\tsome/f1", "{habit}: {job:#}");
+    }
+    let job = house.run("git config core.splitIndex true; echo x.log > .gitignore; echo 1 > x.log; git add -f x.log");
+    assert_eq!(house.published(&job, "x.log").as_deref(), Some("1"), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn a_submodule_that_nothing_names_is_looked_into() {
+    let house = House::new();
+    let inner = Repo::with_commit(&house.lab.path("inner.git"));
+    let commit = inner.git(&["rev-parse", "main"]).unwrap();
+    let clone = house.lab.path("adds");
+    git(house.lab.dir.path(), &["clone", "-q", &house.repo.url(), clone.to_str().unwrap()]).unwrap();
+    git(&clone, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},stray")]).unwrap();
+    git(&clone, &["commit", "-qm", "a gitlink"]).unwrap();
+    git(&clone, &["push", "-q", "origin", "HEAD:main"]).unwrap();
+    let clone = format!("git clone -q {} stray", inner.url());
+    for habit in [format!("{clone}; echo 1 > stray/n"), "echo 1 > stray/n".to_owned()] {
+        let job = house.run(&habit);
+        house.assert_kept(&job, "worked in the submodule `stray`");
+    }
+    // The name of a commit that only the agent has is never published by the server.
+    let mine = "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m mine";
+    let add = format!("git -c protocol.file.allow=always submodule --quiet add {} new", inner.url());
+    for (habit, is_published) in [
+        (format!("{add}; git -C new {}; echo 1 > one.txt", mine.trim_start_matches("git ")), false),
+        (
+            format!(
+                "mkdir q; git init -q q; git -C q {}; git submodule --quiet add ./q q; echo 1 > one.txt",
+                mine.trim_start_matches("git ")
+            ),
+            false,
+        ),
+        (format!("{add}; echo 1 > one.txt"), true),
+    ] {
+        let job = house.run(&habit);
+        let branch = job["branch"].as_str().unwrap();
+        let changed = house.repo.git(&["diff", "--name-only", "main", branch]).unwrap();
+        let expected = if is_published { ".gitmodules\nnew\none.txt" } else { "one.txt" };
+        assert_eq!(changed, expected, "{habit}: {job:#}");
+    }
+    house.server.stop();
+}
