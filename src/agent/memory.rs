@@ -13,11 +13,22 @@ const LIMIT: usize = 256 * 1024;
 const FILES_MOST: usize = 200;
 /// How far imports of imports are followed: Claude's own limit.
 const DEEPEST: usize = 4;
+/// The most that is looked at for it: bytes that are read, and names of files and directories.
+const READ_MOST: usize = 4 << 20;
+const NAMES_MOST: usize = 5000;
 
 /// The repository's own instructions, each file under its name. None: it has none.
 pub fn of_repository(worktree: &Path) -> Option<String> {
     let root = worktree.canonicalize().ok()?;
-    let mut memory = Memory { root: &root, seen: HashSet::new(), text: String::new(), is_cut: false };
+    let mut memory = Memory {
+        root: &root,
+        seen: HashSet::new(),
+        text: String::new(),
+        files: 0,
+        bytes_left: READ_MOST,
+        names_left: NAMES_MOST,
+        is_cut: false,
+    };
     memory.add(&root.join("CLAUDE.md"), 0);
     memory.add(&root.join(".claude/CLAUDE.md"), 0);
     let has_none = memory.text.is_empty() && !root.join("CLAUDE.local.md").exists();
@@ -38,28 +49,36 @@ struct Memory<'a> {
     /// Each file once.
     seen: HashSet<PathBuf>,
     text: String,
+    files: usize,
+    bytes_left: usize,
+    names_left: usize,
     is_cut: bool,
 }
 
 impl Memory<'_> {
     /// A file, and what it imports.
     fn add(&mut self, path: &Path, depth: usize) {
-        // A link may lead to another file of the repository.
-        let Some(real) = path.canonicalize().ok().filter(|real| real.starts_with(self.root)) else { return };
-        if depth > DEEPEST || self.seen.contains(&real) {
+        if depth > DEEPEST || !self.may_look() {
             return;
         }
-        let Ok(bytes) = regular_file::read(&real, LIMIT as u64) else { return };
+        // A link may lead to another file of the repository. What git keeps for itself is none of it.
+        let is_of_repository = |real: &PathBuf| real.starts_with(self.root) && !real.iter().any(|part| part == ".git");
+        let Some(real) = path.canonicalize().ok().filter(is_of_repository) else { return };
+        if !self.seen.insert(real.clone()) {
+            return;
+        }
+        let Ok(bytes) = regular_file::read(&real, LIMIT.min(self.bytes_left) as u64) else { return };
+        self.bytes_left -= bytes.len();
         let Ok(text) = String::from_utf8(bytes) else { return };
         let (text, imports) = read(&text);
         let name = real.strip_prefix(self.root).unwrap_or(&real).display().to_string();
         let for_paths = paths_of(&text).map(|paths| format!(", for files that match {paths}")).unwrap_or_default();
         let shown = format!("Contents of {name}{for_paths}:\n\n{}\n\n", text.trim());
-        if self.seen.len() >= FILES_MOST || self.text.len() + shown.len() > LIMIT {
+        if self.files >= FILES_MOST || self.text.len() + shown.len() > LIMIT {
             self.is_cut = true;
             return;
         }
-        self.seen.insert(real);
+        self.files += 1;
         self.text += &shown;
         let beside = path.parent().unwrap_or(self.root).to_owned();
         for import in imports {
@@ -68,13 +87,28 @@ impl Memory<'_> {
         }
     }
 
-    /// Every `.md` below a directory, in the order of their names.
+    /// One more name is looked at, unless there were too many.
+    fn may_look(&mut self) -> bool {
+        let may = self.names_left > 0 && self.bytes_left > 0;
+        self.is_cut |= !may;
+        self.names_left = self.names_left.saturating_sub(1);
+        may
+    }
+
+    /// Every `.md` below a directory, in the order of their names. Links to directories are not followed.
     fn add_rules(&mut self, directory: &Path, depth: usize) {
-        let mut entries: Vec<PathBuf> =
-            fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        if !is_directory(directory) {
+            return;
+        }
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).take(self.names_left).collect();
         entries.sort();
         for path in entries {
-            if path.is_dir() && depth < DEEPEST {
+            if !self.may_look() {
+                return;
+            }
+            if is_directory(&path) && depth < DEEPEST {
                 self.add_rules(&path, depth + 1);
             } else if path.extension().is_some_and(|end| end == "md") {
                 self.add(&path, 0);
@@ -87,6 +121,7 @@ impl Memory<'_> {
 fn read(text: &str) -> (String, Vec<String>) {
     let (mut kept, mut imports) = (String::new(), Vec::new());
     let (mut fence, mut is_comment): (Option<&str>, bool) = (None, false);
+    let mut named = HashSet::new();
     for line in text.split_inclusive('\n') {
         let begin = line.trim_start();
         if is_comment {
@@ -101,7 +136,7 @@ fn read(text: &str) -> (String, Vec<String>) {
             is_comment = !line.contains("-->");
             continue;
         } else {
-            imports.extend(imports_of(line));
+            imports.extend(imports_of(line).into_iter().filter(|import| named.insert(import.clone())));
         }
         kept += line;
     }
@@ -114,11 +149,11 @@ fn imports_of(line: &str) -> Vec<String> {
     for (number, part) in line.split('`').enumerate() {
         plain += if number % 2 == 0 { part } else { "`" };
     }
-    while let Some((before, rest)) = plain.split_once("<!--") {
-        plain = format!("{before}{}", rest.split_once("-->").map_or("", |(_, after)| after));
-    }
+    let mut parts = plain.split("<!--");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| shown += part.split_once("-->").map_or("", |(_, after)| after));
     // A blank in a name is written `\ `.
-    let words = plain.replace("\\ ", "\u{0}");
+    let words = shown.replace("\\ ", "\u{0}");
     let words = words.split_whitespace().filter_map(|word| word.strip_prefix('@'));
     let path = |word: &str| word.split('#').next().unwrap_or_default().replace('\u{0}', " ");
     words.map(path).filter(|path| !path.is_empty()).collect()
@@ -232,5 +267,27 @@ mod tests {
         let mut chain: Vec<(&str, &str)> = chain.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         chain.push(("CLAUDE.md", "@0.md"));
         assert_eq!(names(&said(&chain).unwrap()), ["CLAUDE.md", "0.md", "1.md", "2.md", "3.md"]);
+    }
+
+    #[test]
+    fn it_ends_whatever_is_there() {
+        let long = format!("x{}", "<!---->".repeat(35_000));
+        let main = "@b.md ".repeat(16_000);
+        let dir = repository(&[
+            ("CLAUDE.md", &main),
+            ("b.md", &long),
+            (".claude/rules/r.md", "rule"),
+            (".git", "gitdir: /x"),
+        ]);
+        let root = dir.path().join("repo");
+        for n in 0..60 {
+            symlink(".", root.join(format!(".claude/rules/l{n}"))).unwrap();
+        }
+        fs::write(root.join("CLAUDE.local.md"), "@.git").unwrap();
+        let text = of_repository(&root).unwrap();
+        assert_eq!(names(&text), ["CLAUDE.md", ".claude/rules/r.md", "CLAUDE.local.md"]);
+        fs::remove_dir_all(root.join(".claude/rules")).unwrap();
+        symlink("/", root.join(".claude/rules")).unwrap();
+        assert_eq!(names(&of_repository(&root).unwrap()), ["CLAUDE.md", "CLAUDE.local.md"]);
     }
 }
