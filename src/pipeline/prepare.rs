@@ -114,7 +114,7 @@ impl Execution<'_> {
             base.commit = locked.base(&request, &progress)?.commit;
         }
         let lfs = locked.fetch_lfs(&base.commit, &request, &progress)?;
-        worktree.make(locked, &base, lfs, self.stop)?;
+        worktree.make(locked, &base, &lfs, self.stop)?;
         self.make_submodules(worktree, &base.commit, submodules)?;
         Ok(base)
     }

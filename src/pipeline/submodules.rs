@@ -68,7 +68,7 @@ impl Execution<'_> {
         };
         above.note_submodule(&submodule)?;
         let inner = above.submodule(&submodule, &url);
-        if let Err(error) = inner.make_within(above, &named.name, locked, &base, lfs, stop) {
+        if let Err(error) = inner.make_within(above, &named.name, locked, &base, &lfs, stop) {
             above.unmake_submodule(&submodule, &url)?;
             return Err(error.into());
         }

@@ -17,7 +17,7 @@ pub struct OwnRepository<'a> {
     pub branch: Option<&'a str>,
     /// Where its files are, if a submodule's: git starts in there too.
     pub files: Option<&'a Path>,
-    pub lfs: lfs::Contents,
+    pub lfs: &'a lfs::Contents,
 }
 
 impl OwnRepository<'_> {
@@ -27,7 +27,7 @@ impl OwnRepository<'_> {
             fs::create_dir_all(self.path.join(directory))?;
         }
         let write = |name: &str, text: String| fs::write(self.path.join(name), text);
-        let filters = if self.lfs == lfs::Contents::There { lfs::CONFIG } else { "" };
+        let filters = if matches!(self.lfs, lfs::Contents::There { .. }) { lfs::CONFIG } else { "" };
         let files = self.files.map(|files| format!("[core]\n\tworktree = {}\n", quoted(&files.display().to_string())));
         write("config", config(url) + &files.unwrap_or_default() + filters)?;
         write("objects/info/alternates", format!("{}\n", cache.join("objects").display()))?;

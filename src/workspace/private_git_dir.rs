@@ -6,6 +6,7 @@
 //! gone after it, in which `objects`, `packed-refs` and `refs/remotes` are links into the cache.
 
 use super::git::{Call, Error, Git};
+use super::own_repository::quoted as quoted_value;
 use super::regular_file;
 use crate::process::limited::Finished;
 use std::ffi::OsStr;
@@ -87,6 +88,23 @@ impl<'a> PrivateGitDir<'a> {
         self
     }
 
+    /// The same with more configuration in its own file, as `NAME = VALUE`: what git starts for another repository
+    /// does not get that.
+    pub fn with_config(self, settings: &[(&str, String)]) -> Result<Self, Error> {
+        let mut text = fs::read_to_string(self.path("config")).unwrap_or_default();
+        for (name, value) in settings {
+            let (section, key) = name.rsplit_once('.').unwrap_or((name, ""));
+            let section = match section.split_once('.') {
+                Some((section, below)) => format!("{section} \"{below}\""),
+                None => section.to_owned(),
+            };
+            text += &format!("[{section}]\n\t{key} = {}\n", quoted_value(value));
+        }
+        fs::write(self.path("config"), text)
+            .map_err(|error| Error::NotStarted(format!("{}: {error}", self.path("config").display())))?;
+        Ok(self)
+    }
+
     /// The same with the objects of a job's own repository, which its agent may have written as it liked: no link and
     /// no pipe among them, no alternates of its own, and no more than a bound.
     pub fn with_objects_of(mut self, repository: &Path) -> Result<Self, Error> {
@@ -158,7 +176,12 @@ impl<'a> PrivateGitDir<'a> {
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        command.env("GIT_DIR", &self.directory).args(arguments).current_dir(&self.directory);
+        command.args(arguments).current_dir(&self.directory);
+        // Git-lfs finds the directory by being started in it: what it starts for a remote on this machine would take
+        // the variable for that one's.
+        if arguments.first() != Some(&"lfs") {
+            command.env("GIT_DIR", &self.directory);
+        }
         command.envs(variables.iter().copied());
         if !self.more_objects.is_empty() {
             let paths: Vec<Vec<u8>> = self.more_objects.iter().map(|path| quoted(path)).collect();

@@ -155,7 +155,7 @@ impl<'a> Worktree<'a> {
         name: &str,
         locked: Locked,
         base: &Base,
-        lfs: lfs::Contents,
+        lfs: &lfs::Contents,
         stop: &Stop,
     ) -> Result<(), Error> {
         let own = OwnRepository { path: &self.repository(), branch: None, files: Some(&self.path()), lfs };

@@ -106,7 +106,7 @@ impl Worktree<'_> {
     }
 
     /// Makes it at `base`. What an earlier attempt left is removed first.
-    pub fn make(&self, mut locked: Locked, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), Error> {
+    pub fn make(&self, mut locked: Locked, base: &Base, lfs: &lfs::Contents, stop: &Stop) -> Result<(), Error> {
         let removed = self.clear(&locked)?;
         match self.register(&locked, base, lfs) {
             Err(git::Error::Failed { cause: Cause::Damaged, .. }) => {
@@ -135,7 +135,7 @@ impl Worktree<'_> {
     }
 
     /// What is made under the repository's lock: the registration, and a repository with the remote's references.
-    fn register(&self, locked: &Locked, base: &Base, lfs: lfs::Contents) -> Result<(), git::Error> {
+    fn register(&self, locked: &Locked, base: &Base, lfs: &lfs::Contents) -> Result<(), git::Error> {
         let own = OwnRepository { path: &self.repository(), branch: self.branch.as_deref(), files: None, lfs };
         let write = || -> io::Result<()> {
             own.lay_out(&locked.git_dir, self.url, base)?;
@@ -150,15 +150,23 @@ impl Worktree<'_> {
         write().map_err(|error| git::Error::NotStarted(format!("worktree {}: {error}", self.path().display())))
     }
 
-    pub(super) fn fill(&self, git_dir: &Path, base: &Base, lfs: lfs::Contents, stop: &Stop) -> Result<(), git::Error> {
+    pub(super) fn fill(&self, git_dir: &Path, base: &Base, lfs: &lfs::Contents, stop: &Stop) -> Result<(), git::Error> {
         let index = self.repository().join("index");
         let ours = PrivateGitDir::onto(&self.spaces.git, git_dir, &base.commit)?.with_work_tree(&self.path(), &index);
         let ours = match lfs {
-            lfs::Contents::There => ours.with_settings(lfs::filters(&lfs::store_of(git_dir))),
+            lfs::Contents::There { but_for } => ours
+                .with_settings(lfs::filters(&lfs::store_of(git_dir)))
+                .with_settings([format!("lfs.fetchexclude={but_for}")]),
             lfs::Contents::Unused | lfs::Contents::Pointers => ours,
         };
         let call = Call { login: None, stop: Some(stop) };
-        let read = ours.run(&["read-tree", "--reset", "-u", &base.commit], call)?;
+        let read = ours.run(&["read-tree", "--reset", "-u", &base.commit], call).map_err(|error| match error {
+            // Whatever the filter said is not about the cache.
+            git::Error::Failed { what, said, code, .. } if said.contains(FILTER_FAILED) => {
+                git::Error::Failed { what, cause: Cause::Other, said, code }
+            }
+            other => other,
+        })?;
         // One that is not required may fail without git failing.
         let said = String::from_utf8_lossy(&read.stderr).into_owned();
         if said.contains(FILTER_FAILED) {

@@ -256,3 +256,63 @@ fn without_git_lfs_pointers_stay_pointers() {
     assert_eq!(job["pushed"], json!(false));
     house.end();
 }
+
+#[test]
+fn a_content_that_an_agent_made_and_another_changed_is_checked_again() {
+    let house = House::new(&[]);
+    let job = house.run("printf up > u.bin");
+    assert_published(&job);
+    house.repo.git(&["update-ref", "refs/heads/main", job["branch"].as_str().unwrap()]).unwrap();
+    // Through whatever its own store shares with the cache's; of the same size.
+    let job = house.run(
+        "rm u.bin; git checkout -q u.bin; for f in $(find $(git rev-parse --git-dir)/lfs/objects -type f); do chmod u+w $f; \
+         printf no > $f; done; git update-index --refresh",
+    );
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    let job = house.run("cat u.bin > seen.txt");
+    assert_published(&job);
+    assert_eq!(house.published(&job, "seen.txt").as_deref(), Some("up"));
+    house.end();
+}
+
+#[test]
+fn a_repository_on_this_machine_has_its_contents_beside_it() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let old = pointer(b"the old content");
+    repo.commit("main", &[(".gitattributes", ATTRIBUTES), ("old.bin", &old), ("lost.bin", &pointer(b"lost"))]);
+    let content = |oid: &str| repo.path.join("lfs/objects").join(&oid[..2]).join(&oid[2..4]).join(oid);
+    let path = content(&crate::support::lfs::oid(b"the old content"));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "the old content").unwrap();
+    let server = lab.serve();
+    for url in [repo.url(), format!("file://{}", repo.url())] {
+        let new = format!("new of {url}");
+        let task = format!("[[bash cat old.bin > seen.txt; printf \"{new}\" > new.bin]]");
+        let job = server.run(json!({"task": task, "repo_url": url}));
+        assert_published(&job);
+        let branch = job["branch"].as_str().unwrap();
+        assert_eq!(repo.file(branch, "seen.txt").as_deref(), Some("the old content"));
+        assert_eq!(repo.git(&["diff", "--name-only", "main", branch]).unwrap(), "new.bin\nseen.txt");
+        let there = content(&crate::support::lfs::oid(new.as_bytes()));
+        assert_eq!(std::fs::read_to_string(there).unwrap(), new);
+    }
+    server.stop();
+    lab.assert_tidy();
+}
+
+#[test]
+fn what_lfsconfig_leaves_out_is_said() {
+    let house = House::new(&[]);
+    house.repo.commit("main", &[(".lfsconfig", "[lfs]\n\tfetchexclude = deep\n")]);
+    let job = house.run("cat old.bin; cat deep/down/old.bin; echo 1 > one.txt");
+    assert_published(&job);
+    let said = house.said(&job);
+    assert!(said.contains("lfs.fetchexclude = deep") && said.contains("the old content"), "{said}");
+    // One that git does not understand says nothing.
+    house.repo.commit("main", &[(".lfsconfig", "[lfs\nurl = \n")]);
+    let job = house.run("cat old.bin; echo 2 > two.txt");
+    assert!(["succeeded", "failed"].contains(&job["status"].as_str().unwrap()), "{job:#}");
+    assert!(!house.said(&job).contains("damaged"), "{}", house.said(&job));
+    house.end();
+}

@@ -1,34 +1,35 @@
 //! Before the agent: the contents of a commit's files, from the remote's LFS server into the cache's store.
 
-use super::{endpoint, store_of, transfer_settings};
+use super::store::{self, path_in, store_of};
+use super::{endpoint, said_in_commit, transfer_settings};
 use crate::workspace::cache::{Error, Locked};
 use crate::workspace::cause::Cause;
 use crate::workspace::fetch::FetchRequest;
 use crate::workspace::git::{self, Call};
-use crate::workspace::private_git_dir::PrivateGitDir;
+use crate::workspace::private_git_dir::{NOWHERE, PrivateGitDir};
 use crate::workspace::progress::Progress;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::PoisonError;
 
 /// So many commits without LFS files are remembered.
 const REMEMBERED: usize = 1000;
 
 /// What a job finds in the place of LFS files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// There are none.
     Unused,
-    /// The contents, but for those that the server has not.
-    There,
+    /// The contents, but for those of these files: a list as `lfs.fetchexclude` has it.
+    There {
+        but_for: String,
+    },
     Pointers,
 }
 
 impl Locked<'_> {
     /// Brings the contents of `commit`'s LFS files into the cache. `tell`: also what is not brought, and why.
     pub fn fetch_lfs(&self, commit: &str, request: &FetchRequest, tell: &dyn Fn(&str)) -> Result<Contents, Error> {
-        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir, commit)?;
+        // Without a HEAD git-lfs reads no `.lfsconfig` by itself.
+        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
         let known = || self.spaces.without_lfs.lock().unwrap_or_else(PoisonError::into_inner);
         if known().contains(commit) {
             return Ok(Contents::Unused);
@@ -56,13 +57,23 @@ impl Locked<'_> {
             Err(why) => return pointers(&why),
         };
         let store = store_of(&self.git_dir);
-        let ours = ours.with_settings(transfer_settings(&store, &endpoint));
+        store::check(&store);
+        let mut settings = transfer_settings(&store, &endpoint);
+        for name in ["lfs.fetchinclude", "lfs.fetchexclude"] {
+            if let Some(said) = said_in_commit(&ours, commit, name)? {
+                tell(&format!("some Git LFS files are pointers, because .lfsconfig says {name} = {said}"));
+                settings.push((name, said));
+            }
+        }
+        let ours = ours.with_config(&settings)?;
+        let is_chosen = settings.iter().any(|(name, _)| name.starts_with("lfs.fetch"));
         match self.persistently(|| self.download(&ours, commit, request, &endpoint, tell)) {
-            Ok(()) => Ok(Contents::There),
+            Ok(()) if !is_chosen => Ok(Contents::There { but_for: String::new() }),
+            Ok(()) => self.but_for_missing(&ours, commit, tell),
             Err(git::Error::Failed { said, .. }) if only_some_are_gone(&said) => {
                 let some = said.lines().next().unwrap_or_default();
                 tell(&format!("some Git LFS files are pointers, because the server has no content of them: {some}"));
-                Ok(Contents::There)
+                self.but_for_missing(&ours, commit, tell)
             }
             Err(git::Error::Stopped(reason)) => Err(Error::Stopped(reason)),
             Err(error) => {
@@ -81,6 +92,32 @@ impl Locked<'_> {
         }
     }
 
+    /// Git-lfs must not look for what is not there: it would ask for it, and may hang then.
+    fn but_for_missing(&self, ours: &PrivateGitDir, commit: &str, tell: &dyn Fn(&str)) -> Result<Contents, Error> {
+        let told = ours.run(&["lfs", "ls-files", "--long", commit], Call::default())?;
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let store = store_of(&self.git_dir);
+        let mut but_for = Vec::new();
+        for line in told.lines() {
+            // `OID - PATH`, and `*` where the file is checked out.
+            let entry = line.split_once(' ').and_then(|(oid, rest)| Some((oid, rest.get(2..)?)));
+            let entry = entry.filter(|(oid, _)| oid.len() == 64 && oid.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            match entry {
+                Some((oid, _)) if path_in(&store, oid).exists() => {}
+                Some((_, path))
+                    if path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._- ".contains(&byte)) =>
+                {
+                    but_for.push(format!("/{path}"));
+                }
+                _ => {
+                    tell(&format!("all Git LFS files are pointers, because of one that cannot be left out: {line}"));
+                    return Ok(Contents::Pointers);
+                }
+            }
+        }
+        Ok(Contents::There { but_for: but_for.join(",") })
+    }
+
     fn download(
         &self,
         ours: &PrivateGitDir,
@@ -97,7 +134,7 @@ impl Locked<'_> {
         let done = ours.transfer(&["lfs", "fetch", endpoint, commit], self.call_for(request), &mut heard);
         let some_came = !matches!(&done, Ok(done) if !String::from_utf8_lossy(&done.stdout).contains("Downloading"));
         if some_came {
-            protect(&store_of(&self.git_dir).join("objects"));
+            store::seal_new(&store_of(&self.git_dir));
         }
         // What it noted of its errors is in what it said.
         let _ = crate::workspace::remove::tree(&store_of(&self.git_dir).join("logs"));
@@ -117,23 +154,10 @@ fn uses_lfs(ours: &PrivateGitDir, commit: &str) -> Result<bool, git::Error> {
 
 /// The server has not got some of the contents, and nothing else was wrong.
 fn only_some_are_gone(said: &str) -> bool {
-    let is_gone = |line: &str| line.contains("[404]") || line.contains("[410]");
+    // The last is what it says of a remote on this machine.
+    let is_gone = |line: &str| ["[404]", "[410]", "remote missing object"].iter().any(|words| line.contains(words));
     let is_sum = |line: &str| line.starts_with("error: failed to fetch some objects") || line.starts_with("fetch: ");
     said.lines().any(is_gone) && said.lines().all(|line| line.trim().is_empty() || is_gone(line) || is_sum(line))
-}
-
-/// An agent's git-lfs may link to these: nothing that writes to its own files writes to them.
-fn protect(objects: &Path) {
-    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    for file in below(objects)
-        .flat_map(|path| below(&path).collect::<Vec<_>>())
-        .flat_map(|path| below(&path).collect::<Vec<_>>())
-    {
-        let _ = fs::symlink_metadata(&file)
-            .ok()
-            .filter(|found| found.is_file() && found.permissions().mode() & 0o222 != 0)
-            .map(|_| fs::set_permissions(&file, fs::Permissions::from_mode(0o444)));
-    }
 }
 
 #[cfg(test)]

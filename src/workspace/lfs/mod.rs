@@ -11,16 +11,18 @@
 
 mod download;
 mod pointer;
+mod store;
 mod upload;
 
 pub use download::Contents;
 pub(super) use pointer::{Pointer, in_objects};
+pub(super) use store::store_of;
 
 use super::cache::Workspaces;
 use super::git::{self, Call};
 use super::private_git_dir::PrivateGitDir;
 use super::url::{RepoUrl, Transport};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// An address that nobody can be reached at: what is not in the store is not fetched by the way.
 const NOWHERE: &str = "http://127.0.0.1:0/";
@@ -30,16 +32,6 @@ impl Workspaces {
     pub(super) fn moves_lfs(&self) -> bool {
         self.settings.lfs && self.git.has_lfs()
     }
-}
-
-/// Where git-lfs keeps the contents that the repository with this git directory, and all that borrow from it, find.
-pub(super) fn store_of(git_dir: &Path) -> PathBuf {
-    git_dir.join("lfs")
-}
-
-/// Where the content of this name lies in a store, as git-lfs has it.
-fn path_in(store: &Path, oid: &str) -> PathBuf {
-    store.join("objects").join(&oid[..2]).join(&oid[2..4]).join(oid)
 }
 
 /// What has git turn pointers into contents and back, with those in `store` alone.
@@ -63,33 +55,40 @@ pub(super) fn filters(store: &Path) -> Vec<String> {
 pub(super) const CONFIG: &str = "[filter \"lfs\"]\n\tprocess = git-lfs filter-process\n\tclean = git-lfs clean -- %f\n\
                                  \tsmudge = git-lfs smudge -- %f\n\trequired = true\n";
 
-/// What is the same for every transfer: only between `store` and `endpoint`, and said as it goes.
-fn transfer_settings(store: &Path, endpoint: &str) -> Vec<String> {
-    let set = |name: &str, value: &str| format!("{name}={value}");
+/// What is the same for every transfer: only between `store` and `endpoint`, and said as it goes. In a file, because a
+/// remote on this machine would take the store for its own.
+fn transfer_settings(store: &Path, endpoint: &str) -> Vec<(&'static str, String)> {
     vec![
-        set("lfs.storage", &store.display().to_string()),
-        set("lfs.url", endpoint),
-        set("lfs.pushurl", endpoint),
-        set("lfs.forceprogress", "true"),
-        set("lfs.locksverify", "false"),
+        ("lfs.storage", store.display().to_string()),
+        ("lfs.url", endpoint.to_owned()),
+        ("lfs.pushurl", endpoint.to_owned()),
+        ("lfs.forceprogress", "true".into()),
+        ("lfs.locksverify", "false".into()),
         // With what it guesses some servers refuse an upload, and git-lfs takes that for success.
-        set("lfs.contenttype", "false"),
-        set("lfs.activitytimeout", "60"),
-        set("lfs.dialtimeout", "20"),
-        set("lfs.transfer.maxretries", "3"),
+        ("lfs.contenttype", "false".into()),
+        ("lfs.activitytimeout", "60".into()),
+        ("lfs.dialtimeout", "20".into()),
+        ("lfs.transfer.maxretries", "3".into()),
     ]
 }
 
 /// Where the contents of a commit's files are; or why they are not asked for.
 fn endpoint(ours: &PrivateGitDir, commit: &str, url: &RepoUrl) -> Result<Result<String, String>, git::Error> {
+    Ok(match said_in_commit(ours, commit, "lfs.url")? {
+        None => Ok(endpoint_of(url)),
+        Some(named) => named_endpoint(&named, url),
+    })
+}
+
+/// What a commit's `.lfsconfig` says of one setting, if it says anything that git understands.
+fn said_in_commit(ours: &PrivateGitDir, commit: &str, name: &str) -> Result<Option<String>, git::Error> {
     let blob = format!("{commit}:.lfsconfig");
-    match ours.run(&["config", "--blob", &blob, "--get", "lfs.url"], Call::default()) {
-        Ok(found) => match String::from_utf8_lossy(&found.stdout).trim() {
-            "" => Ok(Ok(endpoint_of(url))),
-            named => Ok(named_endpoint(named, url)),
-        },
-        // It is not there, says nothing of that, or nothing that git understands.
-        Err(git::Error::Failed { .. }) => Ok(Ok(endpoint_of(url))),
+    match ours.run(&["config", "--blob", &blob, "--get", name], Call::default()) {
+        Ok(found) => {
+            let text = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+            Ok(Some(text).filter(|text| !text.is_empty()))
+        }
+        Err(git::Error::Failed { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -6,8 +6,13 @@ use crate::workspace::private_git_dir::PrivateGitDir;
 use crate::workspace::staging::run_with;
 use std::collections::BTreeMap;
 
-/// The first line of a pointer: the Git LFS specification, which also limits a pointer to less than this size.
-const VERSION: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+/// How a pointer begins: the Git LFS specification, and the names that git-lfs had before. The specification limits a
+/// pointer to less than this size.
+const VERSIONS: [&str; 3] = [
+    "version https://git-lfs.github.com/spec/v1",
+    "version https://hawser.github.com/spec/v1",
+    "version http://git-media.io/v/2",
+];
 const SIZE_LIMIT: u64 = 1024;
 /// So many files of that size fit what is kept of a command's output.
 const AT_A_TIME: usize = 2000;
@@ -24,8 +29,9 @@ pub struct Pointer {
 
 impl Pointer {
     fn parse(text: &[u8], path: &str) -> Option<Self> {
-        let rest = std::str::from_utf8(text.strip_prefix(VERSION)?).ok()?;
-        let value = |name: &str| rest.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let text = std::str::from_utf8(text).ok()?.trim_start();
+        let rest = VERSIONS.iter().find_map(|version| text.strip_prefix(version))?.strip_prefix(['\r', '\n'])?;
+        let value = |name: &str| rest.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.trim()));
         let oid = value("oid")?.strip_prefix("sha256:")?;
         let is_hash = oid.len() == 64 && oid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let size = value("size")?.parse().ok()?;
@@ -83,7 +89,9 @@ mod tests {
         let oid = "0123456789abcdef".repeat(4);
         let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12\n");
         let pointer = Pointer { oid: oid.clone(), size: 12, path: "a".into() };
-        assert_eq!(Pointer::parse(text.as_bytes(), "a"), Some(pointer));
+        for text in [text.clone(), text.replace('\n', "\r\n"), text.replace("git-lfs", "hawser")] {
+            assert_eq!(Pointer::parse(text.as_bytes(), "a").as_ref(), Some(&pointer), "{text}");
+        }
         for other in [
             text.replace("0123", "../."),
             text.replace("size", "sighs"),

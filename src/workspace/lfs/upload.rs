@@ -1,6 +1,7 @@
 //! After the agent: the contents of the files it made, from its store to the remote's LFS server.
 
-use super::{Pointer, endpoint, in_objects, path_in, store_of, transfer_settings};
+use super::store::{digest_of, path_in, seal, store_of};
+use super::{Pointer, endpoint, in_objects, transfer_settings};
 use crate::process::stop::Stop;
 use crate::workspace::cache::Error;
 use crate::workspace::cause::Cause;
@@ -12,7 +13,7 @@ use crate::workspace::regular_file;
 use crate::workspace::remove;
 use crate::workspace::worktree::Worktree;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The most that one job uploads, in bytes.
@@ -27,7 +28,10 @@ impl Worktree<'_> {
         let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?;
         let mut pointers = in_objects(&ours, new)?;
         // What is in there was fetched from the remote, or uploaded to it.
-        pointers.retain(|pointer| !path_in(&store_of(&git_dir), &pointer.oid).exists());
+        pointers.retain(|pointer| {
+            let found = fs::symlink_metadata(path_in(&store_of(&git_dir), &pointer.oid));
+            !found.is_ok_and(|found| found.len() == pointer.size)
+        });
         Ok(pointers)
     }
 
@@ -66,8 +70,8 @@ impl Worktree<'_> {
         }
         let git_dir = self.git_dir()?;
         // Nothing of the agent's is configuration here.
-        let ours =
-            PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?.with_settings(transfer_settings(store, endpoint));
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?
+            .with_config(&transfer_settings(store, endpoint))?;
         for some in pointers.chunks(AT_A_TIME) {
             let mut arguments = vec!["lfs", "push", "--object-id", endpoint];
             arguments.extend(some.iter().map(|pointer| pointer.oid.as_str()));
@@ -85,7 +89,9 @@ impl Worktree<'_> {
         for pointer in pointers {
             let kept = path_in(&store_of(&git_dir), &pointer.oid);
             let _ = kept.parent().map(fs::create_dir_all);
-            let _ = fs::rename(path_in(store, &pointer.oid), kept);
+            if fs::rename(path_in(store, &pointer.oid), &kept).is_ok() {
+                seal(&kept);
+            }
         }
         Ok(())
     }
@@ -148,18 +154,6 @@ fn is_plain(store: &Path, oid: &str) -> bool {
     let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
     let directories = file.ancestors().skip(1).take_while(|path| path.starts_with(store));
     directories.into_iter().all(is_directory) && fs::symlink_metadata(&file).is_ok_and(|found| found.is_file())
-}
-
-fn digest_of(path: &Path) -> io::Result<String> {
-    let mut file = regular_file::open(path)?;
-    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()),
-            count => digest.update(&buffer[..count]),
-        }
-    }
 }
 
 /// The last line of progress, `Uploading LFS objects: 100% (2/2), …`, says that all of them are there. Git-lfs ends
