@@ -102,8 +102,8 @@ impl Worktree<'_> {
         let was_removed: HashSet<&[u8]> =
             since_base.iter().filter(|change| change.status == b"D").map(|change| change.path).collect();
         let Ok(root) = self.path().canonicalize() else { return Ok(staged) };
-        // What of it the files show as well. `git diff` compares the contents, `diff-index` only when they were changed.
-        let shown = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", head];
+        // What of it the files show as well. `git diff` compares contents, and `diff-index` times.
+        let shown = ["diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=dirty", head];
         let in_files = listed(view.run(&shown, Call::default()))?;
         let in_files: HashSet<&[u8]> = in_files.split(|byte| *byte == 0).collect();
         let is_only_staged = |change: &&Change| {

@@ -6,6 +6,7 @@ use super::credentials::Login;
 use super::fetch::default_branch;
 use super::git::{self, Call};
 use super::inspect::Inspection;
+use super::looking::leave;
 use super::new_objects::{NewFile, new_files};
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
 use super::url::RepoUrl;
@@ -74,6 +75,7 @@ impl Worktree<'_> {
             ("GIT_COMMITTER_EMAIL", settings.author_email.as_str()),
         ];
         let ours = self.private_git_dir(&found.head)?;
+        leave(&ours, &found.untouched)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
         if !self.stage(&ours, found, &locked.stop)? {
             return Ok(None);

@@ -7,6 +7,7 @@
 use super::agent_index::Staged;
 use super::cache::Error;
 use super::git::{self, Call};
+use super::looking::Left;
 use super::private_git_dir::PrivateGitDir;
 use super::worktree::{Worktree, gitdir};
 use super::{lfs, refs, regular_file};
@@ -19,9 +20,6 @@ pub(super) const INDEX_LIMIT: u64 = 1 << 30;
 /// The largest file that is looked through for conflict markers, and how many with some are named.
 const CONFLICT_LIMIT: u64 = 64 << 20;
 const CONFLICTS_NAMED: usize = 10;
-
-const STATUS: [&str; 6] =
-    ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
 
 /// What git notes of what is under way: gitrepository-layout(5), and git's own sources.
 const UNFINISHED: [(&str, &str); 6] = [
@@ -48,6 +46,8 @@ pub struct Inspection {
     pub unfinished: Option<String>,
     /// Submodules that the agent worked in.
     pub submodules: Vec<String>,
+    /// Paths, each ended by a NUL, that git thinks changed and that nobody has touched.
+    pub untouched: Vec<u8>,
     /// Work that no publishing reaches, in a sentence: on another branch, or in a submodule.
     pub hidden: Option<String>,
 }
@@ -69,16 +69,22 @@ impl<'a> Worktree<'a> {
     pub fn inspect(&self, base_commit: &str, of_remote: &[String]) -> Result<Inspection, Error> {
         self.refuse_pipes()?;
         let head = self.head_of(base_commit)?;
+        // First: it finds what git would wait for. An agent may have removed its worktree: what it committed before is
+        // still there.
+        let mut untouched = Vec::new();
+        let left = match self.is_on_disk() {
+            true => self.left_in(&self.private_git_dir(base_commit)?, &mut untouched)?,
+            false => None,
+        };
         let ours = self.view(&head)?;
         // A branch of the remote's that is checked out is no work.
         let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit], of_remote)?.is_some();
         let submodules = self.submodules_with_work(of_remote)?;
         let hidden = self.hidden(&ours, &[&head, base_commit], &submodules, of_remote)?;
         let staged = self.staged(&head, base_commit)?;
-        // An agent may have removed its worktree: what it committed before is still there.
-        let is_dirty = self.is_on_disk() && (staged.is_more || left_in(&self.private_git_dir(base_commit)?)?.is_some());
+        let is_dirty = self.is_on_disk() && (staged.is_more || left.is_some());
         let unfinished = self.unfinished();
-        Ok(Inspection { head, is_dirty, staged, has_commits, unfinished, submodules, hidden })
+        Ok(Inspection { head, is_dirty, staged, has_commits, unfinished, submodules, hidden, untouched })
     }
 
     /// A private git directory with the work tree, the index, and the agent's HEAD, detached.
@@ -139,7 +145,7 @@ impl<'a> Worktree<'a> {
         let ours = self.with_files(ours, &index);
         ours.run(&["read-tree", "--reset", commit], Call::default())?;
         self.leave_out(&ours, commit)?;
-        Ok(left_in(&ours)?.map(|left| self.explain(left)))
+        Ok(self.left_in(&ours, &mut Vec::new())?.map(|left| self.explain(left)))
     }
 
     fn explain(&self, left: Left) -> String {
@@ -149,8 +155,8 @@ impl<'a> Worktree<'a> {
                 format!("`{path}` is a repository of its own, which is not published")
             }
             Left::Path(path) => format!(
-                "not every change in it could be committed, `{path}` for one (it cannot be read, or has a filter, as \
-                 Git LFS sets one)"
+                "not every change in it could be committed, `{path}` for one (it cannot be read, has a filter, or git \
+                 does not take it as it is)"
             ),
         }
     }
@@ -294,36 +300,6 @@ impl<'a> Worktree<'a> {
     }
 }
 
-/// What a worktree holds beyond the commit that its index is of.
-enum Left {
-    /// A path that is changed, or new.
-    Path(String),
-    /// Git could not look there: it may be anything.
-    Unseen(String),
-}
-
-fn left_in(ours: &PrivateGitDir) -> Result<Option<Left>, git::Error> {
-    let told = ours.run(&STATUS, Call::default())?;
-    let unseen = unseen_in(&String::from_utf8_lossy(&told.stderr));
-    if let Some(said) = unseen {
-        return Ok(Some(Left::Unseen(said)));
-    }
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    Ok(told.split('\0').next().filter(|entry| !entry.is_empty()).map(|entry| {
-        // `? PATH`, or `1 XY … PATH` with seven fields between.
-        let fields = if entry.starts_with('?') { 1 } else { 8 };
-        let path = entry.splitn(fields + 1, ' ').nth(fields).unwrap_or(entry);
-        Left::Path(path.trim_end_matches('/').to_owned())
-    }))
-}
-
-/// The warning by which git says, and ends well, that it could not look at something.
-fn unseen_in(said: &str) -> Option<String> {
-    let words = ["could not open directory", "permission denied", "unable to read", "cannot open"];
-    let is_one = |line: &&str| words.iter().any(|word| line.to_ascii_lowercase().contains(word));
-    said.lines().map(str::trim).find(is_one).map(|line| crate::job::cut(line.to_owned(), 300))
-}
-
 /// A commit that one of `tips` contains, and none of `known` nor of the remote's branches.
 fn beyond(
     ours: &PrivateGitDir,
@@ -343,21 +319,4 @@ fn beyond(
     let found = ours.run_on(&path, &arguments, Call::default())?;
     let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
     Ok((!found.is_empty()).then_some(found))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unseen_in;
-
-    #[test]
-    fn what_git_could_not_look_at_is_heard() {
-        for (said, is_unseen) in [
-            ("warning: could not open directory 'p/': Permission denied\n", true),
-            ("a/b/1: Permission denied", true),
-            ("warning: in the working copy of 'x', CRLF will be replaced by LF\n", false),
-            ("", false),
-        ] {
-            assert_eq!(unseen_in(said).is_some(), is_unseen, "{said}");
-        }
-    }
 }

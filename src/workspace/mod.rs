@@ -15,6 +15,7 @@ pub mod git;
 pub mod inspect;
 pub mod lfs;
 pub mod lock;
+mod looking;
 pub mod new_objects;
 mod own_repository;
 pub mod ownership;

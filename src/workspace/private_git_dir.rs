@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A HEAD for calls that need none.
 pub const NOWHERE: &str = "ref: refs/heads/agenticore-none";
@@ -152,6 +153,12 @@ impl<'a> PrivateGitDir<'a> {
 
     pub fn run(&self, arguments: &[&str], call: Call) -> Result<Finished, Error> {
         self.run_as(arguments, &[], call)
+    }
+
+    /// The same within a limit of its own, or git's if that is shorter.
+    pub fn run_within(&self, limit: Duration, arguments: &[&str], call: Call) -> Result<Finished, Error> {
+        let what = arguments.first().copied().unwrap_or_default();
+        self.git.run_within(limit.min(self.git.timeout), self.command(arguments, &[]), what, call)
     }
 
     pub fn run_as(&self, arguments: &[&str], variables: &[(&str, &str)], call: Call) -> Result<Finished, Error> {

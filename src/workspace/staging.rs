@@ -10,7 +10,7 @@ use super::submodules::paths_in;
 use super::worktree::Worktree;
 use super::{refs, regular_file};
 use crate::process::stop::Stop;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +18,8 @@ use std::path::Path;
 
 /// The most files that are left out of a commit because they cannot be added.
 const LEFT_OUT_MOST: usize = 50;
+/// So many times is git tried with a part of the files.
+const HALVES_MOST: usize = 1000;
 /// Fewer missing files than this are deletions, however small the repository is.
 const DELETIONS_FROM: usize = 20;
 
@@ -83,9 +85,35 @@ impl Worktree<'_> {
             let named = of_filter.or_else(|| said.rsplit('\'').nth(1).filter(is_there));
             match named.map(|path| format!(":(exclude,literal){path}")) {
                 Some(path) if !left_out.contains(&path) && left_out.len() < LEFT_OUT_MOST => left_out.push(path),
-                _ => return Ok(()),
+                // It names none, or one whose name it writes in another way.
+                _ => return self.add_by_halves(ours, stop),
             }
         }
+    }
+
+    /// Adds whatever can be added, without being told what cannot: by halves of the list, and halves of those.
+    fn add_by_halves(&self, ours: &PrivateGitDir, stop: &Stop) -> Result<(), Error> {
+        let listed = ours.run(&["ls-files", "-z", "-m", "-d", "-o", "--exclude-standard"], Call::default())?.stdout;
+        let paths: BTreeSet<&[u8]> = listed.split(|byte| *byte == 0).collect();
+        // With a slash at its end it is a repository.
+        let paths: Vec<&[u8]> = paths.into_iter().filter(|path| !path.is_empty() && !path.ends_with(b"/")).collect();
+        let mut waiting = vec![&paths[..]];
+        let list = ours.path("adding");
+        for _ in 0..HALVES_MOST {
+            let Some(some) = waiting.pop() else { return Ok(()) };
+            let text: Vec<u8> = some.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+            fs::write(&list, text).map_err(|error| Error::Final(format!("{}: {error}", list.display())))?;
+            let arguments = ["update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
+            match ours.run_on(&list, &arguments, Call { login: None, stop: Some(stop) }) {
+                Ok(_) => {}
+                Err(git::Error::Failed { .. }) => {
+                    let (one, other) = some.split_at(some.len() / 2);
+                    waiting.extend([one, other].into_iter().filter(|half| !half.is_empty() && half.len() < some.len()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn add_staged(&self, ours: &PrivateGitDir, head: &str, staged: &Staged) -> Result<(), Error> {

@@ -440,3 +440,65 @@ fn a_submodule_that_nothing_names_is_looked_into() {
     }
     house.server.stop();
 }
+
+#[test]
+fn what_nobody_touched_is_not_published() {
+    let house = House::new();
+    // In the repository in another form than its attributes ask for, as people have them.
+    house.repo.commit("main", &[("crlf.txt", "a\r\nb\r\n"), ("id.c", "$Id: x $\n"), ("raw.bin", "no pointer")]);
+    let attributes = "*.txt text\n*.c ident\n*.bin filter=lfs diff=lfs merge=lfs -text\n";
+    let clone = house.lab.path("adds");
+    git(house.lab.dir.path(), &["clone", "-q", &house.repo.url(), clone.to_str().unwrap()]).unwrap();
+    std::fs::write(clone.join(".gitattributes"), attributes).unwrap();
+    git(&clone, &["add", ".gitattributes"]).unwrap();
+    git(&clone, &["commit", "-qm", "attributes"]).unwrap();
+    git(&clone, &["push", "-q", "origin", "HEAD:main"]).unwrap();
+    for habit in ["true", "sleep 1.5"] {
+        let job = house.run(habit);
+        assert_eq!(job["note"], "the agent changed nothing: no branch, no pull request", "{habit}: {job:#}");
+    }
+    for (habit, changed) in [
+        ("echo 2 > some/f1", "some/f1"),
+        ("echo 2 > some/f1; git add some/f1; git commit -qm two; echo 3 > some/f2", "some/f1\nsome/f2"),
+        ("printf c >> crlf.txt", "crlf.txt"),
+    ] {
+        let job = house.run(habit);
+        assert_eq!((&job["pushed"], &job["kept_because"]), (&json!(true), &json!(null)), "{habit}: {job:#}");
+        let branch = job["branch"].as_str().unwrap();
+        assert_eq!(house.repo.git(&["diff", "--name-only", "main", branch]).unwrap(), changed, "{habit}");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_of_gits_is_named_and_nobody_waits() {
+    let lab = Lab::new().with("AGENTICORE_GIT_TIMEOUT", "4");
+    let repo = lab.repo();
+    repo.commit("main", &[("d/x", "1\n")]);
+    let server = lab.serve();
+    for (habit, trap) in [
+        ("mkfifo d/.gitattributes; echo x >> d/x", "d/.gitattributes"),
+        ("mkdir q; mkfifo q/.gitignore; echo 1 > q/f", "q/.gitignore"),
+        ("mkdir -p n/.git; mkfifo n/.git/HEAD; echo 1 > n/f", "n/.git/HEAD"),
+    ] {
+        let job = server.run(json!({"task": format!("[[bash {habit}]] [[say done]]"), "repo_url": repo.url()}));
+        let error = job["error"].as_str().unwrap_or_default();
+        assert!(error.contains(&format!("`{trap}`")), "{habit}: {job:#}");
+        assert_eq!((&job["status"], job["worktree_path"].is_string()), (&json!("succeeded"), true), "{job:#}");
+    }
+    server.stop();
+}
+
+#[test]
+fn files_that_cannot_be_added_keep_no_other_back_whatever_their_names() {
+    let house = House::new();
+    let job = house.run(
+        "echo \"*.u working-tree-encoding=UTF-16LE\" > .gitattributes; printf odd > \"it's.u\"; printf odd > \"$(printf \\
+         \"a\\nb\").u\"; printf odd > \"$(printf \"\\377\").u\"; echo ok > fine.txt; echo 2 > some/f1",
+    );
+    house.assert_kept(&job, "not every change in it could be committed");
+    let branch = job["branch"].as_str().unwrap();
+    let changed = house.repo.git(&["diff", "--name-only", "main", branch]).unwrap();
+    assert_eq!(changed, ".gitattributes\nfine.txt\nsome/f1", "{job:#}");
+    house.server.stop();
+}

@@ -1,5 +1,5 @@
-//! The cache's store of contents. Only the runner writes there; but an agent's git-lfs may link to the files, so what was
-//! written to since is told by its time, and has to hash to its name again.
+//! The cache's store of contents. Only the runner writes there; but an agent's git-lfs may link to the files, so what
+//! was written to since is told by its time, and has to hash to its name again.
 
 use crate::workspace::{regular_file, remove};
 use std::fs;

@@ -1,0 +1,156 @@
+//! Looks at a worktree's files with git: what is changed, without what only seems to be, and without waiting for a
+//! trap.
+
+use super::cache::Error;
+use super::git::{self, Call};
+use super::private_git_dir::PrivateGitDir;
+use super::staging::run_with;
+use super::worktree::Worktree;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const STATUS: [&str; 6] =
+    ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
+/// After this long it is looked for what git may be waiting for.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
+/// So many directories are looked through for that.
+const DIRECTORIES_MOST: usize = 200_000;
+
+/// What a worktree holds beyond the commit that its index is of.
+pub(super) enum Left {
+    /// A path that is changed, or new.
+    Path(String),
+    /// Git could not look there: it may be anything.
+    Unseen(String),
+}
+
+impl Worktree<'_> {
+    /// The first of it, if there is anything. `untouched` takes the paths, each ended by a NUL, that git thinks changed
+    /// and that nobody has touched since they were checked out.
+    pub(super) fn left_in(&self, ours: &PrivateGitDir, untouched: &mut Vec<u8>) -> Result<Option<Left>, Error> {
+        let told = self.status(ours)?;
+        let Some(found) = first_of(&told) else { return Ok(None) };
+        self.refuse_traps()?;
+        if !self.leave_untouched(ours, untouched)? {
+            return Ok(Some(found));
+        }
+        Ok(first_of(&self.status(ours)?))
+    }
+
+    fn status(&self, ours: &PrivateGitDir) -> Result<crate::process::limited::Finished, Error> {
+        match ours.run_within(FIRST_LIMIT, &STATUS, Call::default()) {
+            Err(git::Error::TimedOut { .. }) => {}
+            other => return Ok(other?),
+        }
+        self.refuse_traps()?;
+        Ok(ours.run(&STATUS, Call::default())?)
+    }
+
+    /// What comes next looks at contents, and so at attributes.
+    fn refuse_traps(&self) -> Result<(), Error> {
+        match trap_below(&self.path()) {
+            Some(trap) => {
+                Err(Error::Final(format!("git would wait for ever at `{}`: remove it there", trap.display())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Git compares a file's content where its time tells nothing, and finds it changed if the repository holds it in
+    /// another form than its attributes ask for (line ends, Git LFS). Who did not touch it did not change it.
+    fn leave_untouched(&self, ours: &PrivateGitDir, untouched: &mut Vec<u8>) -> Result<bool, Error> {
+        let Ok(checked_out) = fs::symlink_metadata(self.first_index()) else { return Ok(false) };
+        let checked_out = (checked_out.mtime(), checked_out.mtime_nsec());
+        let told = ours
+            .run(&["diff-files", "--name-only", "-z", "--diff-filter=M", "--ignore-submodules=dirty"], Call::default())?
+            .stdout;
+        let is_untouched = |path: &&[u8]| {
+            // The time of the last change of any kind: nobody sets that.
+            let found = fs::symlink_metadata(self.on_disk(path));
+            found.is_ok_and(|found| found.is_file() && (found.ctime(), found.ctime_nsec()) <= checked_out)
+        };
+        let paths = told.split(|byte| *byte == 0).filter(|path| !path.is_empty()).filter(is_untouched);
+        *untouched = paths.flat_map(|path| path.iter().copied().chain([0])).collect();
+        leave(ours, untouched)?;
+        Ok(!untouched.is_empty())
+    }
+}
+
+/// Has git take these files for what the index says.
+pub(super) fn leave(ours: &PrivateGitDir, paths: &[u8]) -> Result<(), Error> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    run_with(ours, "untouched", paths, &["update-index", "-z", "--assume-unchanged", "--stdin"]).map(drop)
+}
+
+fn first_of(told: &crate::process::limited::Finished) -> Option<Left> {
+    if let Some(said) = unseen_in(&String::from_utf8_lossy(&told.stderr)) {
+        return Some(Left::Unseen(said));
+    }
+    let told = String::from_utf8_lossy(&told.stdout);
+    told.split('\0').next().filter(|entry| !entry.is_empty()).map(|entry| {
+        // `? PATH`, or `1 XY … PATH` with seven fields between.
+        let fields = if entry.starts_with('?') { 1 } else { 8 };
+        let path = entry.splitn(fields + 1, ' ').nth(fields).unwrap_or(entry);
+        Left::Path(path.trim_end_matches('/').to_owned())
+    })
+}
+
+/// The warning by which git says, and ends well, that it could not look at something.
+fn unseen_in(said: &str) -> Option<String> {
+    let words = ["could not open directory", "permission denied", "unable to read", "cannot open"];
+    let is_one = |line: &&str| words.iter().any(|word| line.to_ascii_lowercase().contains(word));
+    said.lines().map(str::trim).find(is_one).map(|line| crate::job::cut(line.to_owned(), 300))
+}
+
+/// A pipe where git opens a file: it would wait for whoever writes to that.
+fn trap_below(root: &Path) -> Option<PathBuf> {
+    let mut waiting = vec![root.to_owned()];
+    for _ in 0..DIRECTORIES_MOST {
+        let directory = waiting.pop()?;
+        let is_gits = directory.iter().any(|part| part == ".git");
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            let is_read = is_gits || entry.file_name().as_bytes().starts_with(b".git");
+            if kind.is_dir() {
+                waiting.push(entry.path());
+            } else if is_read && (kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
+                return Some(entry.path().strip_prefix(root).map(Path::to_owned).unwrap_or_else(|_| entry.path()));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_could_not_look_at_is_heard() {
+        for (said, is_unseen) in [
+            ("warning: could not open directory 'p/': Permission denied\n", true),
+            ("a/b/1: Permission denied", true),
+            ("warning: in the working copy of 'x', CRLF will be replaced by LF\n", false),
+            ("", false),
+        ] {
+            assert_eq!(unseen_in(said).is_some(), is_unseen, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_where_git_opens_a_file_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, is_trap) in [("a/pipe", false), ("a/.gitignore", true), ("n/.git/HEAD", true)] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            assert_eq!(trap_below(dir.path()), is_trap.then(|| name.into()));
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
