@@ -114,7 +114,15 @@ impl RetryRequest {
     }
 }
 
+/// How gzip's output begins: RFC 1952, 2.3.1.
+const GZIP: &[u8] = b"\x1f\x8b";
+
 fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    if body.starts_with(GZIP) {
+        return Err("the body is compressed by gzip: send it as it is, without Content-Encoding".into());
+    }
+    // Some editors and shells begin a text with this.
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     let tree: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))?;
     match tree {
         Value::Object(fields) => Ok(fields),
@@ -306,6 +314,8 @@ mod tests {
             let error = JobRequest::parse(body.as_bytes()).unwrap_err();
             assert!(error.contains(why), "{body}: {error}");
         }
+        assert!(JobRequest::parse(b"\x1f\x8b\x08\0").unwrap_err().contains("compressed by gzip"));
+        assert!(JobRequest::parse("\u{feff}{\"task\":\"t\"}".as_bytes()).is_ok());
         assert!(JobRequest::parse(b"\xff").is_err());
     }
 

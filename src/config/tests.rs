@@ -116,3 +116,19 @@ fn without_a_home_the_sentence_says_what_to_set() {
     let error = config(&[]).unwrap_err().to_string();
     assert!(error.contains("HOME is not set"), "{error}");
 }
+
+#[test]
+fn clients_find_a_server_at_any_address() {
+    for (host, url) in [
+        ("0.0.0.0", "http://127.0.0.1:8200"),
+        ("::1", "http://[::1]:8200"),
+        ("[::1]", "http://[::1]:8200"),
+        ("[::]", "http://[::1]:8200"),
+        ("::", "http://[::1]:8200"),
+        ("box", "http://box:8200"),
+    ] {
+        let variables = [("HOME", "/nonexistent"), ("AGENTICORE_HOST", host)];
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        assert_eq!(Config::from(variables).unwrap().server_url(), url);
+    }
+}

@@ -6,6 +6,7 @@
 //! HTTP.
 
 mod agent_step;
+mod commit;
 pub mod plan;
 mod prepare;
 pub mod prepared;

@@ -1,15 +1,13 @@
-//! After the agent: commit, push, pull request. Each is in the record before the next begins, and
-//! each done twice is done once.
+//! After the commit: push and pull request. Each is in the record before the next begins, and each done twice is done
+//! once.
 
+use super::commit::joined;
 use super::retry::Failure;
 use super::{Execution, Halt};
 use crate::event::{Draft, Kind};
 use crate::forge::PullRequest;
 use crate::job::{Mark, Record, cut};
-use crate::workspace::cache;
-use crate::workspace::commit_push::{Made, Push};
-use crate::workspace::inspect::Inspection;
-use crate::workspace::new_objects::NewFile;
+use crate::workspace::commit_push::Push;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 
@@ -54,7 +52,7 @@ impl Execution<'_> {
     }
 
     /// What publishing works on: the next step is one of it only for a job with both.
-    fn published(&self) -> Result<(RepoUrl, String), Halt> {
+    pub(super) fn published(&self) -> Result<(RepoUrl, String), Halt> {
         let missing = || Halt::Failed("the job's record names no repository or no branch to publish to".into());
         Ok((self.url()?.ok_or_else(missing)?, self.record.branch.clone().ok_or_else(missing)?))
     }
@@ -63,96 +61,6 @@ impl Execution<'_> {
     fn worktree<'a>(&'a self, url: &'a RepoUrl) -> Worktree<'a> {
         let id = self.record.worktree_name();
         Worktree::of(&self.runner.spaces, url, id, self.record.branch.as_ref().map(|_| id.branch()))
-    }
-
-    /// Commits what the agent did. Where there is nothing to commit, or it cannot be, the record says so.
-    pub fn commit(&mut self) -> Result<(), Halt> {
-        let (url, _) = self.published()?;
-        let id = self.record.worktree_name().clone();
-        let worktree = Worktree::of(&self.runner.spaces, &url, &id, Some(id.branch()));
-        let base = self.record.base_commit.clone().unwrap_or_default();
-        let message = format!("{}\n\nagenticore job {}\n", title(&self.record.task), self.record.id);
-        let of_remote = self.tips_of_remotes(&worktree);
-        let (made, work) = match worktree.inspect(&base, &of_remote) {
-            Ok(found) if found.is_publishable() => (worktree.commit(&found, &base, &message, self.stop), Some(found)),
-            Ok(found) => (Ok(None), Some(found).filter(Inspection::has_work)),
-            Err(error) => (Err(error), None),
-        };
-        match (made, work) {
-            (Ok(Some(Made { commit, new_files })), found) => {
-                if let Err(why) = self.upload_lfs(&worktree, &base, &new_files)? {
-                    return self.unpublished(why);
-                }
-                let unfinished = found.as_ref().and_then(|found| found.unfinished.clone());
-                let conflicts = worktree.conflicts(&base, &commit);
-                let caution = joined([unfinished, conflicts.as_ref().ok().cloned().flatten()]);
-                let profile = self.runner.profiles.find(&self.record.profile);
-                if let Some(why) = &caution
-                    && profile.is_ok_and(|profile| !profile.publish_conflicts)
-                {
-                    let told = format!("{why}: the profile does not publish that (publish_conflicts), and it stays");
-                    return self.unpublished(told);
-                }
-                let lost = found.as_ref().and_then(|found| found.staged.lost(&new_files));
-                let hidden = joined([found.and_then(|found| found.hidden), lost]);
-                let left = hidden.map_or_else(|| worktree.remainder(&base, &commit), |why| Ok(Some(why)));
-                let reason = |why: Result<Option<String>, cache::Error>| {
-                    why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
-                };
-                if let Some(why) = joined([reason(conflicts), reason(left)]) {
-                    self.keep(why)?;
-                }
-                if let Some(what) = caution {
-                    self.mark(Mark::Caution(what), None)?;
-                }
-                let event = Draft::new(Kind::Committed, commit.as_str());
-                self.mark(Mark::Committed(commit), Some(event))
-            }
-            (Ok(None), Some(found)) => {
-                let why = match joined([found.hidden, found.staged.lost(&[])]) {
-                    Some(why) => Some(why),
-                    None => worktree.remainder(&base, &found.head).unwrap_or_else(|error| Some(error.to_string())),
-                };
-                self.keep(why.unwrap_or_else(|| "what the agent left cannot be committed".into()))?;
-                self.note("what the agent left cannot be published: no branch, no pull request")
-            }
-            (Ok(None), None) => {
-                self.worktree_is_clean = true;
-                self.note("the agent changed nothing: no branch, no pull request")
-            }
-            (Err(cache::Error::Stopped(reason)), _) => Err(Halt::Stopped(reason)),
-            (Err(error), _) => self.unpublished(format!("the work could not be committed: {error}")),
-        }
-    }
-
-    /// What the remotes have by now, of those that the agent fetched something from.
-    fn tips_of_remotes(&self, worktree: &Worktree) -> Vec<String> {
-        let mut tips = Vec::new();
-        if worktree.has_fetched()
-            && let Ok(login) = self.runner.github.login(worktree.url)
-        {
-            tips = worktree.tips_of_remote(login, self.stop);
-        }
-        for submodule in worktree.submodules() {
-            if let Some(url) = submodule.url() {
-                tips.extend(self.tips_of_remotes(&worktree.submodule(&submodule, &url)));
-            }
-        }
-        tips
-    }
-
-    /// Before the record names the commit: whoever pushes it may have the contents of its files no more.
-    fn upload_lfs(&self, worktree: &Worktree, base: &str, new: &[NewFile]) -> Result<Result<(), String>, Halt> {
-        let pointers = match worktree.lfs_to_upload(new) {
-            Ok(pointers) if pointers.is_empty() => return Ok(Ok(())),
-            Ok(pointers) => pointers,
-            Err(error) => return Ok(Err(format!("the commit could not be looked through for Git LFS files: {error}"))),
-        };
-        self.try_again("uploading Git LFS files", || {
-            self.prove()?;
-            let login = self.runner.github.login(worktree.url)?;
-            worktree.upload_lfs(&pointers, base, login, self.stop).map_err(Failure::from)
-        })
     }
 
     pub fn push(&mut self) -> Result<(), Halt> {
@@ -220,28 +128,18 @@ impl Execution<'_> {
         }
     }
 
-    fn keep(&mut self, why: String) -> Result<(), Halt> {
-        let told = format!("the worktree stays: {why}");
-        self.mark(Mark::Keep(why), Some(Draft::new(Kind::PublishNotice, told)))
-    }
-
-    fn note(&mut self, text: &str) -> Result<(), Halt> {
+    pub(super) fn note(&mut self, text: &str) -> Result<(), Halt> {
         self.mark(Mark::Note(text.to_owned()), Some(Draft::new(Kind::PublishNotice, text)))
     }
 
-    fn unpublished(&mut self, why: String) -> Result<(), Halt> {
+    pub(super) fn unpublished(&mut self, why: String) -> Result<(), Halt> {
         let why = self.redactor.clean(why);
         self.mark(Mark::Unpublished(why.clone()), Some(Draft::new(Kind::PublishNotice, why)))
     }
 }
 
-fn joined(reasons: [Option<String>; 2]) -> Option<String> {
-    let said: Vec<String> = reasons.into_iter().flatten().collect();
-    (!said.is_empty()).then(|| said.join("; "))
-}
-
 /// The task's first line that says something.
-fn title(task: &str) -> String {
+pub(super) fn title(task: &str) -> String {
     let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned();
     let line = task.lines().map(printable).find(|line| !line.is_empty());
     harmless(&cut(line.unwrap_or_else(|| "agenticore job".into()), TITLE_LIMIT))

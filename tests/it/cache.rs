@@ -308,3 +308,41 @@ fn a_repository_over_ssh() {
     server.stop();
     lab.assert_tidy();
 }
+
+/// The connection ends in the middle of what the remote sends: that says nothing of the cache.
+#[test]
+fn a_cut_connection_is_no_damage_of_the_cache() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let whole = lab.path("whole");
+    fs::write(&whole, "").unwrap();
+    let script = format!(
+        "for last; do :; done\nif test -e {}; then exec sh -c \"$last\"; fi\nsh -c \"$last\" | head -c 1200\n",
+        whole.display()
+    );
+    let ssh = ssh(&lab, &script);
+    let lab = lab.with("GIT_SSH_COMMAND", ssh);
+    let server = lab.serve();
+    let url = format!("git@ssh.example:{}", repo.url());
+    let run = |task: &str| server.run(json!({"task": task, "repo_url": url}));
+    assert_eq!(run("[[say x]]")["status"], "succeeded");
+    let cache = cache_of(&lab, &url);
+    let known = git(&cache, &["rev-parse", "refs/remotes/origin/main"]).unwrap();
+    let noise: String = (0..40_000).map(|n| format!("{n:x} ")).collect();
+    repo.commit("main", &[("noise", &noise)]);
+    fs::remove_file(&whole).unwrap();
+    // What an earlier fetch left when it was ended.
+    let left = cache.join("objects/pack/tmp_pack_left");
+    fs::write(&left, "half").unwrap();
+    let job = run("[[say x]]");
+    assert!(job["error"].as_str().unwrap_or_default().contains("cannot be reached"), "{job:#}");
+    let said: String =
+        events(&lab, job["id"].as_str().unwrap()).iter().map(|event| event["text"].to_string()).collect();
+    assert!(!said.contains("damaged"), "{said}");
+    assert_eq!(git(&cache, &["rev-parse", "refs/remotes/origin/main"]).unwrap(), known);
+    assert!(!left.exists());
+    fs::write(&whole, "").unwrap();
+    assert_eq!(run("[[say x]]")["status"], "succeeded");
+    server.stop();
+    lab.assert_tidy();
+}
