@@ -129,6 +129,10 @@ impl Workspaces {
                 tell(&format!("waits for the clone cache of {url}, which another job works on"));
                 self.lock_within(url, limit, stop)
             }
+            Err(lock::Error::Away(why)) if limit > TELL_AFTER => {
+                tell(&format!("waits for the clone cache of {url}, whose lock cannot be asked for: {why}"));
+                self.lock_within(url, limit, stop)
+            }
             Err(error) => Err(self.no_lock(url, error)),
         }
     }
