@@ -315,9 +315,10 @@ fn a_cut_connection_is_no_damage_of_the_cache() {
     let lab = Lab::new();
     let repo = lab.repo();
     let whole = lab.path("whole");
+    let some = "$n = 1200; while ($n > 0 && sysread STDIN, $b, $n) { syswrite STDOUT, $b; $n -= length $b }";
     fs::write(&whole, "").unwrap();
     let script = format!(
-        "for last; do :; done\nif test -e {}; then exec sh -c \"$last\"; fi\nsh -c \"$last\" | head -c 1200\n",
+        "for last; do :; done\nif test -e {}; then exec sh -c \"$last\"; fi\nsh -c \"$last\" | (perl -e '{some}'; kill $$)\n",
         whole.display()
     );
     let ssh = ssh(&lab, &script);
