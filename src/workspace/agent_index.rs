@@ -23,6 +23,8 @@ pub struct Staged {
     pub removed: Vec<Vec<u8>>,
     /// New files; `git add --force` takes ignored ones.
     pub added: Vec<Vec<u8>>,
+    /// Submodules that are new, or at another commit.
+    pub links: Vec<Vec<u8>>,
     /// `git update-index --chmod`: whether each is executable.
     pub modes: Vec<(PathBuf, bool)>,
     /// There is something that `git add --all` does not find.
@@ -121,6 +123,7 @@ impl Worktree<'_> {
                 continue;
             }
             match change.status {
+                _ if change.new_mode == b"160000" => staged.links.push(change.path.to_vec()),
                 b"D" if was_removed.contains(change.path) => staged.removed.push(change.path.to_vec()),
                 b"A" if !found.is_dir() => {
                     staged.added.push(change.path.to_vec());

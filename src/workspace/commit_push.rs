@@ -58,7 +58,7 @@ impl Worktree<'_> {
     ) -> Result<Option<Made>, Error> {
         // Objects are written to the cache: under its lock, like everything that writes there.
         let locked = self.spaces.lock(self.url, stop)?;
-        let made = if found.is_dirty { self.commit_changes(found, message, &locked)? } else { None };
+        let made = if found.is_dirty { self.commit_changes(found, base_commit, message, &locked)? } else { None };
         let Some(commit) = made.or_else(|| found.has_commits.then(|| found.head.clone())) else { return Ok(None) };
         let new_files = new_files(&self.view(&commit)?, base_commit, &commit)?;
         self.refuse_plain_text(base_commit, &commit, &new_files)?;
@@ -66,7 +66,13 @@ impl Worktree<'_> {
         Ok(Some(Made { commit, new_files }))
     }
 
-    fn commit_changes(&self, found: &Inspection, message: &str, locked: &Locked) -> Result<Option<String>, Error> {
+    fn commit_changes(
+        &self,
+        found: &Inspection,
+        base_commit: &str,
+        message: &str,
+        locked: &Locked,
+    ) -> Result<Option<String>, Error> {
         let settings = &self.spaces.settings;
         let author = [
             ("GIT_AUTHOR_NAME", settings.author_name.as_str()),
@@ -74,7 +80,7 @@ impl Worktree<'_> {
             ("GIT_COMMITTER_NAME", settings.author_name.as_str()),
             ("GIT_COMMITTER_EMAIL", settings.author_email.as_str()),
         ];
-        let ours = self.private_git_dir(&found.head)?;
+        let ours = self.private_git_dir(base_commit)?;
         leave(&ours, &found.untouched)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
         if !self.stage(&ours, found, &locked.stop)? {

@@ -15,7 +15,7 @@ use std::time::Duration;
 const STATUS: [&str; 6] =
     ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=dirty"];
 /// After this long it is looked for what git may be waiting for.
-const FIRST_LIMIT: Duration = Duration::from_secs(10);
+const FIRST_LIMIT: Duration = Duration::from_secs(5);
 /// So many directories are looked through for that.
 const DIRECTORIES_MOST: usize = 200_000;
 

@@ -43,9 +43,10 @@ impl Worktree<'_> {
             set_executable(path, *is_executable)
                 .map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
         }
-        self.remove_vendored(ours, staged)?;
+        let vendored = self.remove_vendored(ours, staged)?;
+        make_room(ours, &staged.links)?;
         self.add_all(ours, stop)?;
-        self.add_staged(ours, head, staged)?;
+        self.add_staged(ours, head, staged, &vendored)?;
         let left = self.take_back(ours, head, &found.submodules)?;
         if left.is_empty() {
             return Ok(false);
@@ -116,7 +117,13 @@ impl Worktree<'_> {
         Ok(())
     }
 
-    fn add_staged(&self, ours: &PrivateGitDir, head: &str, staged: &Staged) -> Result<(), Error> {
+    fn add_staged(
+        &self,
+        ours: &PrivateGitDir,
+        head: &str,
+        staged: &Staged,
+        vendored: &HashSet<Vec<u8>>,
+    ) -> Result<(), Error> {
         if !staged.is_more {
             return Ok(());
         }
@@ -125,7 +132,8 @@ impl Worktree<'_> {
         let missing = staged.added.iter().filter(|path| !there.contains(path.as_slice()));
         let added: Vec<u8> = missing.flat_map(|path| path.iter().copied().chain([0])).collect();
         run_with(ours, "added", &added, &["update-index", "-z", "--add", "--stdin"])?;
-        let removed: Vec<u8> = staged.removed.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        let removed = staged.removed.iter().filter(|path| !vendored.contains(*path));
+        let removed: Vec<u8> = removed.flat_map(|path| path.iter().copied().chain([0])).collect();
         run_with(ours, "removed", &removed, &["update-index", "-z", "--force-remove", "--stdin"])?;
         Ok(())
     }
@@ -175,16 +183,18 @@ impl Worktree<'_> {
 
     /// Takes the submodules out of the index that the agent removed from its own and made plain files of: git adds
     /// nothing below a submodule's name.
-    fn remove_vendored(&self, ours: &PrivateGitDir, staged: &Staged) -> Result<(), Error> {
+    fn remove_vendored(&self, ours: &PrivateGitDir, staged: &Staged) -> Result<HashSet<Vec<u8>>, Error> {
         if staged.removed.is_empty() {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         let links: Vec<u8> = ours.run(&["ls-files", "-s", "-z"], Call::default())?.stdout;
         let links = links.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"160000 "));
         let links: HashSet<&[u8]> = links.filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1)).collect();
         let vendored = staged.removed.iter().filter(|path| links.contains(path.as_slice()));
-        let vendored: Vec<u8> = vendored.flat_map(|path| path.iter().copied().chain([0])).collect();
-        run_with(ours, "vendored", &vendored, &["update-index", "-z", "--force-remove", "--stdin"]).map(drop)
+        let vendored: HashSet<Vec<u8>> = vendored.cloned().collect();
+        let list: Vec<u8> = vendored.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        run_with(ours, "vendored", &list, &["update-index", "-z", "--force-remove", "--stdin"])?;
+        Ok(vendored)
     }
 
     /// The paths that `.gitmodules` in the worktree says are submodules.
@@ -228,6 +238,20 @@ impl Worktree<'_> {
         }
         Ok(found.into_keys().collect())
     }
+}
+
+/// Takes the files out of the index in whose place there are submodules now.
+fn make_room(ours: &PrivateGitDir, links: &[Vec<u8>]) -> Result<(), Error> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let listed = ours.run(&["ls-files", "-z"], Call::default())?.stdout;
+    let is_below = |path: &[u8]| {
+        links.iter().any(|link| path.strip_prefix(link.as_slice()).is_some_and(|rest| rest.starts_with(b"/")))
+    };
+    let below = listed.split(|byte| *byte == 0).filter(|path| is_below(path));
+    let below: Vec<u8> = below.flat_map(|path| path.iter().copied().chain([0])).collect();
+    run_with(ours, "below", &below, &["update-index", "-z", "--force-remove", "--stdin"]).map(drop)
 }
 
 /// The filters of those of `paths`, each ended by a NUL, that have one.

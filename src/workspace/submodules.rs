@@ -17,7 +17,7 @@ use super::own_repository::{OwnRepository, quoted};
 use super::private_git_dir::PrivateGitDir;
 use super::url::{self, RepoUrl};
 use super::worktree::{Places, Worktree, explain_filter, gitdir};
-use super::{lfs, regular_file, remove};
+use super::{lfs, refs, regular_file, remove};
 use crate::process::stop::Stop;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -188,13 +188,20 @@ impl<'a> Worktree<'a> {
         let _ = fs::remove_dir(borrowed);
     }
 
+    fn has_pushed(&self, commit: &str) -> bool {
+        refs::of_remote(&self.repository()).values().any(|known| known == commit)
+    }
+
     /// The paths of those that hold work.
     pub(super) fn submodules_with_work(&self, of_remote: &[String]) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         for submodule in self.submodules() {
             let Some(url) = submodule.url() else { continue };
-            match self.submodule(&submodule, &url).inspect(&submodule.commit, of_remote) {
+            let inner = self.submodule(&submodule, &url);
+            match inner.inspect(&submodule.commit, of_remote) {
                 Ok(inspection) if !inspection.has_work() => {}
+                // Its agent pushed that itself.
+                Ok(found) if !found.is_dirty && found.hidden.is_none() && inner.has_pushed(&found.head) => {}
                 Err(Error::Stopped(reason)) => return Err(Error::Stopped(reason)),
                 // What cannot be looked into may be work.
                 Ok(_) | Err(_) => found.push(submodule.path),

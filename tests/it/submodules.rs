@@ -187,3 +187,40 @@ fn a_submodule_can_be_moved_to_another_commit_of_its_remote() {
     assert!(entry.contains(newer.trim()), "{entry}");
     house.end();
 }
+
+#[test]
+fn files_in_the_place_of_a_submodule_and_a_submodule_in_that_of_files() {
+    let house = House::new(PROFILE);
+    let vendor = "cd vendor; cp -r library copy; git rm -qf library; mv copy library; rm -rf library/.git; cd ..";
+    let library = house.github.repository("acme/other");
+    library.commit("main", &[("docs.txt", "of other")]);
+    house.repo.commit("docs", &[("docs/docs.txt", "mine"), ("docs/more.txt", "mine")]);
+    let add = format!(
+        "git checkout -q -B work origin/docs; git rm -rqf docs; git -c protocol.file.allow=always submodule --quiet add {} docs",
+        library.url()
+    );
+    for (habit, changed) in [
+        (
+            format!("{vendor}; git add -A; git commit -qm vendored; echo z > a.txt"),
+            "A\ta.txt\nD\tvendor/library\nA\tvendor/library/library.txt",
+        ),
+        (vendor.to_owned(), "D\tvendor/library\nA\tvendor/library/library.txt"),
+        ("git rm -qf vendor/library; echo f > vendor/library".to_owned(), "T\tvendor/library"),
+        (
+            format!("{add}; git commit -qm added; echo z > a.txt"),
+            "A\ta.txt\nA\tdocs\nD\tdocs/docs.txt\nD\tdocs/more.txt",
+        ),
+        (add.clone(), "A\tdocs\nD\tdocs/docs.txt\nD\tdocs/more.txt"),
+    ] {
+        let job = house.run(&habit);
+        let branch = job["branch"].as_str().unwrap();
+        let base = if habit.contains("origin/docs") { "docs" } else { "main" };
+        let told = house.repo.git(&["diff", "--name-status", "--no-renames", base, branch]).unwrap();
+        let told: Vec<&str> = told
+            .lines()
+            .filter(|line| ![".gitmodules", "library/deeper", "README"].iter().any(|part| line.contains(part)))
+            .collect();
+        assert_eq!(told.join("\n"), changed, "{habit}: {job:#}");
+    }
+    house.server.stop();
+}
