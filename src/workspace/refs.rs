@@ -30,6 +30,15 @@ pub fn read_any(git_dir: &Path, name: &str) -> Option<String> {
     })
 }
 
+/// The commit that a repository has checked out.
+pub fn head(git_dir: &Path) -> Option<String> {
+    let text = regular_file::read_text(&git_dir.join("HEAD"), 4096).ok()?;
+    match text.trim().strip_prefix("ref: ") {
+        Some(name) => read_any(git_dir, name),
+        None => Some(text.trim().to_owned()).filter(|hash| is_hash(hash)),
+    }
+}
+
 /// The remote's branches as this cache knows them, by name, with what they point to.
 pub fn of_remote(git_dir: &Path) -> BTreeMap<String, String> {
     const BELOW: &str = "refs/remotes/origin";

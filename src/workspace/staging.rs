@@ -5,6 +5,7 @@ use super::agent_index::Staged;
 use super::cache::Error;
 use super::git::{self, Call};
 use super::inspect::Inspection;
+use super::looking::leave;
 use super::private_git_dir::PrivateGitDir;
 use super::submodules::paths_in;
 use super::worktree::Worktree;
@@ -14,7 +15,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most files that are left out of a commit because they cannot be added.
 const LEFT_OUT_MOST: usize = 50;
@@ -34,6 +35,12 @@ pub(super) struct Change<'a> {
     pub path: &'a [u8],
 }
 
+/// A submodule in the index.
+struct Link {
+    path: Vec<u8>,
+    commit: String,
+}
+
 impl Worktree<'_> {
     /// Stages what can be committed on top of the head that was found: all files, and what of the staged they do not
     /// show. False: there is nothing.
@@ -43,9 +50,12 @@ impl Worktree<'_> {
             set_executable(path, *is_executable)
                 .map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
         }
-        let vendored = self.remove_vendored(ours, staged)?;
+        let links = links_in(ours)?;
+        let vendored = remove_vendored(ours, staged, &links)?;
         make_room(ours, &staged.links)?;
+        let held = self.hold_links(ours, &links, &vendored)?;
         self.add_all(ours, stop)?;
+        self.update_links(ours, &held)?;
         self.add_staged(ours, head, staged, &vendored)?;
         let left = self.take_back(ours, head, &found.submodules)?;
         if left.is_empty() {
@@ -181,20 +191,37 @@ impl Worktree<'_> {
         changed(ours, head)
     }
 
-    /// Takes the submodules out of the index that the agent removed from its own and made plain files of: git adds
-    /// nothing below a submodule's name.
-    fn remove_vendored(&self, ours: &PrivateGitDir, staged: &Staged) -> Result<HashSet<Vec<u8>>, Error> {
-        if staged.removed.is_empty() {
-            return Ok(HashSet::new());
+    /// Keeps `git add` from looking into submodules: it would start git there, with a configuration of the agent's.
+    /// Returns those that it is kept from.
+    fn hold_links<'b>(
+        &self,
+        ours: &PrivateGitDir,
+        links: &'b [Link],
+        vendored: &HashSet<Vec<u8>>,
+    ) -> Result<Vec<&'b Link>, Error> {
+        let is_directory = |link: &&Link| {
+            fs::symlink_metadata(self.on_disk(&link.path)).is_ok_and(|found| found.is_dir())
+                && !vendored.contains(&link.path)
+        };
+        let held: Vec<&Link> = links.iter().filter(is_directory).collect();
+        let list: Vec<u8> = held.iter().flat_map(|link| link.path.iter().copied().chain([0])).collect();
+        leave(ours, &list)?;
+        Ok(held)
+    }
+
+    /// What they are at now, as far as they are where git puts them.
+    fn update_links(&self, ours: &PrivateGitDir, held: &[&Link]) -> Result<(), Error> {
+        let mut list: Vec<u8> = Vec::new();
+        for link in held {
+            let head = self.git_dir_at(&link.path).and_then(|git_dir| refs::head(&git_dir));
+            if let Some(head) = head.filter(|head| *head != link.commit) {
+                list.extend(format!("160000 {head}\t").bytes().chain(link.path.iter().copied()).chain([0]));
+            }
         }
-        let links: Vec<u8> = ours.run(&["ls-files", "-s", "-z"], Call::default())?.stdout;
-        let links = links.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"160000 "));
-        let links: HashSet<&[u8]> = links.filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1)).collect();
-        let vendored = staged.removed.iter().filter(|path| links.contains(path.as_slice()));
-        let vendored: HashSet<Vec<u8>> = vendored.cloned().collect();
-        let list: Vec<u8> = vendored.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
-        run_with(ours, "vendored", &list, &["update-index", "-z", "--force-remove", "--stdin"])?;
-        Ok(vendored)
+        if list.is_empty() {
+            return Ok(());
+        }
+        run_with(ours, "links", &list, &["update-index", "-z", "--index-info"]).map(drop)
     }
 
     /// The paths that `.gitmodules` in the worktree says are submodules.
@@ -213,18 +240,19 @@ impl Worktree<'_> {
 
     /// The repository at this path knows the commit as one of its remote's branches.
     fn is_at_its_remote(&self, path: &[u8], commit: &[u8]) -> bool {
-        let link = self.on_disk(path).join(".git");
-        let git_dir = match regular_file::read_text(&link, 8192) {
-            Ok(text) => {
-                let named = self.on_disk(path).join(text.trim_end().trim_start_matches("gitdir: "));
-                let own = self.repository().join("modules");
-                let real = |path: &Path| path.canonicalize().ok();
-                // Where git puts it, and nowhere else.
-                real(&named).filter(|named| real(&own).is_some_and(|own| named.starts_with(own)))
-            }
-            Err(_) => Some(link).filter(|link| fs::symlink_metadata(link).is_ok_and(|found| found.is_dir())),
-        };
+        let git_dir = self.git_dir_at(path);
         git_dir.is_some_and(|git_dir| refs::of_remote(&git_dir).values().any(|hash| hash.as_bytes() == commit))
+    }
+
+    /// The git directory of the repository at this path: in it, or where git puts it, and nowhere else.
+    fn git_dir_at(&self, path: &[u8]) -> Option<PathBuf> {
+        let link = self.on_disk(path).join(".git");
+        let Ok(text) = regular_file::read_text(&link, 8192) else {
+            return Some(link).filter(|link| fs::symlink_metadata(link).is_ok_and(|found| found.is_dir()));
+        };
+        let named = self.on_disk(path).join(text.trim_end().trim_start_matches("gitdir: "));
+        let own = self.repository().join("modules").canonicalize().ok()?;
+        named.canonicalize().ok().filter(|named| named.starts_with(own))
     }
 
     /// The changed files that a filter which is not run here would turn into something else.
@@ -238,6 +266,30 @@ impl Worktree<'_> {
         }
         Ok(found.into_keys().collect())
     }
+}
+
+/// The submodules in the index.
+fn links_in(ours: &PrivateGitDir) -> Result<Vec<Link>, Error> {
+    let told = ours.run(&["ls-files", "-s", "-z"], Call::default())?.stdout;
+    let entries = told.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"160000 "));
+    let link = |entry: &[u8]| {
+        let tab = entry.iter().position(|byte| *byte == b'\t')?;
+        let commit = String::from_utf8_lossy(entry[..tab].split(|byte| *byte == b' ').next()?).into_owned();
+        Some(Link { path: entry[tab + 1..].to_vec(), commit })
+    };
+    Ok(entries.filter_map(link).collect())
+}
+
+/// Takes the submodules out of the index that the agent removed from its own and made plain files of: git adds nothing
+/// below a submodule's name.
+fn remove_vendored(ours: &PrivateGitDir, staged: &Staged, links: &[Link]) -> Result<HashSet<Vec<u8>>, Error> {
+    let is_removed = |link: &&Link| staged.removed.contains(&link.path);
+    let vendored: HashSet<Vec<u8>> = links.iter().filter(is_removed).map(|link| link.path.clone()).collect();
+    let list: Vec<u8> = vendored.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+    if !list.is_empty() {
+        run_with(ours, "vendored", &list, &["update-index", "-z", "--force-remove", "--stdin"])?;
+    }
+    Ok(vendored)
 }
 
 /// Takes the files out of the index in whose place there are submodules now.
