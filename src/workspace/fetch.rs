@@ -88,7 +88,8 @@ impl Locked<'_> {
     fn try_base(&self, request: &FetchRequest, progress: &dyn Fn(&str)) -> Result<Base, Failure> {
         let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir, NOWHERE)?;
         let earlier = self.fetched();
-        let doing = if earlier.is_some() { "fetching" } else { "cloning" };
+        let is_clone = earlier.is_none();
+        let doing = if is_clone { "cloning" } else { "fetching" };
         if let Some(fetched) = earlier.filter(|f| is_fresh(f, request.not_before))
             && let Ok(base) = self.resolve(&ours, request, fetched.default_branch, progress)
         {
@@ -98,7 +99,7 @@ impl Locked<'_> {
         self.remove_unfinished_packs();
         let began = Time::now();
         let default_branch = self.persistently(|| default_branch(&ours, self.url.as_str(), self.call_for(request)))?;
-        let into = Cell::new(if doing == "cloning" { Into::Pack } else { Into::AsGitLikes });
+        let into = Cell::new(if is_clone { Into::Pack } else { Into::AsGitLikes });
         self.persistently(|| {
             // The remote may be a shallow clone itself.
             let how = ["--prune", "--no-write-fetch-head", "--update-shallow", "--no-auto-maintenance"];

@@ -132,7 +132,7 @@ fn those_that_cannot_be_had_stay_empty_with_a_note() {
             ("vendor/other", "other", "https://elsewhere.example/o/r", &inner),
             ("vendor/gone", "gone", "../gone.git", &inner),
             ("vendor/file", "file", "/etc", &inner),
-            ("vendor/option", "option", "--upload-pack=touch /tmp/x", &inner),
+            ("vendor/option", "option", "--upload-pack=false", &inner),
             // For developers with keys: the server has a token.
             ("vendor/ssh", "ssh", &format!("git@{host}:acme/inner.git"), &inner),
         ],
