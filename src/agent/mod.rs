@@ -3,6 +3,7 @@
 //! `command` and `outcome` and `stream` are pure; `run` alone starts anything. Knows no store, no
 //! repository, no forge.
 
+pub mod account;
 pub mod command;
 pub mod home;
 pub mod memory;

@@ -3,7 +3,7 @@
 //! Success is exit code 0 *and* a last `result` that is no error: API failures end with
 //! `subtype: "success"`, and an interrupt ends with exit code 0 and no result at all.
 
-use super::stream::Report;
+use super::stream::{ApiError, Report};
 use crate::job::{ERROR_LIMIT, OUTPUT_LIMIT, Spent, Verdict, cut};
 use crate::process::sys::Exit;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub enum EndedBy {
     Stall(Duration),
     /// It had reported its result, and then lingered.
     Lingering,
+    /// The API refuses its login, and it would ask again for minutes.
+    Refused,
 }
 
 #[derive(Default, Debug)]
@@ -29,6 +31,10 @@ pub struct Evidence {
     pub report: Option<Report>,
     /// The last text it said, for a run without a result.
     pub last_text: Option<String>,
+    /// The last thing that the API answered was this error.
+    pub api_error: Option<ApiError>,
+    /// A limit of the account holds until then, in seconds since 1970.
+    pub limit_until: Option<i64>,
     /// What it wrote on standard error, and on standard output without being an event.
     pub complaint: String,
     /// The session's cost before this run.
@@ -63,13 +69,18 @@ pub fn spent(report: &Report, cost_before: f64) -> Spent {
     }
 }
 
+/// Why an agent could not be started, and what to do.
+pub fn refusal(why: &str) -> String {
+    format!(
+        "the agent could not be started: {why}; install Claude Code on this machine, or name it with \
+         AGENTICORE_CLAUDE_BINARY"
+    )
+}
+
 /// None: it succeeded.
 fn problem(evidence: &Evidence) -> Option<String> {
     if let Some(why) = &evidence.refused {
-        return Some(format!(
-            "the agent could not be started: {why}; install Claude Code on this machine, or name it with \
-             AGENTICORE_CLAUDE_BINARY"
-        ));
+        return Some(refusal(why));
     }
     match evidence.ended_by {
         Some(EndedBy::Timeout(limit)) => {

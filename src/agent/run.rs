@@ -1,6 +1,7 @@
 //! Runs one agent to its end: reads what it says as it comes, holds it to its limits, and returns
 //! when nothing of it is left.
 
+use super::account;
 use super::outcome::{EndedBy, Evidence};
 use super::stream::{self, Lines, Output};
 use crate::job::cut;
@@ -199,7 +200,19 @@ impl Watch {
         self.last_word = Instant::now();
         for said in all {
             match said {
-                Output::Text(text) => self.evidence.last_text = Some(cut(text.clone(), crate::job::OUTPUT_LIMIT)),
+                Output::Text(text) => {
+                    self.evidence.last_text = Some(cut(text.clone(), crate::job::OUTPUT_LIMIT));
+                    self.evidence.api_error = None;
+                }
+                Output::Tool { .. } => self.evidence.api_error = None,
+                Output::ApiError(error) => {
+                    self.evidence.api_error = Some(error.clone());
+                    if account::is_hopeless(error) && self.give_up_at.is_none() {
+                        self.evidence.ended_by = Some(EndedBy::Refused);
+                        self.end();
+                    }
+                }
+                Output::LimitUntil(until) => self.evidence.limit_until = Some(*until),
                 Output::Result(report) => self.evidence.report = Some((**report).clone()),
                 Output::Garbage(text) if self.evidence.complaint.len() < COMPLAINT_LIMIT => {
                     self.evidence.complaint.push_str(&cut(text.clone(), 2000));

@@ -78,9 +78,26 @@ pub enum Output {
         is_error: bool,
     },
     Notice(String),
+    /// The API answered with an error: Claude tries again, or gave up.
+    ApiError(ApiError),
+    /// A limit of the account holds until then, in seconds since 1970.
+    LimitUntil(i64),
     Result(Box<Report>),
     /// Not an event at all.
     Garbage(String),
+}
+
+/// An error of the API, as Claude tells of it.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ApiError {
+    /// The answer's HTTP status.
+    pub status: Option<i64>,
+    /// Claude's word for it: `rate_limit`, `billing_error`, `authentication_failed`, …
+    pub kind: String,
+    /// What Claude says about it; empty while it tries again.
+    pub text: String,
+    /// How many times it was asked again so far; None: it gave up.
+    pub retries: Option<u64>,
 }
 
 /// A `result` event.
@@ -91,6 +108,8 @@ pub struct Report {
     pub text: Option<String>,
     pub errors: Vec<String>,
     pub terminal_reason: Option<String>,
+    /// The HTTP status of the API's error that ended the run.
+    pub api_status: Option<i64>,
     pub session_cost_usd: Option<f64>,
     pub turns: Option<u64>,
     pub usage: Option<Value>,
@@ -194,12 +213,24 @@ fn of_event(event: &Value) -> Vec<Output> {
         ("system", "init") => Vec::new(),
         ("system", "api_retry") => {
             let (attempt, most) = (&event["attempt"], &event["max_retries"]);
-            let status = event["error_status"].as_i64().map(|status| format!(" ({status})")).unwrap_or_default();
-            vec![Output::Notice(format!("the API failed{status}: retry {attempt} of {most}"))]
+            let status = event["error_status"].as_i64();
+            let shown = status.map(|status| format!(" ({status})")).unwrap_or_default();
+            let (kind, retries) = (text(event, "error"), attempt.as_u64());
+            vec![
+                Output::Notice(format!("the API failed{shown}: retry {attempt} of {most}")),
+                Output::ApiError(ApiError { status, kind, text: String::new(), retries }),
+            ]
         }
         ("system", "permission_denied") => vec![Output::Notice(format!("denied: {}", text(event, "message")))],
         ("system", "model_fallback" | "informational") => vec![Output::Notice(text(event, "content"))],
-        ("assistant", _) => blocks(event).iter().filter_map(of_assistant).collect(),
+        ("assistant", _) => {
+            let mut said: Vec<Output> = blocks(event).iter().filter_map(of_assistant).collect();
+            said.extend(api_error(event));
+            said
+        }
+        ("rate_limit_event", _) if event["rate_limit_info"]["status"] == "rejected" => {
+            event["rate_limit_info"]["resetsAt"].as_i64().map(Output::LimitUntil).into_iter().collect()
+        }
         ("user", _) => blocks(event).iter().filter_map(of_user).collect(),
         ("result", _) => vec![Output::Result(Box::new(report(event)))],
         _ => Vec::new(),
@@ -221,6 +252,15 @@ fn of_assistant(block: &Value) -> Option<Output> {
         "tool_use" => Some(Output::Tool { name: text(block, "name"), input: summary(&block["input"]) }),
         _ => None,
     }
+}
+
+/// A message that Claude made itself, because the API gave none.
+fn api_error(event: &Value) -> Option<Output> {
+    let words = || blocks(event).iter().map(|block| text(block, "text")).collect::<Vec<_>>().join(" ");
+    (event["is_api_error_message"] == true).then(|| {
+        let (status, kind) = (event["api_error_status"].as_i64(), text(event, "error"));
+        Output::ApiError(ApiError { status, kind, text: words(), retries: None })
+    })
 }
 
 fn of_user(block: &Value) -> Option<Output> {
@@ -257,6 +297,7 @@ fn report(event: &Value) -> Report {
         text: event["result"].as_str().map(|text| cut(text.to_owned(), TEXT_LIMIT)),
         errors: names(&event["errors"], "message"),
         terminal_reason: event["terminal_reason"].as_str().map(str::to_owned),
+        api_status: event["api_error_status"].as_i64(),
         session_cost_usd: event["total_cost_usd"].as_f64(),
         turns: event["num_turns"].as_u64(),
         usage: event.get("usage").filter(|usage| usage.is_object() && usage.to_string().len() <= USAGE_LIMIT).cloned(),

@@ -6,8 +6,10 @@ use super::running::Running;
 use crate::job::JobId;
 use crate::log;
 use crate::pipeline::Runner;
+use crate::pipeline::parking::Permit;
 use crate::process::children;
 use crate::process::stop::Reason;
+use crate::profile::SELF_TEST;
 use crate::store::{Cancelled, Claim, End, Error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -103,7 +105,16 @@ impl Shared {
     fn work(&self) {
         let (store, running) = (&self.runner.store, &self.running);
         while !running.goes_away() {
-            match store.claim(CLAIM_WAIT, self.runner.runs_only()) {
+            let permit = self.runner.parking.permit();
+            let only = match &permit {
+                Permit::Everything | Permit::Probe { .. } => self.runner.runs_only(),
+                Permit::Parked { all: false, .. } => Some(SELF_TEST),
+                Permit::Parked { all: true, left } => {
+                    running.pause((*left).clamp(AWAY_PAUSE, CLAIM_WAIT));
+                    continue;
+                }
+            };
+            match store.claim(CLAIM_WAIT, only) {
                 Ok(Some(claim)) => self.run(claim),
                 Ok(None) => {}
                 // A store that is away says so itself.

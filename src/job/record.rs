@@ -215,6 +215,12 @@ pub struct Record {
     /// Workers lost while they ran this job.
     #[serde(default)]
     pub deaths: u32,
+    /// Why the last server that had it could not run it. Only while it waits in the line because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_because: Option<String>,
+    /// How often a server that could run others gave it back because it needs more than is there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refusals: u32,
     /// The Idempotency-Key it was submitted with, as the store names it.
     #[serde(default)]
     pub key: Option<String>,
@@ -284,6 +290,10 @@ fn id_if_any<'de, D: Deserializer<'de>>(field: D) -> Result<Option<JobId>, D::Er
     Ok(found.as_ref().and_then(serde_json::Value::as_str).and_then(JobId::parse))
 }
 
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Record {
     pub fn status(&self) -> Status {
         self.status
@@ -297,6 +307,12 @@ impl Record {
     /// It is being removed, or was when its server died.
     pub fn is_being_removed(&self) -> bool {
         self.removal.as_ref().is_some_and(|removal| removal.begun)
+    }
+
+    /// When it expires, if it waits for a server that can run it.
+    pub fn due(&self) -> Option<Time> {
+        let waits = self.status == Status::Queued && (self.attempt == 0 || self.waits_because.is_some());
+        waits.then(|| self.created_at.plus_seconds(self.ttl_seconds))
     }
 
     /// Whose name the worktree has that it works in.

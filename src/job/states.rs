@@ -149,6 +149,8 @@ impl Queued {
             resume_session: spec.session_id,
             attempt: 0,
             deaths: 0,
+            waits_because: None,
+            refusals: 0,
             key: spec.key,
             retry_of: spec.retry_of,
             retried_as: None,
@@ -175,9 +177,9 @@ impl Queued {
         })
     }
 
-    /// Never claimed within its TTL: nobody waits for it any more.
+    /// No server could run it within its TTL: nobody waits for it any more.
     pub fn is_overdue(&self, now: Time) -> bool {
-        self.attempt == 0 && now > self.created_at.plus_seconds(self.ttl_seconds)
+        self.due().is_some_and(|due| now > due)
     }
 
     /// The same job, as the further of this record and `other` tells it; attempts and deaths are the
@@ -200,6 +202,7 @@ impl Queued {
         self.0.started_at = Some(now);
         self.0.pod_name = Some(pod.to_owned());
         self.0.pid = None;
+        self.0.waits_because = None;
         if self.0.verdict.is_none() {
             // The agent begins again: what it reported in an attempt that was cut off is void.
             self.0.output = None;
@@ -218,7 +221,11 @@ impl Queued {
     }
 
     pub fn expire(self, now: Time) -> Ended {
-        let error = format!("no worker claimed it within its time to live of {} s", self.ttl_seconds);
+        let ttl = self.ttl_seconds;
+        let error = match &self.waits_because {
+            Some(why) => format!("no server could run it within its time to live of {ttl} s; the last one said: {why}"),
+            None => format!("no worker claimed it within its time to live of {ttl} s"),
+        };
         end(self.0, Status::Expired, Some(error), now)
     }
 }
@@ -323,6 +330,14 @@ impl Running {
         self.0.status = Status::Queued;
         self.0.pid = None;
         Queued(self.0)
+    }
+
+    /// Back to the queue, because this server cannot run it: no death. It expires if none can. `is_too_large`: this
+    /// server can run others.
+    pub fn set_aside(mut self, why: &str, is_too_large: bool) -> Queued {
+        self.0.waits_because = Some(cut(why.to_owned(), ERROR_LIMIT));
+        self.0.refusals += u32::from(is_too_large);
+        self.hand_back()
     }
 
     /// Its worker is gone. The third such loss ends the job as poison.

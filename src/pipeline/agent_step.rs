@@ -1,14 +1,16 @@
 //! The agent's run: from the prepared places to a verdict in the record.
 
+use super::parking::{Kind, Trouble};
 use super::prepare::Ready;
 use super::{Execution, Halt, plan};
+use crate::agent::account;
 use crate::agent::command::{self, Directories, Invocation};
 use crate::agent::home::Login;
-use crate::agent::outcome;
+use crate::agent::outcome::{self, Evidence};
 use crate::agent::run::{self, Heard, Limits, RunEnd};
 use crate::agent::self_test;
 use crate::agent::stream::Output;
-use crate::event::{Draft, Kind};
+use crate::event::{self, Draft};
 use crate::job::{Mark, Verdict};
 use crate::process::supervised;
 use crate::workspace::worktree::Worktree;
@@ -77,6 +79,10 @@ impl Execution<'_> {
                 evidence
             }
         };
+        if let Some(trouble) = trouble_of(&evidence) {
+            return Err(Halt::Trouble(trouble));
+        }
+        runner.parking.works(Kind::Account);
         let (verdict, spent) = outcome::judge(&evidence);
         let clean = |text: Option<String>| text.map(|text| self.redactor.clean(text));
         let verdict = Verdict { output: clean(verdict.output), error: clean(verdict.error), ..verdict };
@@ -84,7 +90,7 @@ impl Execution<'_> {
             None => "succeeded".to_owned(),
             Some(why) => format!("failed: {why}"),
         };
-        self.mark(Mark::AgentEnded { verdict, spent }, Some(Draft::new(Kind::AgentEnded, told)))
+        self.mark(Mark::AgentEnded { verdict, spent }, Some(Draft::new(event::Kind::AgentEnded, told)))
     }
 
     /// The worktree, its repository, and its submodules': on a volume that shows everything as somebody else's, git
@@ -112,7 +118,8 @@ impl Execution<'_> {
     fn report(&mut self, heard: Heard, cost_before: f64) -> Result<(), Halt> {
         let output = match heard {
             Heard::Started(pid) => {
-                let started = Draft::new(Kind::AgentStarted, format!("process {pid}"));
+                self.runner.parking.works(Kind::Machine);
+                let started = Draft::new(event::Kind::AgentStarted, format!("process {pid}"));
                 return self.mark(Mark::AgentStarted { pid }, Some(started));
             }
             Heard::Output(output) => output,
@@ -126,16 +133,28 @@ impl Execution<'_> {
                 let output = report.text.as_ref().map(|text| self.redactor.clean(text.as_str()));
                 self.mark(Mark::Reported { output, spent: outcome::spent(report, cost_before) }, None)
             }
-            Output::Text(text) => self.say(Kind::AgentText, text.as_str()),
+            Output::Text(text) => self.say(event::Kind::AgentText, text.as_str()),
             Output::Tool { name, input } => {
                 let text = self.redactor.clean(input.as_str());
-                self.say_draft(Draft { kind: Kind::AgentTool, text, tool: Some(name.clone()) })
+                self.say_draft(Draft { kind: event::Kind::AgentTool, text, tool: Some(name.clone()) })
             }
             Output::ToolResult { text, is_error } => {
                 let mark = if *is_error { "error: " } else { "" };
-                self.say(Kind::AgentToolResult, format!("{mark}{text}"))
+                self.say(event::Kind::AgentToolResult, format!("{mark}{text}"))
             }
-            Output::Notice(text) | Output::Garbage(text) => self.say(Kind::AgentNotice, text.as_str()),
+            Output::Notice(text) | Output::Garbage(text) => self.say(event::Kind::AgentNotice, text.as_str()),
+            Output::ApiError(_) | Output::LimitUntil(_) => Ok(()),
         }
     }
+}
+
+/// What kept the agent from its work that is not the job's fault.
+fn trouble_of(evidence: &Evidence) -> Option<Trouble> {
+    if let Some(refused) = &evidence.refused {
+        // What the task alone makes too long is the job's.
+        let is_of_job = refused.contains("(os error 7)");
+        return (!is_of_job).then(|| Trouble::of_machine(outcome::refusal(refused)));
+    }
+    let account::Refusal { why, until } = account::refusal(evidence)?;
+    Some(Trouble { kind: Kind::Account, why, until })
 }

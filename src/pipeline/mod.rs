@@ -7,11 +7,13 @@
 
 mod agent_step;
 mod commit;
+pub mod parking;
 pub mod plan;
 mod prepare;
 pub mod prepared;
 mod publish;
 mod retry;
+mod set_aside;
 mod steps;
 mod submodules;
 mod tidy;
@@ -19,16 +21,17 @@ mod tidy;
 use crate::config::Config;
 use crate::event::{Draft, Kind};
 use crate::forge::GitHub;
-use crate::job::{JobId, Mark, Record};
+use crate::job::{JobId, Mark, Record, Time};
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::profile::{Profiles, SELF_TEST};
 use crate::redact::Redactor;
 use crate::store::redis::Redis;
-use crate::store::{self, Attempt, Claim, End, Store};
+use crate::store::{self, Attempt, Back, Claim, End, Store};
 use crate::workspace::cache::{self, Workspaces};
 use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl};
+use parking::{Parking, Trouble};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -50,6 +53,10 @@ pub struct Runner {
     pub pod: Option<String>,
     /// Worktrees on this disk that stay, and when they were looked into.
     kept_worktrees: Mutex<HashMap<JobId, Instant>>,
+    /// Whether jobs can be run here just now.
+    pub parking: Parking,
+    /// What meets trouble here waits until it is over, or for another server; else it fails at once.
+    waits_out_trouble: bool,
     in_use: prepared::InUse,
     /// Prepared worktrees that are past their age and stay, and when they were looked into.
     kept_prepared: Mutex<HashMap<JobId, Instant>>,
@@ -60,6 +67,8 @@ pub struct Runner {
 enum Halt {
     /// The job ends `failed`, and this is why.
     Failed(String),
+    /// It cannot be run here at present, whoever's job it is.
+    Trouble(Trouble),
     Stopped(Reason),
     /// The job is somebody else's, or has ended.
     Lost,
@@ -125,6 +134,8 @@ impl Runner {
             agents_lock,
             pod,
             kept_worktrees: Mutex::default(),
+            parking: Parking::default(),
+            waits_out_trouble: true,
             in_use: prepared::InUse::default(),
             kept_prepared: Mutex::default(),
             config,
@@ -133,6 +144,11 @@ impl Runner {
 
     pub fn url_policy(&self) -> url::Policy {
         url::Policy { allow_local: self.config.repos.allow_local, allow_http: self.config.repos.allow_http }
+    }
+
+    /// For one job alone, in front of its user: what cannot be run now fails at once.
+    pub fn that_fails_at_once(self) -> Self {
+        Self { waits_out_trouble: false, ..self }
     }
 
     /// Without Claude, or a login for it, only jobs of this profile are run; the others wait.
@@ -148,12 +164,22 @@ impl Runner {
     /// What a queued job of this profile waits for that an operator has to do. None: its turn has not come.
     pub fn why_waiting(&self, profile: &str) -> Option<String> {
         if self.config.max_parallel_jobs > 0 {
-            return Some(format!("{}, {}", self.lacks(profile)?, self.config.then_restart()));
+            let lacks = self.lacks(profile).map(|what| format!("{what}, {}", self.config.then_restart()));
+            return lacks.or_else(|| self.why_parked(profile));
         }
         let is_alone = self.config.redis.is_none();
         is_alone.then(|| {
             "a server that runs jobs: this one has AGENTICORE_MAX_PARALLEL_JOBS=0, and keeps its jobs for itself".into()
         })
+    }
+
+    fn why_parked(&self, profile: &str) -> Option<String> {
+        let (trouble, left) = self.parking.trouble()?;
+        if trouble.kind == parking::Kind::Account && profile == SELF_TEST {
+            return None;
+        }
+        let next = Time::now().plus_seconds(left.as_secs());
+        Some(format!("the next try at {next}, because {}", trouble.why))
     }
 
     /// Carries out the attempt that was claimed. Returns when nothing of it is left to do here.
@@ -183,18 +209,23 @@ impl Runner {
         };
         let ended = match execution.take_steps() {
             Ok(()) => execution.end(End::Verdict),
+            Err(Halt::Trouble(trouble)) => execution.set_aside(trouble),
+            Err(Halt::Failed(why)) if execution.is_trouble(&why) => execution.set_aside(Trouble::of_machine(why)),
             Err(Halt::Failed(why)) => execution.end(End::Failed(execution.redactor.clean(why))),
             Err(other) => Err(other),
         };
         match ended {
             Ok(()) => {}
             Err(Halt::Stopped(Reason::HandBack)) => {
-                execution.hand_back("the server goes away; another attempt goes on")
+                execution.hand_back(Back::Leaves("the server goes away; another attempt goes on".into()));
             }
             Err(Halt::Stopped(Reason::Lost)) => {
-                execution.hand_back("its lease could not be proved any more; another attempt goes on");
+                let why = "its lease could not be proved any more; another attempt goes on";
+                execution.hand_back(Back::Leaves(why.into()));
             }
-            Err(Halt::Stopped(Reason::Cancelled) | Halt::Lost | Halt::Failed(_)) => execution.clean_up_lost(),
+            Err(Halt::Stopped(Reason::Cancelled) | Halt::Lost | Halt::Failed(_) | Halt::Trouble(_)) => {
+                execution.clean_up_lost();
+            }
         }
         self.spaces.give_up(execution.record.worktree_name());
     }

@@ -4,7 +4,7 @@ use super::{Execution, Halt, Runner, plan};
 use crate::job::{JobId, Mark, Purpose, Record};
 use crate::log;
 use crate::process::stop::Stop;
-use crate::store::{self, Seen};
+use crate::store::{self, Back, Seen};
 use crate::workspace::cache;
 use crate::workspace::remove;
 use crate::workspace::url;
@@ -49,19 +49,24 @@ impl Execution<'_> {
     }
 
     /// The job goes back to the queue. Its files go, unless the agent's work waits in them.
-    pub fn hand_back(&mut self, why: &str) {
-        // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
-        // then nothing that is shared is touched, and the next round tidies this disk.
-        let is_ours = !self.stop.is_lost() && self.attempt.prove().is_ok();
-        if self.record.verdict.is_none() && is_ours {
-            self.runner.discard(&self.record, Some(self.stop));
-        }
-        match self.attempt.hand_back(why) {
+    pub fn hand_back(&mut self, back: Back) {
+        self.discard_work();
+        match self.attempt.hand_back(back) {
             Ok(()) => {}
             // It was cancelled, or taken over, meanwhile.
             Err(store::Error::Lost) => self.clean_up_lost(),
             // The record names us for what we do not run: it is given back when the store can be asked.
             Err(error) => log::warn(&format!("job {} could not be handed back yet: {error}", self.record.id)),
+        }
+    }
+
+    /// Removes the files of an agent that was not judged yet.
+    pub fn discard_work(&mut self) {
+        // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
+        // then nothing that is shared is touched, and the next round tidies this disk.
+        let is_ours = !self.stop.is_lost() && self.attempt.prove().is_ok();
+        if self.record.verdict.is_none() && is_ours {
+            self.runner.discard(&self.record, Some(self.stop));
         }
     }
 

@@ -57,7 +57,8 @@ impl LocalJob {
         let directory = home.join(uuid::Uuid::new_v4().to_string());
         let config = config.with_jobs_dir(directory.clone());
         let store = embedded::open(&directory, &config.pod_name).map_err(failed)?;
-        let runner = Arc::new(Runner::new(config, store.clone(), store.agents_lock()).map_err(failed)?);
+        let runner = Runner::new(config, store.clone(), store.agents_lock()).map_err(failed)?;
+        let runner = Arc::new(runner.that_fails_at_once());
         let refuse = |refusal: Refusal| {
             let _ = std::fs::remove_dir_all(&directory);
             refusal

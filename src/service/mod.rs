@@ -124,7 +124,9 @@ impl Service {
         let is_queued = record.status() == Status::Queued;
         // What needs no agent needs no login either, as the self-test.
         let profile = if record.purpose.needs_agent() { record.profile.as_str() } else { SELF_TEST };
-        let waits_for = || self.runner.why_waiting(profile).or_else(|| self.runner.waits_for_pod(record));
+        let of_last = || record.waits_because.as_ref().map(|why| format!("a server that can run it: {why}"));
+        let waits_for =
+            || self.runner.why_waiting(profile).or_else(|| self.runner.waits_for_pod(record)).or_else(of_last);
         Job::new(record, if is_queued { waits_for() } else { None })
     }
 }

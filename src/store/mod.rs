@@ -23,7 +23,7 @@ pub mod watch;
 
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event};
-use crate::job::{JobId, Mark, Note, Purpose, Record, Spec, Status};
+use crate::job::{JobId, Mark, Note, Purpose, Queued, Record, Running, Spec, Status};
 use crate::process::stop::Stop;
 use std::fmt;
 use std::sync::Arc;
@@ -85,6 +85,33 @@ pub enum End {
     /// As the agent's verdict, already in the record, says.
     Verdict,
     Failed(String),
+}
+
+/// Why an attempt gives its job back: in a sentence, which its event tells.
+#[derive(Clone, Debug)]
+pub enum Back {
+    /// This server goes away, or has lost its lease.
+    Leaves(String),
+    /// This server cannot run it; another one may, or this one later. The job expires if none can.
+    Cannot(String),
+    /// The same, but this server can run other jobs.
+    TooLarge(String),
+}
+
+impl Back {
+    fn why(&self) -> &str {
+        let (Back::Leaves(why) | Back::Cannot(why) | Back::TooLarge(why)) = self;
+        why
+    }
+
+    /// What becomes of the job.
+    fn apply(&self, job: Running) -> Queued {
+        match self {
+            Back::Leaves(_) => job.hand_back(),
+            Back::Cannot(why) => job.set_aside(why, false),
+            Back::TooLarge(why) => job.set_aside(why, true),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -212,7 +239,7 @@ pub trait Attempt: Send + Sync {
     fn finish(&self, end: End) -> Result<Record, Error>;
 
     /// Puts the job at the head of the line. Counts no death.
-    fn hand_back(&self, why: &str) -> Result<(), Error>;
+    fn hand_back(&self, back: Back) -> Result<(), Error>;
 
     /// The attempt is over here, whatever became of the job.
     fn release(&self) -> Result<(), Error>;

@@ -20,7 +20,37 @@ pub enum Cause {
     RemoteDamaged,
     /// Another git holds, or left behind, a lock file.
     LockFile,
+    /// A full disk, no memory, no descriptor: whatever the repository, it cannot be done here now.
+    Machine,
     Other,
+}
+
+/// What the kernel says when this machine cannot do it, whatever it is, as libc writes it (in English: LC_ALL=C).
+const OF_MACHINE: [&str; 12] = [
+    "no space left on device",
+    "disk quota exceeded",
+    // Git itself gives no reason where writing a file's contents fails.
+    "unable to write file",
+    "file write error",
+    "out of diskspace",
+    "read-only file system",
+    "too many open files",
+    "cannot allocate memory",
+    "resource temporarily unavailable",
+    "out of memory",
+    "input/output error",
+    "structure needs cleaning",
+];
+
+/// Whether an error's text, but for what a remote said, tells of this machine's trouble.
+pub fn is_of_machine(said: &str) -> bool {
+    let own = said.split(['\n', ';']).filter(|part| !part.trim_start().starts_with(REMOTE));
+    own.map(str::to_ascii_lowercase).any(|part| OF_MACHINE.iter().any(|words| part.contains(words)))
+}
+
+/// Whether it tells of a disk that is full.
+pub fn is_of_full_disk(said: &str) -> bool {
+    is_of_machine(said) && OF_MACHINE[..5].iter().any(|words| said.to_ascii_lowercase().contains(words))
 }
 
 /// What the remote said, which git passes on with this before each line. It may be anything.
@@ -30,6 +60,9 @@ const REMOTE: &str = "remote:";
 pub(super) fn cause_of(said: &str) -> Cause {
     let own: Vec<String> = said.lines().filter(|line| !line.starts_with(REMOTE)).map(str::to_ascii_lowercase).collect();
     let said = own.join("\n");
+    if is_of_machine(&said) {
+        return Cause::Machine;
+    }
     let table: &[(Cause, &[&str])] = &[
         (Cause::NamelessUser, &["no user exists for uid"]),
         (Cause::RemoteDamaged, &["corruption on the remote side", "from promisor remote"]),
@@ -199,6 +232,9 @@ mod tests {
             ),
             ("fatal: protocol error: bad pack header", Cause::Unreachable),
             ("fatal: early EOF\nfatal: fetch-pack: invalid index-pack output", Cause::Unreachable),
+            ("fatal: write error: No space left on device\nfatal: index-pack failed", Cause::Machine),
+            ("error: unable to create file a: Too many open files", Cause::Machine),
+            ("remote: error: No space left on device\nfatal: the remote end hung up", Cause::Unreachable),
             ("something new", Cause::Other),
             // A remote's words are not git's own, whatever they are about.
             ("remote: fatal: could not resolve host: x\nremote: error: 500\n ! [remote rejected]", Cause::Other),

@@ -6,7 +6,7 @@
 mod agent_index;
 pub mod askpass;
 pub mod cache;
-mod cause;
+pub mod cause;
 pub mod commit_push;
 pub mod credentials;
 mod encrypted;

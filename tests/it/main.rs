@@ -30,6 +30,7 @@ mod mcp;
 mod mcp_clients;
 mod nginx;
 mod own_repository;
+mod parking;
 mod plans;
 mod publish;
 mod readers;

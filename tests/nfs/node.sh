@@ -3,10 +3,12 @@
 set -u
 mkdir -p /mnt/home /mnt/tmp /mnt/bin
 cp /mnt/share/bin/* /mnt/bin/
+# The agent tells when it was started, for who measures it.
+printf '#!/bin/sh\n: > /mnt/begun\nexec /mnt/bin/scripted-agent "$@"\n' > /mnt/bin/agent; chmod +x /mnt/bin/agent
 export HOME=/mnt/home TMPDIR=/mnt/tmp AGENTICORE_HOST=0.0.0.0 AGENTICORE_PORT=8200 AGENTICORE_POD_NAME=node-$NODE \
   AGENTICORE_SHARED_FS_ROOT=/mnt/share/shared AGENTICORE_JOBS_DIR=/mnt/share/shared/job-state \
   AGENTICORE_REPOS_ROOT=/mnt/share/shared/repos AGENTICORE_WORKTREE_ROOT=/mnt/worktrees \
-  AGENTICORE_CLAUDE_BINARY=/mnt/bin/scripted-agent AGENTICORE_ALLOW_LOCAL_REPOS=true REDIS_URL=redis://10.77.0.1:6379
+  AGENTICORE_CLAUDE_BINARY=/mnt/bin/agent AGENTICORE_ALLOW_LOCAL_REPOS=true REDIS_URL=redis://10.77.0.1:6379
 serve() { /mnt/bin/agenticore serve 2> /mnt/log & server=$!; }
 serve
 if [ "$NODE" = 1 ]; then

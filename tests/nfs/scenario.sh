@@ -52,4 +52,27 @@ wait_for 60 "it succeeds" is $one "$id" succeeded
 [ "$(field $one "$id" attempt) $(field $one "$id" deaths)" = "2 1" ] || fail "attempt and deaths"
 /mnt/bin/agenticore doctor > /mnt/doctor 2>&1 || { cat /mnt/doctor; fail doctor; }
 echo "ok: doctor: $(tail -n 1 /mnt/doctor)"
+
+# From the command to the agent's start in a large repository, its cache warm, beside fetch and worktree add by hand:
+# both with the clone on NFS and the files on this machine. Node 2 is dead by now, so each job is node 1's.
+large=/mnt/share/large.git hand=/mnt/share/hand.git
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
+start() { # prints the milliseconds until the agent began
+  local began id; rm -f /mnt/begun; began=$(milliseconds)
+  id=$(curl -sm60 "$one/jobs" -d "{\"task\": \"[[sleep 1]]\", \"repo_url\": \"$large\"}" | jq -r .job.id)
+  wait_for 300 "the agent of $id began" test -e /mnt/begun
+  echo $(($(stat -c %.3Y /mnt/begun | tr -d .) - began))
+  wait_for 300 "job $id succeeds" is $one "$id" succeeded
+}
+by_hand() { # N: prints the milliseconds of fetch and worktree add
+  local began; began=$(milliseconds)
+  git -C $hand fetch -q origin && git -C $hand worktree add -q -b "hand-$1" "/mnt/hand-$1" origin/main || fail "by hand"
+  echo $(($(milliseconds) - began)); rm -rf "/mnt/hand-$1"; git -C $hand worktree prune
+}
+git clone -q --no-checkout $large $hand || fail "the clone by hand"
+first=$(start) runner=() bare=()
+for n in 1 2 3; do bare+=("$(by_hand $n)"); runner+=("$(start)"); done
+echo "ok: 40000 files, 10000 branches over NFS: the agent began after $(median "${runner[@]}") ms (the first, with its clone:" \
+  "$first ms); fetch and worktree add by hand: $(median "${bare[@]}") ms"
 echo "ok: all of it"

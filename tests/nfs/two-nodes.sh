@@ -41,6 +41,14 @@ echo one > "$place/tree/README.md"
 git -C "$place/tree" add -A
 git -C "$place/tree" -c user.name=t -c user.email=t@localhost commit -q -m one
 git -C "$place/tree" push -q "$place/export/remote.git" main
+# A large one for the cost of a job's start: 40 000 files, 10 000 branches.
+git init -q --bare -b main "$place/export/large.git"
+{ echo 'commit refs/heads/main'; echo 'committer t <t@localhost> 1700000000 +0000'; echo 'data 3'; echo one
+  awk 'BEGIN { for (n = 0; n < 40000; n++) { text = "file " n "\n"
+    printf "M 100644 inline d%d/e%d/f%d.txt\ndata %d\n%s\n", n % 40, n % 1000, n, length(text), text } }'
+  awk 'BEGIN { for (n = 0; n < 10000; n++) printf "reset refs/heads/b%d\nfrom refs/heads/main\n\n", n }'
+} | git -C "$place/export/large.git" fast-import --quiet
+git -C "$place/export/large.git" pack-refs --all
 mkdir -p "$place/export/shared" "$place/export/bin"
 cp target/release/agenticore target/release/examples/scripted-agent "$place/export/bin/"
 cp tests/nfs/node.sh tests/nfs/scenario.sh "$place/export/"
@@ -65,7 +73,7 @@ for n in 1 2; do
   ip -n "$net" link set "tap$n" master bridge up
   # The machines take single frames only; larger ones would be dropped, and sent again, slowly.
   ip netns exec "$net" ethtool -K "tap$n" tx off sg off tso off gso off gro off >/dev/null 2>&1 || true
-  ip netns exec "$net" timeout 400 linux.uml mem=700M umid="a$$-$n" root=/dev/root rootfstype=hostfs rootflags=/ ro \
+  ip netns exec "$net" timeout 800 linux.uml mem=1200M umid="a$$-$n" root=/dev/root rootfstype=hostfs rootflags=/ ro \
     init="$place/init.sh" node="$n" "vec0:transport=tap,ifname=tap$n,depth=64,mac=02:00:00:00:77:0$n" \
     con=null con0=null,fd:1 con1=null,fd:1 quiet </dev/null > "$place/node$n.log" 2>&1 & nodes+=($!)
 done

@@ -9,6 +9,7 @@
 //! [[count PATH]]                  adds a line to PATH: how often the agent ran
 //! [[dump PATH]]                   arguments, environment, prompt and directory as JSON
 //! [[daemon PATH]]                 leaves a process behind that left its session; its id in PATH
+//! [[limited PATH SECONDS]]        as at a usage limit that ends in so many seconds, unless PATH is there
 //! [[error TEXT]]                  a result that is an error, exit code 1
 //! [[cost USD]]                    what the result says it cost (0.01)
 //! [[exit CODE]] [[signal N]]      ends so, without a result
@@ -129,6 +130,19 @@ fn tool(name: &str, input: Value, result: Result<String, String>) {
     emit(json!({"type": "user", "message": {"content": content}}));
 }
 
+/// What Claude says when the API refuses it because of a usage limit, word for word.
+fn limited(seconds: u64, session: &str) -> ! {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let info = json!({"status": "rejected", "resetsAt": now + seconds, "rateLimitType": "five_hour"});
+    let said = "You've hit your 5-hour limit \u{b7} resets 12:45am (UTC)";
+    emit(json!({"type": "rate_limit_event", "rate_limit_info": info, "session_id": session}));
+    emit(json!({"type": "assistant", "message": {"model": "<synthetic>", "content": [{"type": "text", "text": said}]},
+        "error": "rate_limit", "is_api_error_message": true, "api_error_status": 429, "session_id": session}));
+    emit(json!({"type": "result", "subtype": "success", "is_error": true, "api_error_status": 429, "result": said,
+        "terminal_reason": "api_error", "num_turns": 1, "total_cost_usd": 0, "session_id": session}));
+    exit(1)
+}
+
 fn shell(command: &str) -> Result<String, String> {
     // As Claude does it: a session of its own, nothing to read.
     let done = Command::new("setsid")
@@ -246,6 +260,8 @@ fn main() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
+            "limited" if PathBuf::from(first).exists() => {}
+            "limited" => limited(rest.parse().unwrap(), &session),
             "cost" => cost = argument.parse().unwrap(),
             "error" => (is_error, said) = (true, argument),
             "exit" => exit(argument.parse().unwrap()),

@@ -8,12 +8,14 @@ pub fn an_attempt_that_lost_its_job_writes_nothing(bench: &mut dyn Bench) {
     let store = bench.store();
     let id = submit(&*store, "t");
     let old = claim(&*store);
-    old.attempt.hand_back("drain").unwrap();
+    old.attempt.hand_back(leaves("drain")).unwrap();
     let new = claim(&*store);
     assert_eq!((new.record.attempt, new.record.deaths), (2, 0));
     assert!(is_lost(old.attempt.mark(Mark::Pushed, None)) && is_lost(old.attempt.prove()));
     assert!(is_lost(old.attempt.say(Draft::new(Kind::AgentText, "zombie"))));
-    assert!(is_lost(old.attempt.finish(End::Failed("zombie".into()))) && is_lost(old.attempt.hand_back("again")));
+    assert!(
+        is_lost(old.attempt.finish(End::Failed("zombie".into()))) && is_lost(old.attempt.hand_back(leaves("again")))
+    );
     new.attempt.prove().unwrap();
     end_well(&new);
     let events = all_events(&*store, &id);
@@ -63,7 +65,7 @@ pub fn handing_back_puts_a_job_first_and_counts_no_death(bench: &mut dyn Bench) 
     for attempt in 1..=3 {
         let taken = claim(&*store);
         assert_eq!((&taken.record.id, taken.record.attempt, taken.record.deaths), (&first, attempt, 0));
-        taken.attempt.hand_back("drain").unwrap();
+        taken.attempt.hand_back(leaves("drain")).unwrap();
         assert_eq!(get(&*store, &first).unwrap().status(), Status::Queued);
     }
     end_well(&claim(&*store));

@@ -1,6 +1,6 @@
 //! The stores that the suite is run against, each with what it stands on.
 
-use super::{Bench, NOW};
+use super::{Bench, NOW, leaves};
 use crate::config::Config;
 use crate::store::{Queue, Store, embedded, redis};
 use std::net::TcpListener;
@@ -180,7 +180,7 @@ mod of_the_embedded_store {
         let id = submit(&*store, "t");
         let running = claim(&*store);
         in_the_way(directory, &JobFiles::new(directory).open(&id), || {
-            assert!(matches!(running.attempt.hand_back("drain"), Err(Error::Unavailable(_))));
+            assert!(matches!(running.attempt.hand_back(leaves("drain")), Err(Error::Unavailable(_))));
         });
         store.tend().unwrap();
         let next = claim(&*store).record;

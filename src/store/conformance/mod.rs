@@ -8,7 +8,7 @@ mod benches;
 mod jobs;
 mod watching;
 
-use super::{Claim, End, Error, Key, Store};
+use super::{Back, Claim, End, Error, Key, Store};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::tests::spec;
 use crate::job::{JobId, Mark, Record, Spec, Verdict};
@@ -83,6 +83,10 @@ suites! {
 /// Long enough for whatever is awaited; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 const NOW: Duration = Duration::from_millis(300);
+
+fn leaves(why: &str) -> Back {
+    Back::Leaves(why.into())
+}
 
 fn task(text: &str) -> Spec {
     Spec { task: text.into(), ttl_seconds: 60, ..spec() }

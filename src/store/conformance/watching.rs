@@ -38,7 +38,7 @@ pub fn events_of_all_attempts_are_kept_in_order(bench: &mut dyn Bench) {
     for n in 1..=3 {
         let running = claim(&*store);
         say(&running, &format!("of attempt {n}"));
-        if n < 3 { running.attempt.hand_back("drain").unwrap() } else { drop(end_well(&running)) }
+        if n < 3 { running.attempt.hand_back(leaves("drain")).unwrap() } else { drop(end_well(&running)) }
     }
     let events = all_events(&*store, &id);
     let of_attempt = ["claimed", "agent_text"];
@@ -112,7 +112,7 @@ pub fn a_watcher_hears_everything_once(bench: &mut dyn Bench) {
         rounds += 1;
         match rounds {
             2 | 30 => running = Some(claim(&*store)),
-            20 => running.take().unwrap().attempt.hand_back("drain").unwrap(),
+            20 => running.take().unwrap().attempt.hand_back(leaves("drain")).unwrap(),
             60 => drop(end_well(running.as_ref().unwrap())),
             3..60 => {
                 if let Some(running) = &running {

@@ -3,7 +3,7 @@
 use super::{Core, Live, index::lock};
 use crate::event::{Draft, Kind};
 use crate::job::{Job, JobId, Mark, Record, Running, Time};
-use crate::store::{Attempt, End, Error, crash, files, rules};
+use crate::store::{Attempt, Back, End, Error, crash, files, rules};
 use std::sync::Arc;
 
 pub struct EmbeddedAttempt {
@@ -20,9 +20,9 @@ impl EmbeddedAttempt {
     /// Hands back what could not be handed back before.
     pub fn hand_back_again(core: &Arc<Core>) {
         let left = std::mem::take(&mut core.index().not_handed_back);
-        for (id, number, why) in left {
+        for (id, number, back) in left {
             // What fails is noted again; what is another attempt's by now is not ours to touch.
-            let _ = Self { core: core.clone(), id, number }.hand_back(&why);
+            let _ = Self { core: core.clone(), id, number }.hand_back(back);
         }
     }
 
@@ -75,21 +75,21 @@ impl Attempt for EmbeddedAttempt {
         self.change(|live, job| self.core.close(live, rules::ended(job, end, Time::now()), true))
     }
 
-    fn hand_back(&self, why: &str) -> Result<(), Error> {
+    fn hand_back(&self, back: Back) -> Result<(), Error> {
         let done = self.change(|live, job| {
             let log = live.log.take();
-            let requeued = self.core.requeue(live, job.hand_back());
+            let requeued = self.core.requeue(live, back.apply(job));
             live.log = log;
             requeued?;
             crash::point(Kind::HandedBack, "after-record");
             // Nobody else can have the job before this is over: its lock is held.
-            self.core.append(live, Draft::new(Kind::HandedBack, why));
+            self.core.append(live, Draft::new(Kind::HandedBack, back.why()));
             live.log = None;
             Ok(())
         });
         if let Err(Error::Unavailable(_)) = &done {
             // Nobody runs it from here on: it is tried again with the next round of the keeper.
-            self.core.index().not_handed_back.push((self.id.clone(), self.number, why.to_owned()));
+            self.core.index().not_handed_back.push((self.id.clone(), self.number, back));
         }
         done
     }

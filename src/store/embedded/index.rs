@@ -3,7 +3,7 @@
 
 use super::Live;
 use crate::job::{Job, JobId, Purpose, Status, Time};
-use crate::store::Which;
+use crate::store::{Back, Which};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,7 +36,7 @@ pub struct Index {
     /// Found running at start, to be taken over.
     pub left_running: Vec<JobId>,
     /// Job, attempt and reason: nobody runs it, and its file could not be written.
-    pub not_handed_back: Vec<(JobId, u32, String)>,
+    pub not_handed_back: Vec<(JobId, u32, Back)>,
     /// Ended, but their attempt has not been tidied away.
     pub leftovers: Vec<JobId>,
     pub ended_are_known: bool,

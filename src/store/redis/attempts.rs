@@ -9,7 +9,7 @@ use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::store::journal::{Chatter, Journal};
 use crate::store::rules::{self, Numbering};
-use crate::store::{Attempt, End, Error, crash};
+use crate::store::{Attempt, Back, End, Error, crash};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -217,14 +217,14 @@ impl RedisAttempt {
     }
 
     /// Redis says that the job goes back to the queue, at the head.
-    fn give_back(&self, state: &mut State, why: &str) -> Result<(), Error> {
+    fn give_back(&self, state: &mut State, back: &Back) -> Result<(), Error> {
         let Access { ctx, .. } = &*self.pen.access;
         let steps = self.pen.access.steps();
         state.flush(|_| true);
         let mut job = state.job.clone();
-        let event = state.numbering.next(Draft::new(Kind::HandedBack, why));
+        let event = state.numbering.next(Draft::new(Kind::HandedBack, back.why()));
         job.count_events(state.numbering.so_far() + 1);
-        let queued = Record::from(job.hand_back());
+        let queued = Record::from(back.apply(job));
         let write = Write { record: &queued, stamp: &new_stamp() };
         // Nobody else can have it yet. Otherwise Redis is asked first whose it is.
         let is_held = self.stop.until().is_some_and(|at| sys::since_boot() < at);
@@ -351,10 +351,10 @@ impl Attempt for RedisAttempt {
     }
 
     /// The attempt is over here, whatever Redis says.
-    fn hand_back(&self, why: &str) -> Result<(), Error> {
+    fn hand_back(&self, back: Back) -> Result<(), Error> {
         self.check()?;
         self.pen.own.note_handed_back(&self.id);
-        let done = self.give_back(&mut self.state(), why);
+        let done = self.give_back(&mut self.state(), &back);
         // From here on a round finds that the record names us for what we do not run, if that is still so.
         self.pen.attempts.remove(self);
         done

@@ -119,6 +119,11 @@ pub fn stream_id(cursor: Cursor) -> String {
     format!("{}-{}", cursor.attempt, cursor.number)
 }
 
+/// When it expires unless somebody runs it; empty: it does not.
+fn due_of(record: &Record) -> String {
+    record.due().map(|due| due.0.to_string()).unwrap_or_default()
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis().max(1) as u64
 }
@@ -147,11 +152,9 @@ impl Transitions<'_> {
         let end = if head { "head" } else { "tail" };
         let (attempt, created) = (record.attempt.to_string(), record.created_at.0.to_string());
         let (json, id) = (json(record), &record.id);
-        let never_claimed = record.status() == Status::Queued && record.attempt == 0;
-        let due = record.created_at.plus_seconds(record.ttl_seconds).0.to_string();
-        let due = if never_claimed { due.as_str() } else { "" };
+        let due = due_of(record);
         let (set, pod) = (set_of(record.purpose), record.runs_on.as_deref().unwrap_or_default());
-        let arguments = [status, &json, &attempt, holder, write.stamp, &created, end, due, set, pod];
+        let arguments = [status, &json, &attempt, holder, write.stamp, &created, end, &due, set, pod];
         Ok(self.run(&PUT, id, &[], &arguments)?.0)
     }
 
@@ -202,7 +205,8 @@ impl Transitions<'_> {
         let (json, attempt) = (json(write.record), write.record.attempt.to_string());
         let event = event.map(StreamEvent::new);
         let [at, line, _] = StreamEvent::arguments(event.as_ref());
-        let arguments = [token, read, &json, write.stamp, &attempt, &at, &line];
+        let due = due_of(write.record);
+        let arguments = [token, read, &json, write.stamp, &attempt, &at, &line, &due];
         Ok(self.run(&REQUEUE, &write.record.id, &[], &arguments)?.0)
     }
 

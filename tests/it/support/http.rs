@@ -19,6 +19,7 @@ impl Asked {
     }
 }
 
+#[derive(Clone)]
 pub struct Told {
     pub status: u16,
     pub headers: Vec<(String, String)>,

@@ -12,12 +12,15 @@ use std::sync::{Arc, Mutex};
 pub struct Messages {
     server: StandIn,
     seen: Arc<Mutex<Vec<Value>>>,
+    refusal: Arc<Mutex<Option<Told>>>,
 }
 
 impl Messages {
     pub fn start() -> Self {
         let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
         let kept = seen.clone();
+        let refusal: Arc<Mutex<Option<Told>>> = Arc::default();
+        let refuses = refusal.clone();
         let server = StandIn::start(move |asked| {
             if asked.method != "POST" || asked.path != "/v1/messages" {
                 return Told::json(
@@ -27,9 +30,20 @@ impl Messages {
             }
             let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
             kept.lock().unwrap().push(json!({"headers": asked.headers, "body": body}));
-            answer(&asked, &body)
+            let refused = refuses.lock().unwrap().clone();
+            refused.unwrap_or_else(|| answer(&asked, &body))
         });
-        Self { server, seen }
+        Self { server, seen, refusal }
+    }
+
+    /// From now on each request is answered so, as the API does; None: as the scripts say.
+    pub fn refuse(&self, with: Option<(u16, &str, &str, &[(&str, String)])>) {
+        *self.refusal.lock().unwrap() = with.map(|(status, kind, message, headers)| {
+            let error = json!({"type": "error", "error": {"type": kind, "message": message}});
+            let mut told = Told::json(status, error);
+            told.headers.extend(headers.iter().map(|(name, value)| (name.to_string(), value.clone())));
+            told
+        });
     }
 
     pub fn url(&self) -> String {
