@@ -5,6 +5,8 @@ use super::retry::Failure;
 use super::{Execution, Halt};
 use crate::event::{Draft, Kind};
 use crate::job::Mark;
+use crate::log;
+use crate::store::crash;
 use crate::workspace::cache;
 use crate::workspace::commit_push::Made;
 use crate::workspace::inspect::Inspection;
@@ -49,8 +51,9 @@ impl Execution<'_> {
     /// There is a commit: what it lacks keeps the worktree, and what is odd about it is said.
     fn committed(&mut self, worktree: &Worktree, base: &str, found: Inspection, made: Made) -> Result<(), Halt> {
         let Made { commit, new_files } = made;
+        crash::point(Kind::Committed, "before-record");
         let conflicts = worktree.conflicts(base, &commit);
-        let caution = joined([found.unfinished, conflicts.as_ref().ok().cloned().flatten()]);
+        let caution = joined([found.unfinished.clone(), conflicts.as_ref().ok().cloned().flatten()]);
         let profile = self.runner.profiles.find(&self.record.profile);
         if let Some(why) = &caution
             && profile.is_ok_and(|profile| !profile.publish_conflicts)
@@ -61,7 +64,9 @@ impl Execution<'_> {
         if let Err(why) = self.upload_lfs(worktree, base, &new_files)? {
             return self.unpublished(why);
         }
-        let hidden = joined([found.hidden, found.staged.lost(&new_files)]);
+        let hidden = joined([found.hidden.clone(), found.staged.lost(&new_files)]);
+        let hidden =
+            joined([hidden, worktree.links_left(&found.staged, &commit).unwrap_or_else(|e| Some(e.to_string()))]);
         let left = hidden.map_or_else(|| worktree.remainder(base, &commit), |why| Ok(Some(why)));
         let reason = |why: Result<Option<String>, cache::Error>| {
             why.unwrap_or_else(|error| Some(format!("it could not be looked into again: {error}")))
@@ -73,11 +78,16 @@ impl Execution<'_> {
             self.mark(Mark::Caution(what), None)?;
         }
         let event = Draft::new(Kind::Committed, commit.as_str());
-        self.mark(Mark::Committed(commit), Some(event))
+        self.mark(Mark::Committed(commit.clone()), Some(event))?;
+        if let Err(error) = worktree.show(&commit, &found) {
+            log::warn(&format!("job {}: its worktree does not show the commit: {error}", self.record.id));
+        }
+        Ok(())
     }
 
     fn nothing_to_publish(&mut self, worktree: &Worktree, base: &str, found: Inspection) -> Result<(), Halt> {
-        let why = match joined([found.hidden, found.staged.lost(&[])]) {
+        let links = worktree.links_left(&found.staged, &found.head).unwrap_or_else(|error| Some(error.to_string()));
+        let why = match joined([joined([found.hidden, links]), found.staged.lost(&[])]) {
             Some(why) => Some(why),
             None => worktree.remainder(base, &found.head).unwrap_or_else(|error| Some(error.to_string())),
         };

@@ -11,7 +11,7 @@
 mod agents;
 #[cfg(test)]
 mod conformance;
-mod crash;
+pub mod crash;
 pub mod embedded;
 mod files;
 pub mod job_files;

@@ -14,7 +14,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// What a commit of the index would change of another commit; whatever a `.gitmodules` says of submodules.
+pub(super) const STAGED: [&str; 6] =
+    ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--ignore-submodules=dirty"];
 
 /// What was staged that the files alone do not show; they are there, all of them.
 #[derive(Debug, Default, PartialEq)]
@@ -23,8 +28,11 @@ pub struct Staged {
     pub removed: Vec<Vec<u8>>,
     /// New files; `git add --force` takes ignored ones.
     pub added: Vec<Vec<u8>>,
-    /// Submodules that are new, or at another commit.
-    pub links: Vec<Vec<u8>>,
+    /// Submodules that are new, or at another commit, and at which.
+    pub links: Vec<(Vec<u8>, String)>,
+    /// Files whose staged content is another than the commit's, though nobody has touched them since they were checked
+    /// out: `git add --renormalize`.
+    pub renormalized: Vec<Vec<u8>>,
     /// `git update-index --chmod`: whether each is executable.
     pub modes: Vec<(PathBuf, bool)>,
     /// There is something that `git add --all` does not find.
@@ -92,9 +100,7 @@ impl Worktree<'_> {
     pub(super) fn staged(&self, head: &str, base: &str) -> Result<Staged, Error> {
         let mut staged = Staged::default();
         let Some(view) = self.view_with_its_index(head)? else { return Ok(staged) };
-        let of = |commit: &str| {
-            listed(view.run(&["diff-index", "--cached", "--raw", "-z", "--no-renames", commit], Call::default()))
-        };
+        let of = |commit: &str| listed(view.run(&[&STAGED[..], &[commit]].concat(), Call::default()));
         let told = of(head)?;
         if told.is_empty() {
             return Ok(staged);
@@ -113,6 +119,7 @@ impl Worktree<'_> {
             is_content && !change.new_mode.starts_with(b"16") && !in_files.contains(change.path)
         };
         let changed = changes(&told);
+        let checked_out = fs::symlink_metadata(self.first_index()).ok().map(|at| (at.ctime(), at.ctime_nsec()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let only_staged = changed.iter().filter(is_only_staged);
         staged.only_staged = only_staged.map(|change| (text(change.path), text(change.new_hash))).collect();
@@ -122,8 +129,15 @@ impl Worktree<'_> {
             if !is_below(&on_disk, &root) {
                 continue;
             }
+            // One that was changed since is seen without being told.
+            let is_old = || checked_out.is_some_and(|at| (found.ctime(), found.ctime_nsec()) <= at);
+            if change.status == b"M" && found.is_file() && in_files.contains(change.path) && is_old() {
+                staged.renormalized.push(change.path.to_vec());
+            }
             match change.status {
-                _ if change.new_mode == b"160000" => staged.links.push(change.path.to_vec()),
+                _ if change.new_mode == b"160000" => {
+                    staged.links.push((change.path.to_vec(), text(change.new_hash)));
+                }
                 b"D" if was_removed.contains(change.path) => staged.removed.push(change.path.to_vec()),
                 b"A" if !found.is_dir() => {
                     staged.added.push(change.path.to_vec());
@@ -135,8 +149,29 @@ impl Worktree<'_> {
                 _ => {}
             }
         }
-        staged.is_more = !staged.removed.is_empty() || !staged.modes.is_empty() || self.are_ignored(&view, &staged)?;
+        staged.is_more = ![staged.removed.len(), staged.modes.len(), staged.links.len(), staged.renormalized.len()]
+            .iter()
+            .all(|count| *count == 0)
+            || self.are_ignored(&view, &staged)?;
         Ok(staged)
+    }
+
+    /// Why the worktree has to stay although `commit` is published: it does not have a submodule where it was staged.
+    pub fn links_left(&self, staged: &Staged, commit: &str) -> Result<Option<String>, Error> {
+        if staged.links.is_empty() {
+            return Ok(None);
+        }
+        let told = self.view(commit)?.run(&["ls-tree", "-r", "-z", commit], Call::default())?.stdout;
+        let is_there = |path: &[u8], hash: &str| {
+            let entry = [b"160000 commit ", hash.as_bytes(), b"\t", path].concat();
+            told.split(|byte| *byte == 0).any(|found| found == entry)
+        };
+        let is_left = |(path, hash): &&(Vec<u8>, String)| {
+            // What the agent checked out in it counts more than what it staged.
+            !is_there(path, hash) && !self.moved_to(path).is_some_and(|head| is_there(path, &head))
+        };
+        let left = staged.links.iter().find(is_left).map(|(path, _)| String::from_utf8_lossy(path));
+        Ok(left.map(|path| format!("what the agent staged of the submodule `{path}` is not published")))
     }
 
     /// One of the new files would not be added, because it is ignored.

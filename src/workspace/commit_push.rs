@@ -5,7 +5,7 @@ use super::cause::Cause;
 use super::credentials::Login;
 use super::fetch::default_branch;
 use super::git::{self, Call};
-use super::inspect::Inspection;
+use super::inspect::{INDEX_LIMIT, Inspection};
 use super::looking::leave;
 use super::new_objects::{NewFile, new_files};
 use super::private_git_dir::{NOWHERE, PrivateGitDir};
@@ -99,16 +99,25 @@ impl Worktree<'_> {
         let commit = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "-m", message];
         ours.run_as(&commit, &author, call())?;
         // HEAD is detached in there, so it holds the new commit itself.
-        let made = ours.head();
-        // A worktree that is kept shows the commit on its branch, and nothing as changed; but a branch that holds other
-        // work (of a rebase that is not at its end, say) stays where it is.
-        if let Some(branch) = self.branch.as_ref().filter(|_| found.hidden.is_none()) {
-            let shown =
-                refs::set_branch(&self.repository(), branch, &made).and_then(|()| self.show_index(&ours.path("index")));
-            let shown = shown.and_then(|()| self.end_operations(&CONCLUDED));
-            shown.map_err(|error| Error::Final(format!("branch {branch} of its repository: {error}")))?;
-        }
-        Ok(Some(made))
+        Ok(Some(ours.head()))
+    }
+
+    /// A worktree that is kept shows the commit of its uncommitted changes on its branch, and nothing as changed. But a
+    /// branch that holds other work (of a rebase that is not at its end, say) stays where it is, and so does an index
+    /// with contents that are nowhere else. Only once the record tells of all that can be seen no more then.
+    pub fn show(&self, commit: &str, found: &Inspection) -> Result<(), Error> {
+        let is_other = found.hidden.is_some() || !found.staged.only_staged.is_empty() || commit == found.head;
+        let Some(branch) = self.branch.as_ref().filter(|_| !is_other && self.is_on_disk()) else { return Ok(()) };
+        let ours = self.view(commit)?;
+        let index = ours.path("index");
+        let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
+        let ours = self.with_files(ours, &index);
+        ours.run(&["read-tree", "--reset", commit], Call::default())?;
+        self.leave_out(&ours, commit)?;
+        let shown = refs::set_branch(&self.repository(), branch, commit)
+            .and_then(|()| self.show_index(&index))
+            .and_then(|()| self.end_operations(&CONCLUDED));
+        shown.map_err(|error| Error::Final(format!("branch {branch} of its repository: {error}")))
     }
 
     /// Removes git's notes of what is under way in the repository.

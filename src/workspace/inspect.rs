@@ -12,6 +12,7 @@ use super::private_git_dir::PrivateGitDir;
 use super::worktree::{Worktree, gitdir};
 use super::{lfs, refs, regular_file};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The largest index that is looked at: ten million files.
@@ -122,8 +123,8 @@ impl<'a> Worktree<'a> {
     pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
         let ours = self.view(commit)?;
         let made = self.submodules();
-        let changed =
-            ours.run(&["diff-tree", "-r", "--raw", "-z", "--no-renames", base_commit, commit], Call::default())?;
+        let arguments = ["diff-tree", "-r", "--raw", "-z", "--no-renames", "--ignore-submodules=dirty"];
+        let changed = ours.run(&[&arguments[..], &[base_commit, commit]].concat(), Call::default())?;
         let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
         let mut fields = changed.split('\0');
         while let Some(meta) = fields.next() {
@@ -179,6 +180,12 @@ impl<'a> Worktree<'a> {
             Some(name) => Err(Error::Final(format!("`{name}` in the worktree is no file: remove it there"))),
             None => Ok(()),
         }
+    }
+
+    /// One of the remote's branches contains it. `known`: a commit that is known to be the remote's.
+    pub(super) fn is_of_remote(&self, commit: &str, known: &str) -> Result<bool, Error> {
+        let ours = self.view(known)?;
+        Ok(ours.commit_of(commit, Call::default())?.is_some() && beyond(&ours, &[commit], &[known], &[])?.is_none())
     }
 
     fn unfinished(&self) -> Option<String> {
@@ -279,7 +286,12 @@ impl<'a> Worktree<'a> {
     /// nonsense: then its files are all there is, on top of the base.
     fn head_of(&self, base_commit: &str) -> Result<String, Error> {
         let own = self.repository();
-        let head = regular_file::read_text(&own.join("HEAD"), 4096).unwrap_or_default();
+        let head = match regular_file::read_text(&own.join("HEAD"), 4096) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Final(format!("HEAD of its repository cannot be read: {error}")));
+            }
+            head => head.unwrap_or_default(),
+        };
         let name = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
         let commit = refs::read_any(&own, name).unwrap_or_else(|| name.to_owned());
         if commit == base_commit {

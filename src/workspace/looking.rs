@@ -3,9 +3,12 @@
 
 use super::cache::Error;
 use super::git::{self, Call};
+use super::inspect::INDEX_LIMIT;
 use super::private_git_dir::PrivateGitDir;
-use super::staging::run_with;
+use super::regular_file;
+use super::staging::{Change, changes, run_with};
 use super::worktree::Worktree;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -62,21 +65,87 @@ impl Worktree<'_> {
     /// Git compares a file's content where its time tells nothing, and finds it changed if the repository holds it in
     /// another form than its attributes ask for (line ends, Git LFS). Who did not touch it did not change it.
     fn leave_untouched(&self, ours: &PrivateGitDir, untouched: &mut Vec<u8>) -> Result<bool, Error> {
-        let Ok(checked_out) = fs::symlink_metadata(self.first_index()) else { return Ok(false) };
-        let checked_out = (checked_out.mtime(), checked_out.mtime_nsec());
         let told = ours
-            .run(&["diff-files", "--name-only", "-z", "--diff-filter=M", "--ignore-submodules=dirty"], Call::default())?
+            .run(&["diff-files", "--raw", "-z", "--diff-filter=M", "--ignore-submodules=dirty"], Call::default())?
             .stdout;
-        let is_untouched = |path: &&[u8]| {
-            // The time of the last change of any kind: nobody sets that.
-            let found = fs::symlink_metadata(self.on_disk(path));
-            found.is_ok_and(|found| found.is_file() && (found.ctime(), found.ctime_nsec()) <= checked_out)
+        let changed = changes(&told);
+        if changed.is_empty() {
+            return Ok(false);
+        }
+        let first = self.first_entries(ours)?;
+        // The index may be of another commit than the one that was checked out: then untouched files are changes.
+        let is_untouched = |change: &&Change| {
+            let found = first.get(change.path);
+            found.is_some_and(|entry| {
+                entry.hash == change.old_hash
+                    && entry.mode == change.old_mode
+                    && fs::symlink_metadata(self.on_disk(change.path)).is_ok_and(|file| entry.is_of(&file))
+            })
         };
-        let paths = told.split(|byte| *byte == 0).filter(|path| !path.is_empty()).filter(is_untouched);
+        let paths = changed.iter().filter(is_untouched).map(|change| change.path);
         *untouched = paths.flat_map(|path| path.iter().copied().chain([0])).collect();
         leave(ours, untouched)?;
         Ok(!untouched.is_empty())
     }
+}
+
+/// A file as it was checked out.
+pub(super) struct FirstEntry {
+    mode: Vec<u8>,
+    hash: Vec<u8>,
+    /// Seconds and nanoseconds, as an index keeps them.
+    ctime: (u32, u32),
+    inode: u32,
+}
+
+impl FirstEntry {
+    /// Nobody has touched it: it is the same file, and the time of its last change of any kind, which nobody sets, is
+    /// the same. Another directory may have been moved to its path: that changes no time of the files in it.
+    pub fn is_of(&self, file: &fs::Metadata) -> bool {
+        let ctime = (file.ctime() as u32, file.ctime_nsec() as u32);
+        file.is_file() && ctime == self.ctime && file.ino() as u32 == self.inode
+    }
+}
+
+impl Worktree<'_> {
+    /// The files as they were checked out, by their paths.
+    pub(super) fn first_entries(&self, ours: &PrivateGitDir) -> Result<HashMap<Vec<u8>, FirstEntry>, Error> {
+        let first = ours.path("first-index");
+        if regular_file::copy(&self.first_index(), &first, INDEX_LIMIT).is_err() {
+            return Ok(HashMap::new());
+        }
+        let told = ours.run_as(
+            &["ls-files", "--stage", "--debug", "-z"],
+            &[("GIT_INDEX_FILE", &first.display().to_string())],
+            Call::default(),
+        )?;
+        Ok(first_entries_in(&told.stdout))
+    }
+}
+
+/// What `ls-files --stage --debug -z` told: `MODE HASH STAGE<tab>PATH<NUL>`, then five lines.
+fn first_entries_in(mut told: &[u8]) -> HashMap<Vec<u8>, FirstEntry> {
+    let mut found = HashMap::new();
+    while let Some(end) = told.iter().position(|byte| *byte == 0) {
+        let (entry, rest) = (&told[..end], &told[end + 1..]);
+        let lines = rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).nth(4);
+        let Some(lines) = lines else { break };
+        if let Some((path, entry)) = first_entry(entry, &String::from_utf8_lossy(&rest[..lines])) {
+            found.insert(path, entry);
+        }
+        told = &rest[lines..];
+    }
+    found
+}
+
+fn first_entry(entry: &[u8], lines: &str) -> Option<(Vec<u8>, FirstEntry)> {
+    let tab = entry.iter().position(|byte| *byte == b'\t')?;
+    let mut fields = entry[..tab].split(|byte| *byte == b' ');
+    let (mode, hash) = (fields.next()?.to_vec(), fields.next()?.to_vec());
+    let value = |name: &str| lines.split_once(name)?.1.split(['\n', '\t']).next();
+    let (seconds, nanoseconds) = value("ctime: ")?.split_once(':')?;
+    let ctime = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+    Some((entry[tab + 1..].to_vec(), FirstEntry { mode, hash, ctime, inode: value("ino: ")?.parse().ok()? }))
 }
 
 /// Has git take these files for what the index says.

@@ -189,7 +189,6 @@ impl<'a> PrivateGitDir<'a> {
         if arguments.first() != Some(&"lfs") {
             command.env("GIT_DIR", &self.directory);
         }
-        command.envs(variables.iter().copied());
         if !self.more_objects.is_empty() {
             let paths: Vec<Vec<u8>> = self.more_objects.iter().map(|path| quoted(path)).collect();
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", OsStr::from_bytes(&paths.join(&b':')));
@@ -203,6 +202,7 @@ impl<'a> PrivateGitDir<'a> {
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
         }
+        command.envs(variables.iter().copied());
         command
     }
 

@@ -47,26 +47,38 @@ pub fn of_remote(git_dir: &Path) -> BTreeMap<String, String> {
     let mut found: BTreeMap<String, String> =
         packed.lines().filter_map(of_packed).filter(|(name, _)| name.starts_with(&format!("{BELOW}/"))).collect();
     // A loose one is newer.
-    loose(git_dir, BELOW, &mut |name, hash| drop(found.insert(name, hash)));
+    let _ = loose(git_dir, BELOW, &mut |name, hash| drop(found.insert(name, hash)));
     found.retain(|name, hash| is_hash(hash) && name != "refs/remotes/origin/HEAD");
     found
 }
 
-/// Each loose reference below a directory of references.
-fn loose(git_dir: &Path, below: &str, tell: &mut dyn FnMut(String, String)) {
-    let mut waiting = vec![(git_dir.join(below), below.to_owned())];
+/// Each loose reference below a directory of references. An error: there may be one that cannot be read.
+fn loose(git_dir: &Path, below: &str, tell: &mut dyn FnMut(String, String)) -> io::Result<()> {
+    let (mut waiting, mut unread) = (vec![(git_dir.join(below), below.to_owned())], None);
     while let Some((directory, below)) = waiting.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                unread = unread.or(Some(error));
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
             let name = format!("{below}/{}", entry.file_name().to_string_lossy());
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => waiting.push((entry.path(), name)),
-                _ => {
-                    if let Ok(text) = regular_file::read_text(&entry.path(), 100) {
-                        tell(name, text.trim_end().to_owned());
-                    }
-                }
+                _ => match regular_file::read_text(&entry.path(), 100) {
+                    Ok(text) => tell(name, text.trim_end().to_owned()),
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unread = unread.or(Some(error)),
+                    // A link, a pipe, or something long: git takes none of them for a reference of its own.
+                    Err(_) => {}
+                },
             }
         }
+    }
+    match unread {
+        Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -86,7 +98,7 @@ pub fn tips(git_dir: &Path) -> io::Result<Vec<String>> {
     let is_own = |name: &str| {
         name.starts_with("refs/") && !name.starts_with("refs/remotes/") && !name.starts_with("refs/replace/")
     };
-    loose(git_dir, "refs", &mut |name, hash| found.extend(Some(hash).filter(|_| is_own(&name))));
+    loose(git_dir, "refs", &mut |name, hash| found.extend(Some(hash).filter(|_| is_own(&name))))?;
     let packed = match regular_file::read(&git_dir.join("packed-refs"), OWN_PACKED_LIMIT) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         packed => String::from_utf8_lossy(&packed.unwrap_or_default()).into_owned(),
@@ -99,7 +111,10 @@ pub fn tips(git_dir: &Path) -> io::Result<Vec<String>> {
     for path in heads.chain(OTHER_TIPS.iter().map(|name| git_dir.join(name))) {
         found.push(regular_file::read_text(&path, 100).unwrap_or_default().trim_end().to_owned());
     }
-    let moves = regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT).unwrap_or_default();
+    let moves = match regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        moves => moves.unwrap_or_default(),
+    };
     found.extend(String::from_utf8_lossy(&moves).lines().filter_map(left_detached));
     found.retain(|hash| is_hash(hash));
     found.sort_unstable();

@@ -1,13 +1,13 @@
 //! What of an agent's uncommitted changes goes into the runner's own commit, and what stays out of it: nothing that
 //! would be published as something else than what lies in the worktree.
 
-use super::agent_index::Staged;
+use super::agent_index::{STAGED, Staged};
 use super::cache::Error;
 use super::git::{self, Call};
 use super::inspect::Inspection;
 use super::looking::leave;
 use super::private_git_dir::PrivateGitDir;
-use super::submodules::paths_in;
+use super::submodules::{Submodule, paths_in};
 use super::worktree::Worktree;
 use super::{refs, regular_file};
 use crate::process::stop::Stop;
@@ -54,10 +54,10 @@ impl Worktree<'_> {
         let vendored = remove_vendored(ours, staged, &links)?;
         make_room(ours, &staged.links)?;
         let held = self.hold_links(ours, &links, &vendored)?;
-        self.add_all(ours, stop)?;
-        self.update_links(ours, &held)?;
+        self.add_all(ours, &vendored, stop)?;
+        self.update_links(ours, &links, &held, &staged.links)?;
         self.add_staged(ours, head, staged, &vendored)?;
-        let left = self.take_back(ours, head, &found.submodules)?;
+        let left = self.take_back(ours, head, found)?;
         if left.is_empty() {
             return Ok(false);
         }
@@ -77,8 +77,11 @@ impl Worktree<'_> {
 
     /// What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest from nothing;
     /// `remainder` finds it afterwards.
-    fn add_all(&self, ours: &PrivateGitDir, stop: &Stop) -> Result<(), Error> {
-        let mut left_out: Vec<String> = Vec::new();
+    fn add_all(&self, ours: &PrivateGitDir, vendored: &HashSet<Vec<u8>>, stop: &Stop) -> Result<(), Error> {
+        // A submodule that the agent removed from its index is no file as long as it is a repository.
+        let is_repository = |path: &&Vec<u8>| fs::symlink_metadata(self.on_disk(path).join(".git")).is_ok();
+        let excluded = |path: &Vec<u8>| format!(":(exclude,literal){}", String::from_utf8_lossy(path));
+        let mut left_out: Vec<String> = vendored.iter().filter(is_repository).map(excluded).collect();
         loop {
             let mut arguments = vec!["add", "--all", "--ignore-errors", "--", "."];
             arguments.extend(left_out.iter().map(String::as_str));
@@ -139,34 +142,48 @@ impl Worktree<'_> {
         }
         let told = changed(ours, head)?;
         let there: HashSet<&[u8]> = changes(&told).iter().map(|change| change.path).collect();
-        let missing = staged.added.iter().filter(|path| !there.contains(path.as_slice()));
-        let added: Vec<u8> = missing.flat_map(|path| path.iter().copied().chain([0])).collect();
+        let added = listed(staged.added.iter().filter(|path| !there.contains(path.as_slice())));
         run_with(ours, "added", &added, &["update-index", "-z", "--add", "--stdin"])?;
-        let removed = staged.removed.iter().filter(|path| !vendored.contains(*path));
-        let removed: Vec<u8> = removed.flat_map(|path| path.iter().copied().chain([0])).collect();
-        run_with(ours, "removed", &removed, &["update-index", "-z", "--force-remove", "--stdin"])?;
+        let is_seen = |path: &&Vec<u8>| !there.contains(path.as_slice());
+        let again = listed(staged.renormalized.iter().filter(is_seen));
+        let removed = listed(staged.removed.iter().filter(|path| !vendored.contains(*path)));
+        for list in [&removed, &again] {
+            run_with(ours, "removed", list, &["update-index", "-z", "--force-remove", "--stdin"])?;
+        }
+        // Without an entry that says otherwise it is taken in the form that its attributes ask for.
+        run_with(ours, "again", &again, &["update-index", "-z", "--add", "--stdin"])?;
         Ok(())
     }
 
     /// Takes out of the index what would be published as something else than it is: repositories inside the worktree,
     /// of which only a commit's name would be, submodules with commits that nobody else has, and files whose filter is
     /// not run here. Returns the changes that are left.
-    fn take_back(&self, ours: &PrivateGitDir, head: &str, submodules: &[String]) -> Result<Vec<u8>, Error> {
+    fn take_back(&self, ours: &PrivateGitDir, head: &str, found: &Inspection) -> Result<Vec<u8>, Error> {
         let told = changed(ours, head)?;
         let changes = changes(&told);
         let filtered = self.filtered(ours, &changes)?;
         // Only the name of a commit would be published: of one that its remote has, and of a submodule.
+        let merged = self.merged_links()?;
         let named = self.named_in_gitmodules(ours)?;
         let is_known = |change: &Change| {
             let path = String::from_utf8_lossy(change.path);
-            let is_made = self.submodules().iter().any(|made| made.path == path);
             let is_of_remote = || self.is_at_its_remote(change.path, change.new_hash);
+            // A repository that is not staged is nobody's submodule: the agent may have taken it out of its commit.
+            let is_meant = change.status != b"A" || found.staged.links.iter().any(|(link, _)| link == change.path);
             named.contains(&*path)
-                && !submodules.iter().any(|with_work| *with_work == path)
-                && (is_made || is_of_remote())
+                && is_meant
+                && !found.submodules.iter().any(|with_work| *with_work == path)
+                && (merged.contains(change.new_hash) || is_of_remote())
         };
         let is_link = |mode: &[u8]| mode == b"160000";
-        let is_no_file = |change: &Change| is_link(change.new_mode) && !is_known(change);
+        let is_linked_file = |change: &Change| change.new_mode == b"120000" && change.path.ends_with(b".gitmodules");
+        let is_no_file = |change: &Change| (is_link(change.new_mode) && !is_known(change)) || is_linked_file(change);
+        // What was in the place of a repository that stays is deleted by nobody.
+        let kept_links: Vec<&[u8]> =
+            changes.iter().filter(|change| is_no_file(change)).map(|change| change.path).collect();
+        let is_below_kept = |change: &Change| {
+            kept_links.iter().any(|link| change.path.strip_prefix(*link).is_some_and(|rest| rest.starts_with(b"/")))
+        };
         // One that stays keeps all that is about submodules: halves of a move are worse than nothing.
         let is_torn =
             changes.iter().any(|change| is_no_file(change) && named.contains(&*String::from_utf8_lossy(change.path)));
@@ -177,9 +194,9 @@ impl Worktree<'_> {
         let is_new_kept = changes.iter().any(|change| change.status == b"A" && filtered.contains(change.path));
         let is_kept = |change: &Change| filtered.contains(change.path) && (change.status != b"D" || is_new_kept);
         let mut back: Vec<u8> = Vec::new();
-        for change in
-            changes.iter().filter(|change| is_no_file(change) || is_about_submodules(change) || is_kept(change))
-        {
+        for change in changes.iter().filter(|change| {
+            is_no_file(change) || is_about_submodules(change) || is_kept(change) || is_below_kept(change)
+        }) {
             for part in [change.old_mode, b" ", change.old_hash, b"\t", change.path, b"\0"] {
                 back.extend(part);
             }
@@ -209,13 +226,22 @@ impl Worktree<'_> {
         Ok(held)
     }
 
-    /// What they are at now, as far as they are where git puts them.
-    fn update_links(&self, ours: &PrivateGitDir, held: &[&Link]) -> Result<(), Error> {
+    /// Where the agent moved them to: what it checked out in them, as far as they are where git puts them, or what it
+    /// staged. Git checks nothing out in one when it merges a commit that moves it: what is there is no wish then.
+    fn update_links(
+        &self,
+        ours: &PrivateGitDir,
+        links: &[Link],
+        held: &[&Link],
+        staged: &[(Vec<u8>, String)],
+    ) -> Result<(), Error> {
         let mut list: Vec<u8> = Vec::new();
-        for link in held {
-            let head = self.git_dir_at(&link.path).and_then(|git_dir| refs::head(&git_dir));
-            if let Some(head) = head.filter(|head| *head != link.commit) {
-                list.extend(format!("160000 {head}\t").bytes().chain(link.path.iter().copied()).chain([0]));
+        for link in links {
+            let is_held = held.iter().any(|held| held.path == link.path);
+            let moved = is_held.then(|| self.moved_to(&link.path)).flatten();
+            let wanted = staged.iter().find(|(path, _)| *path == link.path).map(|(_, commit)| commit.clone());
+            if let Some(commit) = moved.or(wanted).filter(|commit| *commit != link.commit) {
+                list.extend(format!("160000 {commit}\t").bytes().chain(link.path.iter().copied()).chain([0]));
             }
         }
         if list.is_empty() {
@@ -238,10 +264,38 @@ impl Worktree<'_> {
         }
     }
 
-    /// The repository at this path knows the commit as one of its remote's branches.
+    /// The commit is one of the remote's of the submodule at this path, as far as its repository knows.
     fn is_at_its_remote(&self, path: &[u8], commit: &[u8]) -> bool {
-        let git_dir = self.git_dir_at(path);
-        git_dir.is_some_and(|git_dir| refs::of_remote(&git_dir).values().any(|hash| hash.as_bytes() == commit))
+        let is_branch = |git_dir: PathBuf| refs::of_remote(&git_dir).values().any(|hash| hash.as_bytes() == commit);
+        let made = self.submodules().into_iter().find(|made| made.path.as_bytes() == path);
+        let is_below_branch = || {
+            let made = made?;
+            let url = made.url()?;
+            let commit = String::from_utf8_lossy(commit).into_owned();
+            let inner = self.submodule(&made, &url);
+            let is_known = || inner.is_of_remote(&commit, &made.commit);
+            Some(made.commit == commit || is_known().unwrap_or(false))
+        };
+        self.git_dir_at(path).is_some_and(is_branch) || is_below_branch().unwrap_or(false)
+    }
+
+    /// Commits of submodules in what the agent merges and has not committed: somebody else published them.
+    fn merged_links(&self) -> Result<HashSet<Vec<u8>>, Error> {
+        let merged = regular_file::read_text(&self.repository().join("MERGE_HEAD"), 4096).unwrap_or_default();
+        let mut found = HashSet::new();
+        for commit in merged.lines().filter(|line| refs::is_hash(line)) {
+            let told = self.view(commit)?.run(&["ls-tree", "-r", "-z", commit], Call::default())?.stdout;
+            let links = told.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"160000 commit "));
+            found.extend(links.filter_map(|entry| Some(entry.split(|byte| *byte == b'\t').next()?.to_vec())));
+        }
+        Ok(found)
+    }
+
+    /// The commit that the agent checked out in the submodule at this path. None: the one from the job's beginning.
+    pub(super) fn moved_to(&self, path: &[u8]) -> Option<String> {
+        let head = self.git_dir_at(path).and_then(|git_dir| refs::head(&git_dir))?;
+        let is_first = |made: &Submodule| made.path.as_bytes() == path && made.commit == head;
+        (!self.submodules().iter().any(is_first)).then_some(head)
     }
 
     /// The git directory of the repository at this path: in it, or where git puts it, and nowhere else.
@@ -293,13 +347,13 @@ fn remove_vendored(ours: &PrivateGitDir, staged: &Staged, links: &[Link]) -> Res
 }
 
 /// Takes the files out of the index in whose place there are submodules now.
-fn make_room(ours: &PrivateGitDir, links: &[Vec<u8>]) -> Result<(), Error> {
+fn make_room(ours: &PrivateGitDir, links: &[(Vec<u8>, String)]) -> Result<(), Error> {
     if links.is_empty() {
         return Ok(());
     }
     let listed = ours.run(&["ls-files", "-z"], Call::default())?.stdout;
     let is_below = |path: &[u8]| {
-        links.iter().any(|link| path.strip_prefix(link.as_slice()).is_some_and(|rest| rest.starts_with(b"/")))
+        links.iter().any(|(link, _)| path.strip_prefix(link.as_slice()).is_some_and(|rest| rest.starts_with(b"/")))
     };
     let below = listed.split(|byte| *byte == 0).filter(|path| is_below(path));
     let below: Vec<u8> = below.flat_map(|path| path.iter().copied().chain([0])).collect();
@@ -325,8 +379,7 @@ pub(super) fn filters_of(
 
 /// The staged changes, as `diff-index --raw -z` has them.
 fn changed(ours: &PrivateGitDir, head: &str) -> Result<Vec<u8>, Error> {
-    let told = ours.run(&["diff-index", "--cached", "--raw", "-z", "--no-renames", head], Call::default())?.stdout;
-    Ok(told)
+    Ok(ours.run(&[&STAGED[..], &[head]].concat(), Call::default())?.stdout)
 }
 
 pub(super) fn changes(told: &[u8]) -> Vec<Change<'_>> {
@@ -339,6 +392,11 @@ fn change<'a>(meta: &'a [u8], path: &'a [u8]) -> Option<Change<'a>> {
     let meta: Vec<&[u8]> = meta.strip_prefix(b":")?.split(|byte| *byte == b' ').collect();
     let [old_mode, new_mode, old_hash, new_hash, status] = meta[..] else { return None };
     Some(Change { old_mode, new_mode, old_hash, new_hash, status, path })
+}
+
+/// Paths as git reads a list of them.
+fn listed<'a>(paths: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+    paths.flat_map(|path| path.iter().copied().chain([0])).collect()
 }
 
 fn set_executable(path: &Path, is_executable: bool) -> io::Result<()> {

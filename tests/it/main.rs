@@ -28,6 +28,7 @@ mod left_behind;
 mod lfs;
 mod mcp;
 mod mcp_clients;
+mod moved;
 mod nginx;
 mod own_repository;
 mod parking;

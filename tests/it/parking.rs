@@ -37,7 +37,7 @@ fn a_usage_limit_ends_no_job() {
         ("anthropic-ratelimit-unified-representative-claim", "five_hour".to_owned()),
         ("retry-after", "20".to_owned()),
     ];
-    messages.refuse(Some((429, "rate_limit_error", "This request would exceed your account's rate limit", &headers)));
+    messages.refuse(429, "rate_limit_error", "This request would exceed your account's rate limit", &headers);
     let (first, second) =
         (server.submit(json!({"task": "[[say one]]"})), server.submit(json!({"task": "[[say two]]"})));
     for id in [&first, &second] {
@@ -51,7 +51,7 @@ fn a_usage_limit_ends_no_job() {
     assert_eq!(server.get("/ready").0, 200, "requests can be served");
     // What needs no login is run all the same.
     assert_eq!(server.run(json!({"task": "t", "profile": "self-test"}))["status"], "succeeded");
-    messages.refuse(None);
+    messages.refuse_no_more();
     for (id, said) in [(&first, "one"), (&second, "two")] {
         let job = server.wait(id);
         assert_eq!((&job["status"], &job["output"], &job["deaths"]), (&json!("succeeded"), &json!(said), &json!(0)));
@@ -66,7 +66,7 @@ fn a_usage_limit_ends_no_job() {
 fn a_refused_key_is_not_asked_with_for_minutes() {
     let messages = Messages::start();
     let Some(lab) = lab(&messages) else { return };
-    messages.refuse(Some((401, "authentication_error", "invalid x-api-key", &[])));
+    messages.refuse(401, "authentication_error", "invalid x-api-key", &[]);
     let server = lab.serve();
     let id = server.submit(json!({"task": "[[say hi]]"}));
     let why = eventually("it waits again", || waits(&server, &id));
@@ -76,7 +76,7 @@ fn a_refused_key_is_not_asked_with_for_minutes() {
     let local = lab.run(&["run", "--local", "--json", "[[say hi]]"]);
     let said = String::from_utf8_lossy(&local.stdout).into_owned();
     assert!(local.status.code() == Some(1) && said.contains("refuses Claude's login"), "{said} {local:?}");
-    messages.refuse(None);
+    messages.refuse_no_more();
     assert_eq!(server.wait(&id)["status"], "succeeded");
     server.stop();
     lab.assert_tidy();
@@ -88,7 +88,7 @@ fn used_up_credit_ends_no_job_and_one_job_at_a_time_tries() {
     let messages = Messages::start();
     let Some(lab) = lab(&messages) else { return };
     let said = "Your credit balance is too low to access the Anthropic API.";
-    messages.refuse(Some((400, "invalid_request_error", said, &[])));
+    messages.refuse(400, "invalid_request_error", said, &[]);
     let lab = lab.with("AGENTICORE_MAX_PARALLEL_JOBS", "2");
     let server = lab.serve();
     let ids: Vec<String> = (0..4).map(|n| server.submit(json!({"task": format!("[[say {n}]]")}))).collect();
@@ -97,7 +97,7 @@ fn used_up_credit_ends_no_job_and_one_job_at_a_time_tries() {
     // The next one is tried alone.
     eventually("one tried", || (messages.seen().len() > asked).then_some(()));
     eventually("it waits too", || server.get("/admin/drain").1["running"].as_array()?.is_empty().then_some(()));
-    messages.refuse(None);
+    messages.refuse_no_more();
     for id in &ids {
         assert_eq!(server.wait(id)["status"], "succeeded");
     }

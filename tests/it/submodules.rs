@@ -224,3 +224,123 @@ fn files_in_the_place_of_a_submodule_and_a_submodule_in_that_of_files() {
     }
     house.server.stop();
 }
+
+/// The submodule's remote has moved on, and so has a branch that names it.
+fn with_bump(profile: &str) -> (House, String, String) {
+    let house = House::new(profile);
+    let library = Repo { path: house.lab.path("github/acme/library.git") };
+    let old = library.git(&["rev-parse", "main"]).unwrap().trim().to_owned();
+    let new = library.commit("main", &[("library.txt", "newer")]);
+    let clone = house.lab.path("bump");
+    git(&house.lab.path("."), &["clone", "-q", &house.repo.url(), clone.to_str().unwrap()]).unwrap();
+    let link = format!("160000,{new},vendor/library");
+    git(&clone, &["update-index", "--cacheinfo", &link]).unwrap();
+    git(&clone, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "bump"]).unwrap();
+    git(&clone, &["push", "-q", "origin", "HEAD:bump"]).unwrap();
+    (house, old, new)
+}
+
+impl House {
+    fn link(&self, job: &Value) -> Option<String> {
+        let tree = self.repo.git(&["ls-tree", job["branch"].as_str().unwrap(), "vendor/"]).unwrap();
+        tree.strip_prefix("160000 commit ").map(|rest| rest.split('\t').next().unwrap().to_owned())
+    }
+}
+
+/// Git checks nothing out in a submodule when it merges a commit that moves it.
+#[test]
+fn a_submodule_that_a_merge_moved_is_not_moved_back() {
+    let (house, _, new) = with_bump(PROFILE);
+    for habit in [
+        "git merge -q --no-edit origin/bump; echo z > a.txt".to_owned(),
+        "echo y > y; git add y; git commit -qm y; git merge -q --no-edit origin/bump".to_owned(),
+        "git switch -q bump; echo z > a.txt".to_owned(),
+        "git cherry-pick origin/bump; echo z > a.txt".to_owned(),
+        "git merge -q --no-commit --no-ff origin/bump; echo z > a.txt".to_owned(),
+        "git merge -q --no-edit origin/bump; git submodule -q update; echo z > a.txt".to_owned(),
+        format!("git update-index --cacheinfo 160000,{new},vendor/library; git commit -qm up; echo z > a.txt"),
+        format!("git -C vendor/library checkout -q {new}; echo z > a.txt"),
+    ] {
+        let job = house.run(&habit);
+        assert_eq!(job["pushed"], true, "{habit}: {job:#}");
+        assert_eq!(house.link(&job).as_deref(), Some(new.as_str()), "{habit}: {job:#}");
+        if !habit.starts_with("echo y") {
+            assert_eq!(house.repo.file(job["branch"].as_str().unwrap(), "a.txt").as_deref(), Some("z"), "{habit}");
+        }
+    }
+    house.server.stop();
+}
+
+#[test]
+fn what_was_staged_of_submodules_is_published_or_kept_and_said() {
+    let (house, old, new) = with_bump(PROFILE);
+    let drop = "git rm -q --cached vendor/library; git config -f .gitmodules --remove-section \
+                'submodule.the \\\"library\\\"'; git add .gitmodules; echo z > a.txt";
+    let job = house.run(drop);
+    assert_eq!(house.link(&job), None, "{job:#}");
+    let job = house.run("git rm -q --cached vendor/library; echo z > a.txt");
+    assert_eq!(house.link(&job), None, "{job:#}");
+    // What a commit of the agent's removed does not come back.
+    let job = house.run("git rm -q --cached vendor/library; git commit -qm drop; echo z > a.txt");
+    assert_eq!(house.link(&job), None, "{job:#}");
+    assert_eq!(house.repo.file(job["branch"].as_str().unwrap(), "a.txt").as_deref(), Some("z"));
+    // Staged, and nowhere on its remote.
+    let nowhere = "1".repeat(40);
+    let job = house.run(&format!("git update-index --cacheinfo 160000,{nowhere},vendor/library; echo z > a.txt"));
+    assert_eq!(house.link(&job).as_deref(), Some(old.as_str()), "{job:#}");
+    assert!(job["kept_because"].as_str().unwrap_or_default().contains("vendor/library"), "{job:#}");
+    house.server.stop();
+    // Without submodules nobody can say whether the commit is its remote's: it is kept, and said.
+    let (house, old, new_here) = with_bump("auto_pr: true\nsubmodules: false\n");
+    let _ = new;
+    let job = house.run(&format!("git update-index --cacheinfo 160000,{new_here},vendor/library; echo z > a.txt"));
+    assert!(
+        house.link(&job) == Some(old) && job["kept_because"].as_str().unwrap().contains("vendor/library"),
+        "{job:#}"
+    );
+    let job = house.run(&format!("git update-index --cacheinfo 160000,{new_here},vendor/library"));
+    assert!(job["pushed"] == false && job["kept_because"].as_str().unwrap().contains("vendor/library"), "{job:#}");
+    house.server.stop();
+}
+
+/// `ignore = all` in `.gitmodules` hides submodules from git's own comparisons.
+#[test]
+fn what_gitmodules_ignores_is_looked_at() {
+    let house = House::new(PROFILE);
+    let job = house.run(
+        "git init -q q; cd q; echo q > q; git add q; git commit -qm q; cd ..; git -c protocol.file.allow=always \
+         submodule --quiet add ./q; git config -f .gitmodules submodule.q.ignore all; echo z > a.txt",
+    );
+    assert!(job["kept_because"].as_str().unwrap_or_default().contains('q'), "{job:#}");
+    let published = house.repo.git(&["ls-tree", "-r", job["branch"].as_str().unwrap()]).unwrap();
+    assert!(!published.contains("\tq"), "{published}");
+    let library = "vendor/library";
+    let job = house.run(&format!(
+        "git config -f .gitmodules 'submodule.the \\\"library\\\".ignore' all; git add .gitmodules; \
+         git commit -qm ignore; cd {library}; echo w > w; git add w; git commit -qm w; cd ../..; git add {library}; \
+         echo z > a.txt"
+    ));
+    let before = house.repo.git(&["ls-tree", "main", "vendor/"]).unwrap();
+    assert_eq!(house.repo.git(&["ls-tree", job["branch"].as_str().unwrap(), "vendor/"]).unwrap(), before, "{job:#}");
+    assert!(job["kept_because"].as_str().unwrap_or_default().contains(library), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn a_directory_that_became_a_repository_is_not_deleted() {
+    let house = House::new(PROFILE);
+    house.repo.commit("main", &[("d/one", "1"), ("d/two", "2"), ("keep", "1")]);
+    for habit in [
+        "cd d; git init -q; git add .; git commit -qm x; cd ..; git rm -rq --cached d; git add d; echo z > a.txt",
+        "mv .gitmodules gm; ln -s gm .gitmodules; git init -q d; git -C d add .; git -C d commit -qm x; echo z > a.txt",
+    ] {
+        let job = house.run(habit);
+        let branch = job["branch"].as_str().unwrap();
+        assert_eq!(house.repo.file(branch, "d/one").as_deref(), Some("1"), "{habit}: {job:#}");
+        assert_eq!(house.repo.file(branch, "a.txt").as_deref(), Some("z"), "{habit}: {job:#}");
+        assert!(job["kept_because"].is_string(), "{habit}: {job:#}");
+        let modules = house.repo.git(&["ls-tree", branch, ".gitmodules"]).unwrap();
+        assert!(modules.starts_with("100644"), "{habit}: {modules}");
+    }
+    house.server.stop();
+}

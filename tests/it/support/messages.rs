@@ -36,14 +36,17 @@ impl Messages {
         Self { server, seen, refusal }
     }
 
-    /// From now on each request is answered so, as the API does; None: as the scripts say.
-    pub fn refuse(&self, with: Option<(u16, &str, &str, &[(&str, String)])>) {
-        *self.refusal.lock().unwrap() = with.map(|(status, kind, message, headers)| {
-            let error = json!({"type": "error", "error": {"type": kind, "message": message}});
-            let mut told = Told::json(status, error);
-            told.headers.extend(headers.iter().map(|(name, value)| (name.to_string(), value.clone())));
-            told
-        });
+    /// From now on each request is answered so, as the API does.
+    pub fn refuse(&self, status: u16, kind: &str, message: &str, headers: &[(&str, String)]) {
+        let error = json!({"type": "error", "error": {"type": kind, "message": message}});
+        let mut told = Told::json(status, error);
+        told.headers.extend(headers.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        *self.refusal.lock().unwrap() = Some(told);
+    }
+
+    /// From now on it answers as the scripts say.
+    pub fn refuse_no_more(&self) {
+        *self.refusal.lock().unwrap() = None;
     }
 
     pub fn url(&self) -> String {
