@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_new_field_of_the_record_is_private_until_somebody_says_otherwise() {
-        let record: Record = match queued().claim("a", Time(1)).lose_worker("gone", Time(2)) {
+        let record: Record = match queued().claim("a", Time(1)).lose_worker("gone", true, Time(2)) {
             crate::job::Job::Queued(job) => job.into(),
             _ => panic!(),
         };

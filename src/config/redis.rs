@@ -84,6 +84,15 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
             (renew * 2 + reserve).as_secs_f32()
         )));
     }
+    let grace = values.duration("AGENTICORE_REAP_GRACE");
+    if grace < renew * 2 {
+        return Err(Error::Inconsistent(format!(
+            "AGENTICORE_REAP_GRACE is {} s, but a healthy pod says only each {} s (AGENTICORE_LEASE_RENEW) that it is \
+             there: make it at least twice as long",
+            grace.as_secs_f32(),
+            renew.as_secs_f32()
+        )));
+    }
     Ok(Some(Redis {
         ca_file,
         sentinels,
@@ -97,7 +106,7 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         renew,
         reserve,
         reap_period: values.duration("AGENTICORE_REAP_PERIOD").max(Duration::from_millis(50)),
-        reap_grace: values.duration("AGENTICORE_REAP_GRACE"),
+        reap_grace: grace,
         sweep_period: values.duration("AGENTICORE_SWEEP_PERIOD").max(Duration::from_millis(50)),
         ..server
     }))

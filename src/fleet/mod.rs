@@ -3,3 +3,4 @@
 pub mod drain;
 pub mod pool;
 mod running;
+mod solo;

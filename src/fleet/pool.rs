@@ -3,6 +3,7 @@
 
 use super::drain::Drain;
 use super::running::Running;
+use super::solo::Solo;
 use crate::job::JobId;
 use crate::log;
 use crate::pipeline::Runner;
@@ -36,6 +37,7 @@ struct Shared {
     runner: Arc<Runner>,
     running: Arc<Running>,
     drain: Arc<Drain>,
+    solo: Solo,
 }
 
 impl Pool {
@@ -43,7 +45,7 @@ impl Pool {
     pub fn start(runner: Arc<Runner>, workers: usize) -> std::io::Result<Self> {
         let running = Arc::<Running>::default();
         let drain = Arc::new(Drain::new(runner.store.clone(), running.clone()));
-        let shared = Arc::new(Shared { runner, running, drain });
+        let shared = Arc::new(Shared { runner, running, drain, solo: Solo::default() });
         let mut threads = Vec::new();
         let keeper = shared.clone();
         // Takes over at start and starts the workers' work, then expires and forgets jobs.
@@ -105,6 +107,10 @@ impl Shared {
     fn work(&self) {
         let (store, running) = (&self.runner.store, &self.running);
         while !running.goes_away() {
+            if !self.solo.may_begin() {
+                running.pause(AWAY_PAUSE);
+                continue;
+            }
             let permit = self.runner.parking.permit();
             let only = match &permit {
                 Permit::Everything | Permit::Probe { .. } => self.runner.runs_only(),
@@ -140,6 +146,8 @@ impl Shared {
         if self.runner.store.get(&id).is_ok_and(|found| found.it.is_none_or(|job| job.status().has_ended())) {
             stop.request(Reason::Cancelled);
         }
+        // One that was told to stop meanwhile ends as if it had begun.
+        let _place = self.solo.enter(claim.record.runs_alone, &stop);
         // A fault in one job's path ends that job and nothing else.
         if catch_unwind(AssertUnwindSafe(|| self.runner.execute(claim))).is_err() {
             let why = "the runner failed on this job; that is a fault of agenticore: its log says more".to_owned();

@@ -212,9 +212,13 @@ pub struct Record {
     /// Rises at every claim; fences what an attempt writes.
     #[serde(default)]
     pub attempt: u32,
-    /// Workers lost while they ran this job.
+    /// Workers lost while they ran this job and no other.
     #[serde(default)]
     pub deaths: u32,
+    /// A worker was lost with it: its next attempt runs on a server that runs nothing else meanwhile, so that it is
+    /// known who of several cost that worker its life.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub runs_alone: bool,
     /// Why the last server that had it could not run it. Only while it waits in the line because of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_because: Option<String>,
@@ -323,6 +327,11 @@ impl Record {
     /// Written by the Python program of the same name: it is shown, and left alone.
     pub fn is_foreign(&self) -> bool {
         self.format == 0
+    }
+
+    /// Whether what a record should be is one that a later version of this program wrote.
+    pub fn is_of_later_version(value: &serde_json::Value) -> bool {
+        value["format"].as_u64().is_some_and(|format| format > u64::from(FORMAT))
     }
 
     /// Says no to a record that a later version of this program wrote in a way that this one does not know.

@@ -149,6 +149,7 @@ impl Queued {
             resume_session: spec.session_id,
             attempt: 0,
             deaths: 0,
+            runs_alone: false,
             waits_because: None,
             refusals: 0,
             key: spec.key,
@@ -340,18 +341,23 @@ impl Running {
         self.hand_back()
     }
 
-    /// Its worker is gone. The third such loss ends the job as poison.
-    pub fn lose_worker(mut self, why: impl Into<String>, now: Time) -> Job {
+    /// Its worker is gone. The third such loss ends the job as poison. `was_alone`: that worker's server ran nothing
+    /// else. Where it did, nobody knows which of them it died of: each runs alone next, and none has a death.
+    pub fn lose_worker(mut self, why: impl Into<String>, was_alone: bool, now: Time) -> Job {
         self.note_handover(true, why.into(), now);
-        self.0.deaths += 1;
+        self.0.deaths += u32::from(was_alone);
+        self.0.runs_alone = true;
         if self.deaths < DEATHS_LIMIT {
             return Job::Queued(self.hand_back());
         }
+        let lost = self.handovers.iter().filter(|handover| handover.lost);
+        let told: Vec<&str> = lost.map(|handover| handover.why.as_str()).collect();
         let why = format!(
-            "poison: {} workers were lost while they ran this job, the last on {} in attempt {}",
+            "poison: {} workers were lost while they ran this job alone, the last on {} in attempt {} ({})",
             self.deaths,
             self.pod(),
-            self.attempt
+            self.attempt,
+            told.join("; ")
         );
         Job::Ended(end(self.0, Status::Failed, Some(why), now))
     }
@@ -429,14 +435,26 @@ pub mod tests {
         for death in 1..DEATHS_LIMIT {
             let running = job.claim("pod", Time(2_000));
             assert_eq!(running.attempt, death);
-            let Job::Queued(again) = running.lose_worker("gone", Time(3_000)) else { panic!() };
+            let Job::Queued(again) = running.lose_worker("gone", true, Time(3_000)) else { panic!() };
             job = again;
             assert_eq!(job.deaths, death);
         }
-        let ended = job.claim("pod-7", Time(2_000)).lose_worker("gone", Time(3_000));
+        let ended = job.claim("pod-7", Time(2_000)).lose_worker("gone", true, Time(3_000));
         assert_eq!(ended.status(), Status::Failed);
         let error = ended.error.clone().unwrap();
         assert!(error.contains("poison") && error.contains("pod-7"), "{error}");
+    }
+
+    #[test]
+    fn deaths_that_several_jobs_share_are_nobodys() {
+        let mut job = queued();
+        for _ in 0..5 {
+            let Job::Queued(again) = job.claim("pod", Time(2_000)).lose_worker("gone", false, Time(3_000)) else {
+                panic!()
+            };
+            job = again;
+            assert!(job.runs_alone && job.deaths == 0);
+        }
     }
 
     #[test]

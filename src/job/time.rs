@@ -9,7 +9,7 @@ pub struct Time(pub i64);
 
 impl Time {
     pub fn now() -> Self {
-        Self(jiff::Timestamp::now().as_millisecond())
+        Self(jiff::Timestamp::now().as_millisecond() + test_offset())
     }
 
     pub fn plus_seconds(self, seconds: u64) -> Self {
@@ -20,6 +20,22 @@ impl Time {
     pub fn since(self, earlier: Time) -> i64 {
         self.0 - earlier.0
     }
+}
+
+/// How wrong the clock is that a test gives this process, in milliseconds. Debug builds only.
+#[cfg(debug_assertions)]
+fn test_offset() -> i64 {
+    use std::sync::LazyLock;
+    static OFFSET: LazyLock<i64> = LazyLock::new(|| {
+        let seconds = std::env::var("AGENTICORE_TEST_CLOCK").ok().and_then(|text| text.parse::<i64>().ok());
+        seconds.unwrap_or(0).saturating_mul(1000)
+    });
+    *OFFSET
+}
+
+#[cfg(not(debug_assertions))]
+fn test_offset() -> i64 {
+    0
 }
 
 impl fmt::Display for Time {

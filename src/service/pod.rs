@@ -10,7 +10,12 @@ impl Service {
         Status {
             status: "ok".into(),
             service: "agenticore".into(),
-            waiting_for: self.runner.store.waits_for().or_else(|| self.waits_for_operator()),
+            waiting_for: self
+                .runner
+                .store
+                .waits_for()
+                .or_else(|| self.runner.store.trouble())
+                .or_else(|| self.waits_for_operator()),
             draining: self.pool.drain().progress().draining,
         }
     }
@@ -21,8 +26,9 @@ impl Service {
         let draining = self.pool.drain().progress().draining;
         // With a second copy jobs are taken in, read and cancelled without Redis too.
         let can_do_without = self.runner.config.has_second_copy() && self.runner.store.was_reached();
-        let is_of_no_use = waits_for.is_some() && !can_do_without;
-        let waiting_for = waits_for.or_else(|| self.waits_for_operator());
+        let trouble = self.runner.store.trouble();
+        let is_of_no_use = (waits_for.is_some() && !can_do_without) || trouble.is_some();
+        let waiting_for = waits_for.or(trouble).or_else(|| self.waits_for_operator());
         Readiness { ready: !draining && !is_of_no_use, draining, waiting_for }
     }
 

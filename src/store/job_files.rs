@@ -144,7 +144,15 @@ impl JobFiles {
     pub fn write_open_once(&self, record: &Record) -> Result<bool, String> {
         let open = OpenOf { position: 0, holder: "", record };
         let bytes = serde_json::to_vec(&open).map_err(|error| error.to_string())?;
-        files::create_once(&self.open(&record.id), &bytes)
+        let path = self.open(&record.id);
+        files::create_once(&path, &bytes).or_else(|why| {
+            // It may lie there although that could not be made sure of: nobody may find a job that was refused.
+            let is_ours = files::read(&path).is_ok_and(|there| there.is_some_and(|there| there == bytes));
+            match is_ours && files::remove(&path).is_err() {
+                true => Ok(true),
+                false => Err(why),
+            }
+        })
     }
 
     /// Makes `record` the outcome, unless there is one; returns the one that stays.

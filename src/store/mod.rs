@@ -263,6 +263,11 @@ pub trait Presence: Send + Sync {
         None
     }
 
+    /// What is wrong with this server itself, so that requests should go to others.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// It could be used at least once: what it was told of how to reach it is right.
     fn was_reached(&self) -> bool {
         true

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_page_goes_on_where_the_last_one_ended() {
         let first = queued().claim("a", Time(1)).take_back("a went away", Time(2)).claim("b", Time(3));
-        let Job::Queued(third) = first.lose_worker("b was lost", Time(4)) else { panic!() };
+        let Job::Queued(third) = first.lose_worker("b was lost", true, Time(4)) else { panic!() };
         let record: Record = third.claim("c", Time(5)).finish(Time(6)).into();
         let own = |attempt: u32, after: u32, limit: usize| {
             let all =

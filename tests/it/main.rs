@@ -16,6 +16,7 @@ mod fleet;
 mod fleet_crash;
 mod fleet_doctor;
 mod fleet_drain;
+mod fleet_faults;
 mod fleet_redis;
 mod fleet_scale;
 mod fleet_takeover;

@@ -45,6 +45,8 @@ struct Core {
     changed: Condvar,
     keys_in_flight: KeysInFlight,
     hub: Arc<Hub>,
+    /// The server before this one did.
+    ended_in_order: bool,
     _lock: File,
 }
 
@@ -259,7 +261,7 @@ impl KeyedSubmission for Core {
 
     fn forget(&self, id: &JobId, name: &str) {
         // Unless the job is there after all.
-        if !self.files.open(id).exists() {
+        if !self.files.open(id).exists() && !self.files.ended(id).exists() {
             let _ = self.files.remove_key(name);
         }
     }
@@ -421,4 +423,8 @@ impl Mail for Embedded {
     }
 }
 
-impl Presence for Embedded {}
+impl Presence for Embedded {
+    fn shut_down(&self) {
+        startup::say_end(self.0.files.directory());
+    }
+}

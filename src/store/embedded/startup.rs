@@ -8,6 +8,7 @@ use crate::job::{Job, Time};
 use crate::store::{Error, agents, crash, files, job_files};
 use fs2::FileExt;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use std::time::Duration;
 pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
     let job_files = JobFiles::new(directory);
     job_files.prepare()?;
-    let lock = take_lock(directory)?;
+    let (lock, ended_in_order) = take_lock(directory)?;
     let agents = agents_lock(&job_files);
     File::create(&agents).map_err(|error| files::explain("write", &agents, &error))?;
     for below in [directory.to_owned(), directory.join("open"), directory.join("keys")] {
@@ -31,6 +32,7 @@ pub fn open(directory: &Path, pod: &str) -> Result<Arc<Embedded>, String> {
         changed: Condvar::new(),
         keys_in_flight: KeysInFlight::default(),
         hub: Arc::new(Hub::default()),
+        ended_in_order,
         _lock: lock,
     });
     let reader = core.clone();
@@ -61,7 +63,26 @@ pub fn say_where(directory: &Path, place: &str) -> Result<(), String> {
         .map_err(|error| files::explain("write", &path, &error))
 }
 
-fn take_lock(directory: &Path) -> Result<File, String> {
+/// What stands in the lock file in place of the process of a server that ended in order. What it could not hand back,
+/// because the disk was full, was no death then.
+const IN_ORDER: &str = "ended";
+
+/// The server that has this directory ends in order. Writes no more than there is already, so that it works on a full
+/// disk.
+pub fn say_end(directory: &Path) {
+    let path = directory.join(".lock");
+    let mut text = fs::read_to_string(&path).unwrap_or_default();
+    if text.len() > IN_ORDER.len() {
+        text.replace_range(..=IN_ORDER.len(), &format!("{IN_ORDER}\n"));
+        let written = OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            crate::log::warn(&files::explain("write", &path, &error));
+        }
+    }
+}
+
+/// The lock, and whether the server before this one ended in order.
+fn take_lock(directory: &Path) -> Result<(File, bool), String> {
     let path = directory.join(".lock");
     let file = OpenOptions::new()
         .create(true)
@@ -79,9 +100,10 @@ fn take_lock(directory: &Path) -> Result<File, String> {
             directory.display()
         ));
     }
+    let ended_in_order = fs::read_to_string(&path).unwrap_or_default().lines().next() == Some(IN_ORDER);
     // For people and for the message above; the lock itself is the flock.
     fs::write(&path, format!("{}\n", std::process::id())).map_err(|error| files::explain("write", &path, &error))?;
-    Ok(file)
+    Ok((file, ended_in_order))
 }
 
 /// One file that is of no use keeps no other job from going on: it is said, and left alone.
@@ -135,8 +157,9 @@ pub fn recover(core: &Core, limit: Duration) -> Result<usize, Error> {
     let mut left: Vec<Cell> = ids.iter().filter_map(|id| core.cell(id)).collect();
     // The one that was first in line goes back to the head last, and so is first again.
     left.sort_by_key(|cell| std::cmp::Reverse(lock(cell).position));
+    let was_alone = left.len() == 1;
     for (at, cell) in left.iter().enumerate() {
-        if let Err(error) = take_over(core, cell) {
+        if let Err(error) = take_over(core, cell, was_alone) {
             // Those that are left are taken over when this is tried again.
             let rest = left[at..].iter().map(|cell| lock(cell).job.id.clone());
             core.index().left_running = rest.collect();
@@ -146,11 +169,15 @@ pub fn recover(core: &Core, limit: Duration) -> Result<usize, Error> {
     Ok(left.len())
 }
 
-fn take_over(core: &Core, cell: &Cell) -> Result<(), Error> {
+fn take_over(core: &Core, cell: &Cell, was_alone: bool) -> Result<(), Error> {
     let mut live = lock(cell);
     let Job::Running(job) = &live.job else { return Ok(()) };
     let why = format!("its server ended without giving it back, in attempt {}", job.attempt);
-    match job.clone().lose_worker(why, Time::now()) {
+    let next = match core.ended_in_order {
+        true => Job::Queued(job.clone().take_back(why, Time::now())),
+        false => job.clone().lose_worker(why, was_alone, Time::now()),
+    };
+    match next {
         Job::Queued(job) => {
             core.requeue(&mut live, job)?;
             crash::point(Kind::WorkerLost, "after-record");

@@ -1,16 +1,18 @@
 //! The attempts that this server runs: what each may write with, and what it has written.
 
-use super::context::Access;
+use super::context::{Access, Context};
+use super::held::Attempts;
 use super::own_state::OwnState;
 use super::scripts::{Answer, StreamEvent, Write, new_stamp};
 use crate::event::{Cursor, Draft, Event, Kind};
-use crate::job::{JobId, Mark, Record, Running, Time};
+use crate::job::{JobId, Mark, Record, Running};
+use crate::log;
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::store::journal::{Chatter, Journal};
 use crate::store::rules::{self, Numbering};
 use crate::store::{Attempt, Back, End, Error, crash};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the events of one attempt take in Redis at most, in bytes. The one before keeps as much at most; where the
@@ -201,16 +203,30 @@ impl RedisAttempt {
         Ok(())
     }
 
+    /// The job that Redis does not know has not ended, and was not forgotten either: this attempt's open file is there.
+    pub fn is_to_be_put_back(&self, ctx: &Context) -> bool {
+        if !ctx.has_copy {
+            return true;
+        }
+        let lives = || match ctx.files.read_open(&self.id) {
+            Ok(open) => open.is_some_and(|open| open.record.attempt <= self.number),
+            // The volume cannot be asked just now.
+            Err(_) => true,
+        };
+        // Past its lease it is another attempt's, or forgotten.
+        !self.stop.is_lost() && !matches!(ctx.files.read_ended(&self.id), Ok(Some(_))) && lives()
+    }
+
     /// Redis lost the record of a job that runs here: it gets it back, unless the job has ended.
     fn put_back(&self, state: &State) -> Error {
         let Access { ctx, .. } = &*self.pen.access;
-        if ctx.has_copy && !matches!(ctx.files.read_ended(&self.id), Ok(None)) {
+        if !self.is_to_be_put_back(ctx) {
             self.stop.request(Reason::Cancelled);
             return Error::Lost;
         }
         let record = state.record();
         let write = Write { record: &record, stamp: &new_stamp() };
-        match self.pen.access.steps().put(&write, &self.token, true) {
+        match self.pen.access.put(&write, &self.token, true) {
             Ok(_) => Error::Unavailable("Redis had lost the job's record, which was put back".into()),
             Err(error) => error,
         }
@@ -229,7 +245,11 @@ impl RedisAttempt {
         // Nobody else can have it yet. Otherwise Redis is asked first whose it is.
         let is_held = self.stop.until().is_some_and(|at| sys::since_boot() < at);
         if is_held {
-            ctx.write_open("", &queued)?;
+            match ctx.write_open("", &queued) {
+                // A volume that is full: Redis has the job's place in the line all the same.
+                Err(Error::Unavailable(why)) => log::warn(&format!("job {}: {why}", self.id)),
+                other => other?,
+            }
         }
         let answer = match steps.hand_back(&write, &self.token, event.as_ref()) {
             Ok(answer) => answer,
@@ -243,8 +263,8 @@ impl RedisAttempt {
         };
         match answer {
             Answer::Done => {
-                if !is_held {
-                    ctx.write_open("", &queued)?;
+                if !is_held && let Err(Error::Unavailable(why)) = ctx.write_open("", &queued) {
+                    log::warn(&format!("job {}: {why}", self.id));
                 }
                 if let Some(event) = event {
                     state.write(&event);
@@ -332,7 +352,7 @@ impl Attempt for RedisAttempt {
         state.flush(|_| true);
         let mut job = state.job.clone();
         job.count_events(state.numbering.so_far());
-        let wanted = Record::from(rules::ended(job, end, Time::now()));
+        let wanted = Record::from(rules::ended(job, end, self.pen.access.ctx.now()));
         let (answer, sealed) = self.pen.access.steps().seal(&wanted, &self.token, "")?;
         let outcome = match (answer, sealed) {
             (Answer::Sealed | Answer::Ended, Some(outcome)) => outcome,
@@ -363,90 +383,5 @@ impl Attempt for RedisAttempt {
     fn release(&self) -> Result<(), Error> {
         self.pen.attempts.remove(self);
         Ok(())
-    }
-}
-
-/// All of them.
-#[derive(Default)]
-pub struct Attempts {
-    held: Mutex<HashMap<JobId, Arc<RedisAttempt>>>,
-    /// Being claimed just now: their records may name us already.
-    claiming: Mutex<HashSet<JobId>>,
-}
-
-/// A claim that is under way. Dropping it ends that.
-pub struct Claiming<'a> {
-    attempts: &'a Attempts,
-    id: JobId,
-}
-
-impl Attempts {
-    fn held(&self) -> MutexGuard<'_, HashMap<JobId, Arc<RedisAttempt>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn claiming(&self) -> MutexGuard<'_, HashSet<JobId>> {
-        self.claiming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// None: the job is claimed or run here already, by another worker.
-    pub fn begin_claim(&self, id: &JobId) -> Option<Claiming<'_>> {
-        let mut claiming = self.claiming();
-        if self.held().contains_key(id) || !claiming.insert(id.clone()) {
-            return None;
-        }
-        Some(Claiming { attempts: self, id: id.clone() })
-    }
-
-    /// An attempt of the same job that is there already is told to stop: the job is not its any more.
-    pub fn insert(&self, attempt: Arc<RedisAttempt>) {
-        if let Some(before) = self.held().insert(attempt.id.clone(), attempt) {
-            before.stop.request(Reason::Lost);
-        }
-    }
-
-    pub fn get(&self, id: &JobId) -> Option<Arc<RedisAttempt>> {
-        self.held().get(id).cloned()
-    }
-
-    fn has(&self, attempt: &RedisAttempt) -> bool {
-        self.held().get(&attempt.id).is_some_and(|held| held.token == attempt.token)
-    }
-
-    /// Lets go of this attempt; another one of the same job stays.
-    pub fn remove(&self, attempt: &RedisAttempt) {
-        let mut held = self.held();
-        if held.get(&attempt.id).is_some_and(|one| one.token == attempt.token) {
-            held.remove(&attempt.id);
-        }
-    }
-
-    pub fn is_ours(&self, id: &JobId) -> bool {
-        self.claiming().contains(id) || self.held().contains_key(id)
-    }
-
-    pub fn all(&self) -> Vec<Arc<RedisAttempt>> {
-        self.held().values().cloned().collect()
-    }
-}
-
-impl Drop for Claiming<'_> {
-    fn drop(&mut self) {
-        self.attempts.claiming().remove(&self.id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Q2 of the faults that were found: two workers of one pod ran one job, and one removed the other's directory.
-    #[test]
-    fn two_workers_of_one_pod_never_claim_one_job() {
-        let (attempts, id) = (Attempts::default(), JobId::random());
-        let first = attempts.begin_claim(&id);
-        assert!(first.is_some() && attempts.begin_claim(&id).is_none() && attempts.is_ours(&id));
-        drop(first);
-        assert!(!attempts.is_ours(&id) && attempts.begin_claim(&id).is_some());
     }
 }

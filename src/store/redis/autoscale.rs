@@ -4,9 +4,9 @@
 //! highest ordinal first, so a fleet must not be smaller than that. It is made anew each second from what the
 //! pods said lately, never counted up and down, so it is right a few seconds after whatever happened.
 
-use super::attempts::Attempts;
 use super::claims::Gate;
 use super::context::Access;
+use super::held::Attempts;
 use super::own_state::OwnState;
 use super::pop::Precedence;
 use super::scripts;

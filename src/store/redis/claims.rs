@@ -1,11 +1,12 @@
 //! Taking jobs: from the popped id to an attempt that may begin; and giving back what nobody here runs.
 
-use super::attempts::{Attempts, Pen, RedisAttempt};
+use super::attempts::{Pen, RedisAttempt};
 use super::context::Access;
+use super::held::Attempts;
 use super::pop::Pops;
 use super::scripts::{Answer, StreamEvent, Write, new_stamp};
 use crate::event::{Event, Kind};
-use crate::job::{Job, JobId, Queued, Record, Time};
+use crate::job::{Job, JobId, Queued, Record, Status, Time};
 use crate::process::stop::Stop;
 use crate::process::sys;
 use crate::store::{Claim, Error, crash};
@@ -67,7 +68,8 @@ impl Claims {
     }
 
     fn may_claim(&self) -> bool {
-        self.gate.is_open() && !self.access.ctx.ends() && self.pen.own.too_new().is_none()
+        let ctx = &self.access.ctx;
+        self.gate.is_open() && !ctx.ends() && self.pen.own.too_new().is_none() && ctx.clock.is_good()
     }
 
     pub fn claim(&self, wait: Duration, only: Option<&str>) -> Result<Option<Claim>, Error> {
@@ -120,7 +122,7 @@ impl Claims {
                 access.steps().relist(id, false)?;
                 return Ok(None);
             };
-            let now = Time::now();
+            let now = access.ctx.now();
             if job.is_overdue(now) {
                 access.seal_and_conclude(job.expire(now), &stamp)?;
                 return Ok(None);
@@ -150,6 +152,10 @@ impl Claims {
             true => ctx.files.read_open(&record.id).map_err(Error::Unavailable)?.map(|open| open.record),
             false => None,
         };
+        if ctx.has_copy && in_file.is_none() && record.status() == Status::Queued {
+            // Somebody removed it, and Redis knows that the job lives.
+            ctx.files.write_open_once(&record).map_err(Error::Unavailable)?;
+        }
         let Job::Queued(job) = Job::from(record) else { return Ok(None) };
         Ok(Some(match in_file {
             Some(file) => job.or_further(file),
@@ -186,6 +192,16 @@ impl Claims {
         Ok((answer, may_begin?.then_some(Claim { record, attempt, stop })))
     }
 
+    /// Removes the open file that came too late, if it is this attempt's and no job stands behind it.
+    fn take_back_file(&self, attempt: &RedisAttempt) -> Result<(), Error> {
+        let files = &self.access.ctx.files;
+        let is_ours = || files.read_open(&attempt.id).map(|open| open.is_some_and(|open| open.holder == attempt.token));
+        if self.access.read_with_stamp(&attempt.id)?.is_none() && is_ours().map_err(Error::Unavailable)? {
+            crate::store::files::remove(&files.open(&attempt.id)).map_err(Error::Unavailable)?;
+        }
+        Ok(())
+    }
+
     /// The job has not ended, and its file says who has it.
     fn may_begin(&self, attempt: &RedisAttempt, record: &Record, first: Option<&Event>) -> Result<bool, Error> {
         let ctx = &self.access.ctx;
@@ -195,7 +211,18 @@ impl Claims {
             self.access.conclude(outcome)?;
             return Ok(false);
         }
-        ctx.write_open(&attempt.token, record)?;
+        if ctx.has_copy {
+            match ctx.files.read_open(&record.id).map_err(Error::Unavailable)? {
+                // This pod slept: the job has ended since, and was forgotten.
+                None => return Ok(false),
+                Some(there) if there.record.attempt > record.attempt => return Err(Error::Lost),
+                Some(_) => ctx.files.write_open(0, &attempt.token, record).map_err(Error::Unavailable)?,
+            }
+            if attempt.stop.is_lost() {
+                // It slept between the two: what it wrote may bring a job back that is forgotten.
+                return self.take_back_file(attempt).map(|()| false);
+            }
+        }
         attempt.begin(first);
         Ok(true)
     }

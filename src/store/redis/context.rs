@@ -1,10 +1,11 @@
 //! What every part of the store knows and none changes; and the store's actions over one set of connections.
 
+use super::clock::Clock;
 use super::keys::Keys;
 use super::link::{Address, Link};
 use super::scripts::{Transitions, new_stamp};
 use crate::config::{self, Config};
-use crate::job::Record;
+use crate::job::{Record, Time};
 use crate::store::Error;
 use crate::store::job_files::JobFiles;
 use crate::store::watch::Hub;
@@ -22,6 +23,7 @@ pub struct Context {
     /// This run of this server; another run of the same pod has another one.
     pub incarnation: String,
     pub hub: Arc<Hub>,
+    pub clock: Clock,
     ends: AtomicBool,
 }
 
@@ -35,8 +37,14 @@ impl Context {
             pod: config.pod_name.clone(),
             incarnation: new_stamp()[..12].to_owned(),
             hub: Arc::new(Hub::default()),
+            clock: Clock::default(),
             ends: AtomicBool::new(false),
         }
+    }
+
+    /// The fleet's time.
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// Begins the name of every holder of this run of this server.

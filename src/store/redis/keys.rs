@@ -102,6 +102,11 @@ impl Keys {
         self.name("foreign")
     }
 
+    /// What stood where a job's record should be.
+    pub fn foreign_job(&self, id: &JobId) -> String {
+        self.name(&format!("foreign:job:{id}"))
+    }
+
     /// What each pod said last of how much it has to do.
     pub fn pods(&self) -> String {
         self.name("pods")

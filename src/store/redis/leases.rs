@@ -3,9 +3,10 @@
 //!
 //! It waits for nobody: no lock that is held over a write, no connection but its own.
 
-use super::attempts::{Attempts, RedisAttempt};
+use super::attempts::RedisAttempt;
 use super::clone_locks::CloneLocks;
 use super::context::Access;
+use super::held::Attempts;
 use super::own_state::OwnState;
 use super::scripts::{Answer, Write, has_ended, new_stamp};
 use crate::log;
@@ -98,6 +99,7 @@ impl LeaseKeeper {
             self.renew_leases(held)?;
         }
         self.locks.renew(&self.access)?;
+        self.access.ctx.clock.compare(&self.access.link)?;
         self.say_state(held)
     }
 
@@ -111,7 +113,12 @@ impl LeaseKeeper {
             match answer {
                 Answer::Done => attempt.stop.extend(asked + lease),
                 Answer::Ended => attempt.stop.request(Reason::Cancelled),
-                Answer::Unknown => self.put_back(attempt)?,
+                Answer::Unknown => {
+                    // What is wrong with one keeps the others from nothing.
+                    if let Err(why) = self.put_back(attempt) {
+                        log::warn(&format!("job {}: Redis does not take its record back: {why}", attempt.id));
+                    }
+                }
                 // Its lease is as it was: the stop knows its end.
                 Answer::Unleased => {}
                 _ => attempt.stop.request(Reason::Lost),
@@ -123,14 +130,14 @@ impl LeaseKeeper {
     /// Redis lost the record: it gets ours, as it is in memory, and the next round takes the lease again.
     fn put_back(&self, attempt: &RedisAttempt) -> Result<(), String> {
         let ctx = &self.access.ctx;
-        if let Ok(Some(_)) = ctx.files.read_ended(&attempt.id) {
+        if !attempt.is_to_be_put_back(ctx) {
             attempt.stop.request(Reason::Cancelled);
             return Ok(());
         }
         // A write under way meets the same, and puts it back itself.
         let Some(record) = attempt.try_state().map(|state| state.record()) else { return Ok(()) };
         let write = Write { record: &record, stamp: &new_stamp() };
-        self.access.steps().put(&write, &attempt.token, true).map_err(|error| error.to_string())?;
+        self.access.put(&write, &attempt.token, true).map_err(|error| error.to_string())?;
         let asked = sys::since_boot();
         let named = [(attempt.id.clone(), attempt.token.clone())];
         let answers = self.access.steps().renew(&named, ctx.settings.lease).map_err(|error| error.to_string())?;
@@ -156,8 +163,9 @@ impl LeaseKeeper {
             for attempt in held {
                 pipe.cmd("HGET").arg(ctx.keys.job(&attempt.id)).arg("status");
             }
-            pipe.query::<Vec<Option<String>>>(connection)
+            pipe.ignore_errors().query::<Vec<::redis::RedisResult<Option<String>>>>(connection)
         })?;
+        let answers: Vec<Option<String>> = answers.into_iter().map(|answer| answer.ok().flatten()).collect();
         if let Some(Some(flag)) = answers.first()
             && self.own.heed_flag(ctx, flag)
         {

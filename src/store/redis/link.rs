@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How Redis says that a key is of another type than the command wants; begins what [`Link::with`] says then.
+pub const WRONG_TYPE: &str = "WRONGTYPE";
 /// Connections that are kept although nobody uses them.
 const IDLE_MOST: usize = 16;
 
@@ -222,6 +224,12 @@ impl Link {
                     idle.push(connection);
                 }
                 Ok(value)
+            }
+            // One key holds something else than it should: that is well told, and no trouble of Redis.
+            Err(error) if error.code() == Some(WRONG_TYPE) => {
+                self.is_well();
+                lock(&self.idle).push(connection);
+                Err(format!("{WRONG_TYPE}: {}", error.detail().unwrap_or_default()))
             }
             Err(error) => Err(self.failed(&error)),
         }

@@ -5,14 +5,16 @@
 //! write for a job it proves by the job's lease. See ARCHITECTURE.md, "A fleet".
 //!
 //! Each part owns what it uses: `submissions`, `claims` (with `pop`), `attempts`, `keeper`, `load`, `reap`, `sweep`,
-//! `tail`, `clone_locks`, `own_state`. What several do alike is in `context`, `reads` and `outcomes`.
+//! `tail`, `clone_locks`, `own_state`, `held`, `clock`. What several do alike is in `context`, `reads` and `outcomes`.
 
 pub mod admin;
 mod attempts;
 mod autoscale;
 mod claims;
+mod clock;
 pub mod clone_locks;
 mod context;
+mod held;
 pub mod keys;
 mod leases;
 mod link;
@@ -35,11 +37,12 @@ use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Note, Record, Spec};
 use crate::process::stop::Reason;
-use attempts::{Attempts, Pen};
+use attempts::Pen;
 use autoscale::Load;
 use claims::{Claims, Gate};
 use clone_locks::CloneLocks;
 use context::{Access, Context};
+use held::Attempts;
 use leases::LeaseKeeper;
 use link::Address;
 use own_state::OwnState;
@@ -288,6 +291,10 @@ impl Presence for Redis {
 
     fn waits_for(&self) -> Option<String> {
         self.own.too_new().or_else(|| self.renewals.link.trouble()).or_else(|| self.access.link.trouble())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.access.ctx.clock.is_wrong()
     }
 
     fn lives(&self, pod: &str) -> Result<bool, Error> {

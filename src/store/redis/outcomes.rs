@@ -3,9 +3,11 @@
 //! Where the job files are no second copy, the seal itself decides.
 
 use super::context::Access;
+use super::link::WRONG_TYPE;
+use super::reads::FOREIGN_STAYS;
 use super::scripts::{Answer, Write, new_stamp};
 use crate::event::Kind;
-use crate::job::{Ended, Job, JobId, Note, Record, Status, Time};
+use crate::job::{Ended, Job, JobId, Note, Record, Status};
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, crash, files};
 use std::time::Duration;
@@ -60,7 +62,7 @@ impl Access {
             return Ok(Cancelled::Ended(ended));
         }
         let Some(record) = self.read(id)?.it else { return Ok(Cancelled::Unknown) };
-        let (wanted, was_running) = match rules::cancelled(Job::from(record), Time::now()) {
+        let (wanted, was_running) = match rules::cancelled(Job::from(record), self.ctx.now()) {
             Cancel::Ends { ended, was_running } => (Record::from(ended), was_running),
             Cancel::TooLate(job) => return Ok(Cancelled::Ended(job.into())),
         };
@@ -89,7 +91,7 @@ impl Access {
             true => files.read_ended(id).map_err(Error::Unavailable)?,
             false => self.read(id)?.it,
         };
-        let Some(record) = rules::noted(ended, note, Time::now()) else { return Ok(()) };
+        let Some(record) = rules::noted(ended, note, self.ctx.now()) else { return Ok(()) };
         if self.ctx.has_copy {
             files.amend_ended(&record).map_err(Error::Unavailable)?;
         }
@@ -110,8 +112,19 @@ impl Access {
             return Ok(false);
         };
         let write = Write { record: &open.record, stamp: &new_stamp() };
-        self.steps().put(&write, &open.holder, head)?;
+        self.put(&write, &open.holder, head)?;
         Ok(true)
+    }
+
+    /// Puts a record where Redis has none; what else stands in its place is put aside.
+    pub fn put(&self, write: &Write, holder: &str, head: bool) -> Result<Answer, Error> {
+        match self.steps().put(write, holder, head) {
+            Err(Error::Unavailable(why)) if why.starts_with(WRONG_TYPE) => {
+                self.steps().put_aside(&write.record.id, "", FOREIGN_STAYS)?;
+                self.steps().put(write, holder, head)
+            }
+            other => other,
+        }
     }
 
     /// Ended jobs whose time to live is over leave, with all that the store has of them.
@@ -136,10 +149,10 @@ impl Access {
     /// Expires what nobody took in time, and finds the ended jobs whose time is over. One pod does it
     /// for all.
     pub fn expire_and_collect(&self) -> Result<Vec<Record>, Error> {
-        if self.ctx.ends() || !self.take_turn("tend", Duration::from_secs(1))? {
+        if self.ctx.ends() || !self.ctx.clock.is_good() || !self.take_turn("tend", Duration::from_secs(1))? {
             return Ok(Vec::new());
         }
-        let now = Time::now();
+        let now = self.ctx.now();
         for id in self.oldest(&self.ctx.keys.due(), now.0)? {
             let (record, stamp) = match self.read_with_stamp(&id) {
                 Ok(Some(found)) => found,

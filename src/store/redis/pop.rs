@@ -210,7 +210,8 @@ impl Pops {
             for id in &ids {
                 pipe.cmd("HGET").arg(self.access.ctx.keys.job(id)).arg("record");
             }
-            let records: Vec<Option<String>> = pipe.query(connection)?;
+            let records: Vec<::redis::RedisResult<Option<String>>> = pipe.ignore_errors().query(connection)?;
+            let records: Vec<Option<String>> = records.into_iter().map(|record| record.ok().flatten()).collect();
             let is_wanted = |text: &Option<String>| {
                 let has = |record: &Record| record.profile == profile || !record.purpose.needs_agent();
                 text.as_deref().is_some_and(|text| reads::parse(text).is_ok_and(|record| has(&record)))

@@ -2,35 +2,69 @@
 //! Redis is away.
 
 use super::context::Access;
+use super::link::WRONG_TYPE;
 use super::scripts::{self, stream_id};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Record, Status, Time};
+use crate::job::{JobId, Record, Status};
+use crate::log;
 use crate::store::{Error, Seen, Which, journal, rules};
 use ::redis::streams::{StreamId, StreamRangeReply};
 use ::redis::{Connection, RedisResult};
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How young an event has to be for one before it to be on its way to the volume still, in milliseconds: what is
 /// held back there is written after a second.
 const ON_ITS_WAY: i64 = 5_000;
 /// The most of a list of old or waiting jobs that one round looks at.
 const ROUND: isize = 200;
+/// How long what was put aside stays.
+pub const FOREIGN_STAYS: Duration = Duration::from_secs(7 * 86_400);
 /// The most job files that a listing reads while Redis is away.
 const FILES_MOST: usize = 5_000;
 
 impl Access {
     pub fn read_with_stamp(&self, id: &JobId) -> Result<Option<(Record, String)>, Error> {
-        let found = self.link.with(|connection| {
-            let mut get = ::redis::cmd("HMGET");
-            get.arg(self.ctx.keys.job(id)).arg("record").arg("stamp");
-            get.query::<(Option<String>, Option<String>)>(connection)
-        });
-        match found.map_err(Error::Unavailable)? {
+        let get = || {
+            self.link.with(|connection| {
+                let mut get = ::redis::cmd("HMGET");
+                get.arg(self.ctx.keys.job(id)).arg("record").arg("stamp");
+                get.query::<(Option<String>, Option<String>)>(connection)
+            })
+        };
+        let read = |found: Result<(Option<String>, Option<String>), String>| match found.map_err(Error::Unavailable)? {
             (Some(text), stamp) => Ok(Some((parse(&text)?, stamp.unwrap_or_default()))),
             _ => Ok(None),
+        };
+        let found = get();
+        let bad = match &found {
+            Ok((Some(text), stamp)) => match parse(text) {
+                Ok(record) => return Ok(Some((record, stamp.clone().unwrap_or_default()))),
+                Err(_) if is_no_record(text) => text.clone(),
+                Err(error) => return Err(error),
+            },
+            Err(why) if why.starts_with(WRONG_TYPE) => String::new(),
+            _ => return read(found),
+        };
+        if self.mend(id, &bad)? { read(get()) } else { read(found) }
+    }
+
+    /// What Redis holds of a job is no record: what the job's file says takes its place. False: there is no file, or
+    /// somebody has mended it.
+    pub fn mend(&self, id: &JobId, found: &str) -> Result<bool, Error> {
+        if !self.ctx.has_copy || self.read_file(id)?.is_none() {
+            return Ok(false);
         }
+        if !self.steps().put_aside(id, found, FOREIGN_STAYS)? {
+            return Ok(true);
+        }
+        log::warn(&format!(
+            "Redis held something else where job {id} should be: it was put aside in {}, and the job put back from its \
+             file",
+            self.ctx.keys.foreign_job(id)
+        ));
+        self.put_back(id, true)
     }
 
     pub fn read(&self, id: &JobId) -> Result<Seen<Option<Record>>, Error> {
@@ -126,10 +160,9 @@ impl Access {
 
     /// One that left meanwhile is nowhere; one of the Python program is in its file alone.
     fn listed(&self, id: &JobId, text: Option<&str>) -> Option<Record> {
-        match text {
-            Some(text) => parse(text).ok(),
-            None if self.ctx.has_copy => self.ctx.files.read_ended(id).ok().flatten(),
-            None => None,
+        match text.and_then(|text| parse(text).ok()) {
+            None if self.ctx.has_copy => self.read_file(id).ok().flatten(),
+            found => found,
         }
     }
 
@@ -143,12 +176,18 @@ impl Access {
                 break;
             }
             from += ids.len();
-            let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::parse(id)).collect();
+            // Jobs that came meanwhile have moved the others on: one that was seen is not shown again.
+            let is_new = |id: &JobId| !found.iter().any(|(seen, _): &(JobId, _)| seen == id);
+            let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::parse(id)).filter(is_new).collect();
+            if ids.is_empty() {
+                continue;
+            }
             let mut pipe = ::redis::pipe();
             for id in &ids {
                 pipe.cmd("HGET").arg(self.ctx.keys.job(id)).arg("record");
             }
-            let texts: Vec<Option<String>> = pipe.query(connection)?;
+            let texts: Vec<RedisResult<Option<String>>> = pipe.ignore_errors().query(connection)?;
+            let texts = texts.into_iter().map(|text| text.ok().flatten());
             let is_shown = |(_, text): &(JobId, Option<String>)| text.is_some() || self.ctx.has_copy;
             found.extend(ids.into_iter().zip(texts).filter(is_shown));
         }
@@ -204,7 +243,7 @@ impl Access {
         }
         let (mut events, mut next) = (Vec::new(), after.number + 1);
         for event in found.into_values().take(limit) {
-            let is_on_its_way = lives && self.ctx.has_copy && Time::now().since(event.time) < ON_ITS_WAY;
+            let is_on_its_way = lives && self.ctx.has_copy && self.ctx.now().since(event.time) < ON_ITS_WAY;
             if event.number != next && is_on_its_way {
                 // What lies between is written within a second: it must not be passed over.
                 break;
@@ -253,6 +292,15 @@ impl Access {
             range.query::<Vec<String>>(connection)
         });
         Ok(found.map_err(Error::Unavailable)?.iter().filter_map(|text| JobId::parse(text)).collect())
+    }
+}
+
+/// It is no record of this version or of a later one.
+fn is_no_record(text: &str) -> bool {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) if Record::is_of_later_version(&value) => false,
+        Ok(value) => serde_json::from_value::<Record>(value).is_err(),
+        Err(_) => true,
     }
 }
 

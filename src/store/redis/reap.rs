@@ -3,11 +3,11 @@
 //! An id in `running` without a lease is acted on when it was seen so in every round for a whole grace,
 //! with the same attempt and status. Any trouble with Redis begins the grace anew.
 
-use super::attempts::Attempts;
 use super::context::Access;
+use super::held::Attempts;
 use super::reads;
 use super::scripts::{Answer, Write, new_stamp};
-use crate::job::{Job, JobId, Record, Running, Status, Time};
+use crate::job::{Job, JobId, Record, Running, Status};
 use crate::log;
 use crate::store::{Error, rules};
 use std::collections::{HashMap, HashSet};
@@ -21,6 +21,7 @@ struct Taken {
     status: String,
     attempt: u32,
     holder: String,
+    created: i64,
     has_lease: bool,
 }
 
@@ -33,17 +34,47 @@ pub struct Reaper {
     pub attempts: Arc<Attempts>,
 }
 
+/// Which jobs each run of each pod had when it was last seen alive, by the beginning of their holders' names.
+#[derive(Default)]
+struct Together(HashMap<String, HashSet<JobId>>);
+
+impl Together {
+    fn look(&mut self, taken: &[Taken]) {
+        let there: HashSet<&str> = taken.iter().filter_map(|one| one.server()).collect();
+        self.0.retain(|server, _| there.contains(server.as_str()));
+        for server in there {
+            let of_it = || taken.iter().filter(|one| one.server() == Some(server));
+            // Once its leases run out it is dead, and its jobs leave one after the other.
+            if of_it().any(|one| one.has_lease) || !self.0.contains_key(server) {
+                self.0.insert(server.to_owned(), of_it().map(|one| one.id.clone()).collect());
+            }
+        }
+    }
+
+    fn was_alone(&self, one: &Taken) -> bool {
+        one.server().and_then(|server| self.0.get(server)).is_none_or(|jobs| jobs.len() <= 1)
+    }
+}
+
+impl Taken {
+    /// `POD/INCARNATION`, of the holder that runs it.
+    fn server(&self) -> Option<&str> {
+        let runs = self.status == "running";
+        self.holder.rsplit_once('/').map(|(server, _)| server).filter(|_| runs)
+    }
+}
+
 impl Reaper {
     pub fn make_rounds(&self) {
         let settings = &self.access.ctx.settings;
-        let (mut suspects, mut last) = (Suspects::default(), Instant::now());
+        let (mut suspects, mut together, mut last) = (Suspects::default(), Together::default(), Instant::now());
         while !self.access.ctx.ends() {
             // A pod that slept, or was cut off, has not seen what happened meanwhile.
             if last.elapsed() > settings.reap_period * 3 + settings.timeout {
                 suspects.0.clear();
             }
             last = Instant::now();
-            if let Err(error) = self.reap(&mut suspects) {
+            if let Err(error) = self.reap(&mut suspects, &mut together) {
                 suspects.0.clear();
                 // That Redis is away is said once, where leases are renewed.
                 if self.access.link.trouble().is_none() {
@@ -54,9 +85,10 @@ impl Reaper {
         }
     }
 
-    fn reap(&self, suspects: &mut Suspects) -> Result<(), Error> {
+    fn reap(&self, suspects: &mut Suspects, together: &mut Together) -> Result<(), Error> {
         let settings = &self.access.ctx.settings;
         let taken = self.read_running()?;
+        together.look(&taken);
         let there: HashSet<&JobId> = taken.iter().map(|one| &one.id).collect();
         suspects.0.retain(|id, _| there.contains(id));
         for one in &taken {
@@ -78,7 +110,7 @@ impl Reaper {
             };
             if since.elapsed() >= grace {
                 suspects.0.remove(&one.id);
-                match self.act_on(one, is_ours_no_more) {
+                match self.act_on(one, is_ours_no_more, together.was_alone(one)) {
                     // What is wrong with one job keeps no other waiting.
                     Err(error) if self.access.link.trouble().is_none() => {
                         log::warn(&format!("job {}: {error}", one.id))
@@ -105,29 +137,27 @@ impl Reaper {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        type Fields = Vec<Option<String>>;
-        let found: Vec<(Fields, bool)> = self
+        // What cannot be read of one says nothing of the others.
+        let found: Vec<::redis::RedisResult<::redis::Value>> = self
             .access
             .link
             .with(|connection| {
                 let mut pipe = ::redis::pipe();
                 for id in &ids {
-                    let fields = ["status", "attempt", "holder"];
+                    let fields = ["status", "attempt", "holder", "created"];
                     pipe.cmd("HMGET").arg(self.access.ctx.keys.job(id)).arg(&fields[..]);
                     pipe.cmd("EXISTS").arg(self.access.ctx.keys.lease(id));
                 }
-                let flat: Vec<::redis::Value> = pipe.query(connection)?;
-                flat.chunks(2)
-                    .map(|pair| {
-                        Ok((::redis::from_redis_value_ref(&pair[0])?, ::redis::from_redis_value_ref(&pair[1])?))
-                    })
-                    .collect()
+                pipe.ignore_errors().query(connection)
             })
             .map_err(Error::Unavailable)?;
-        Ok(ids.into_iter().zip(found).map(|(id, (fields, has_lease))| taken(id, fields, has_lease)).collect())
+        let mut all: Vec<Taken> = ids.into_iter().zip(found.chunks(2)).map(|(id, pair)| taken(id, pair)).collect();
+        // Each goes back to the head of the line: the oldest last, and it is first again.
+        all.sort_by_key(|one| std::cmp::Reverse(one.created));
+        Ok(all)
     }
 
-    fn act_on(&self, one: &Taken, is_ours_no_more: bool) -> Result<(), Error> {
+    fn act_on(&self, one: &Taken, is_ours_no_more: bool, was_alone: bool) -> Result<(), Error> {
         let access = &self.access;
         let outcome = access.ctx.files.read_ended(&one.id).map_err(Error::Unavailable)?;
         if let Some(outcome) = outcome {
@@ -154,7 +184,7 @@ impl Reaper {
                 ));
                 self.give_back_stray(one, job).map(drop)
             }
-            ("running", Job::Running(job)) => self.take_over(one, job, &stamp),
+            ("running", Job::Running(job)) => self.take_over(one, job, &stamp, was_alone),
             // Ended: the list is behind.
             _ => access.steps().relist(&one.id, false).map(drop),
         }
@@ -168,18 +198,19 @@ impl Reaper {
     }
 
     /// Its worker is gone: the next one goes on with it, unless it cost too many.
-    fn take_over(&self, one: &Taken, job: Running, read: &str) -> Result<(), Error> {
+    fn take_over(&self, one: &Taken, job: Running, read: &str, was_alone: bool) -> Result<(), Error> {
         let (access, attempt) = (&self.access, job.attempt);
         let pod = job.pod_name.clone().unwrap_or_default();
         let in_file = access.ctx.files.read_open(&one.id).map_err(Error::Unavailable)?.map(|open| open.record);
         let was_given_back = in_file
             .as_ref()
             .is_some_and(|file| file.attempt == attempt && file.status() == Status::Queued && access.ctx.has_copy);
-        let now = Time::now();
+        let now = access.ctx.now();
         let next = if was_given_back || self.was_draining(one, &pod)? {
             Job::Queued(job.take_back(format!("{pod} went away in attempt {attempt}; another one goes on"), now))
         } else {
-            job.lose_worker(format!("{pod} was lost with it in attempt {attempt}"), now)
+            let with = if was_alone { "it" } else { "it and others" };
+            job.lose_worker(format!("{pod} was lost with {with} in attempt {attempt}"), was_alone, now)
         };
         match next {
             Job::Queued(job) => {
@@ -210,7 +241,7 @@ impl Reaper {
     /// lost, or Redis was away when it was given back. Counts no death.
     fn give_back_stray(&self, one: &Taken, job: Running) -> Result<Answer, Error> {
         let why = format!("attempt {} was cut off from Redis; another one goes on", job.attempt);
-        let queued = Record::from(job.take_back(why, Time::now()));
+        let queued = Record::from(job.take_back(why, self.access.ctx.now()));
         match self.access.ctx.write_open("", &queued) {
             // Redis came back with an older state: the file knows of a later attempt, and so will the next claim.
             Ok(()) | Err(Error::Lost) => self.requeue(queued, None, &one.holder),
@@ -229,9 +260,14 @@ impl Reaper {
     }
 }
 
-fn taken(id: JobId, fields: Vec<Option<String>>, has_lease: bool) -> Taken {
-    let mut fields = fields.into_iter().map(Option::unwrap_or_default);
+/// `pair`: the fields of its record, and whether it has a lease.
+fn taken(id: JobId, pair: &[::redis::RedisResult<::redis::Value>]) -> Taken {
+    let value = |at: usize| pair.get(at).and_then(|value| value.as_ref().ok());
+    let fields: Option<Vec<Option<String>>> = value(0).and_then(|value| ::redis::from_redis_value_ref(value).ok());
+    let has_lease = value(1).and_then(|value| ::redis::from_redis_value_ref(value).ok()).unwrap_or(false);
+    let mut fields = fields.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
     let mut next = || fields.next().unwrap_or_default();
-    let (status, attempt, holder) = (next(), next(), next());
-    Taken { id, status, attempt: attempt.parse().unwrap_or(0), holder, has_lease }
+    let (status, attempt, holder, created) = (next(), next(), next(), next());
+    let (attempt, created) = (attempt.parse().unwrap_or(0), created.parse().unwrap_or(0));
+    Taken { id, status, attempt, holder, created, has_lease }
 }

@@ -32,6 +32,7 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scri
 pub static AUTOSCALE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/autoscale.lua")));
 pub static PICK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/pick.lua")));
 static LOCKS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/locks.lua")));
+static ASIDE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/aside.lua")));
 static UNSET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/unset.lua")));
 static ENDED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/ended.lua")));
 
@@ -276,6 +277,16 @@ impl Transitions<'_> {
         };
         let words = self.link.with(call).map_err(Error::Unavailable)?;
         words.iter().map(|word| Answer::parse(word).map_err(Error::Unavailable)).collect()
+    }
+
+    /// Puts aside what stands where a job's record should be, if it still is `record`; empty: a key of another type.
+    pub fn put_aside(&self, id: &JobId, record: &str, stays: Duration) -> Result<bool, Error> {
+        let call = |connection: &mut ::redis::Connection| {
+            let mut invocation = ASIDE.prepare_invoke();
+            invocation.key(self.keys.job(id)).key(self.keys.foreign_job(id)).key(self.keys.jobs());
+            invocation.arg(record).arg(id.as_str()).arg(milliseconds(stays)).invoke::<bool>(connection)
+        };
+        self.link.with(call).map_err(Error::Unavailable)
     }
 
     /// Removes a flag that still has this value.

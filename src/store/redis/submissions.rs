@@ -3,7 +3,7 @@
 use super::context::Access;
 use super::scripts::{Write, new_stamp};
 use crate::event::Kind;
-use crate::job::{JobId, Queued, Record, Spec, Time};
+use crate::job::{JobId, Queued, Record, Spec};
 use crate::log;
 use crate::store::job_files::KeyNote;
 use crate::store::rules::{self, KeyedSubmission, KeysInFlight};
@@ -54,7 +54,7 @@ impl Submissions {
 
     fn accept(&self, id: JobId, spec: Spec) -> Result<Record, Error> {
         let files = &self.access.ctx.files;
-        let record = Record::from(Queued::new(id, spec, Time::now()));
+        let record = Record::from(Queued::new(id, spec, self.access.ctx.now()));
         // Another pod may have written it, for the same key: then that one is the job.
         let written = files.write_open_once(&record).map_err(Error::Unavailable)?;
         if !written && let Some(there) = files.read_open(&record.id).map_err(Error::Unavailable)? {
@@ -123,8 +123,8 @@ impl KeyedSubmission for Keyed<'_> {
 
     fn forget(&self, id: &JobId, name: &str) {
         let files = &self.submissions.access.ctx.files;
-        // Unless the job is there after all. A note that stays is completed by the next caller.
-        if !files.open(id).exists() {
+        // Unless the job is there after all, or was, by another pod. A note that stays is completed by the next caller.
+        if !files.open(id).exists() && !files.ended(id).exists() {
             let _ = files.remove_key(name);
         }
     }

@@ -3,7 +3,7 @@
 
 use super::context::Access;
 use super::scripts::{Write, has_ended, new_stamp};
-use crate::job::{Job, JobId, Record, Time};
+use crate::job::{Job, JobId, Record};
 use crate::log;
 use crate::store::{Error, files};
 use std::collections::{HashMap, HashSet};
@@ -113,7 +113,7 @@ impl Sweeper {
         let mut all: Vec<_> = unknown.iter().map(|id| (read(id), (*id).clone())).collect();
         all.sort_by_key(|(record, _)| record.as_ref().map(|record| (record.attempt == 0, record.created_at)));
         let is_new = |record: &Option<Record>| {
-            let age = record.as_ref().map(|record| Time::now().since(record.created_at));
+            let age = record.as_ref().map(|record| self.access.ctx.now().since(record.created_at));
             record.as_ref().is_some_and(|record| record.attempt == 0) && age.is_some_and(|age| age < JUST_NOW)
         };
         let (new, lost): (Vec<_>, Vec<_>) = all.into_iter().partition(|(record, _)| is_new(record));
@@ -177,7 +177,7 @@ impl Sweeper {
                     && let Job::Queued(job) = Job::from(record)
                 {
                     let why = format!("the pod {pod}, which alone had its worktree, is gone");
-                    self.access.seal_and_conclude(job.give_up(why, Time::now()), &stamp)?;
+                    self.access.seal_and_conclude(job.give_up(why, self.access.ctx.now()), &stamp)?;
                 }
             }
         }
@@ -221,10 +221,9 @@ impl Sweeper {
                 pipe.cmd("HGET").arg(self.access.ctx.keys.job(id)).arg("status");
                 pipe.cmd("ZSCORE").arg(self.access.ctx.keys.jobs()).arg(id.as_str());
             }
-            let flat: Vec<::redis::Value> = pipe.query(connection)?;
-            flat.chunks(2)
-                .map(|pair| Ok((::redis::from_redis_value_ref(&pair[0])?, ::redis::from_redis_value_ref(&pair[1])?)))
-                .collect()
+            // One of another type is as good as unknown.
+            let flat: Vec<::redis::RedisResult<::redis::Value>> = pipe.ignore_errors().query(connection)?;
+            Ok(flat.chunks(2).map(|pair| (known(pair.first()), known(pair.get(1)))).collect())
         });
         found.map_err(Error::Unavailable)
     }
@@ -265,8 +264,9 @@ impl Sweeper {
             .access
             .link
             .with(|connection| {
-                let info: String = ::redis::cmd("INFO").arg("server").query(connection)?;
-                let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().to_owned();
+                // A user may not be allowed to ask: then a flush is seen, and a restart with an older state is not.
+                let info: String = ::redis::cmd("INFO").arg("server").query(connection).unwrap_or_default();
+                let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or("unknown").to_owned();
                 let indexed: Option<String> = ::redis::cmd("GET").arg(&key).query(connection)?;
                 Ok((run, indexed))
             })
@@ -292,4 +292,8 @@ impl Sweeper {
         let done = self.access.link.with(|connection| ::redis::cmd("SET").arg(&key).arg(&run).exec(connection));
         done.map_err(Error::Unavailable)
     }
+}
+
+fn known<T: ::redis::FromRedisValue>(found: Option<&::redis::RedisResult<::redis::Value>>) -> Option<T> {
+    ::redis::from_redis_value_ref(found?.as_ref().ok()?).ok()
 }

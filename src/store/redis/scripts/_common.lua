@@ -61,7 +61,7 @@ local function event(at, line)
 end
 
 local function trim(keep_from)
-  if keep_from ~= '' then redis.call('XTRIM', events, 'MINID', keep_from) end
+  if keep_from ~= '' then redis.pcall('XTRIM', events, 'MINID', keep_from) end
 end
 
 -- Why the attempt of this token may not write, or nil.
@@ -69,7 +69,7 @@ local function refusal(token)
   if not status then return 'unknown' end
   if not lives then return 'ended' end
   if status ~= 'running' or holder ~= token then return 'lost' end
-  local held = redis.call('GET', lease)
-  if not held then return 'unleased' end
+  local held = redis.pcall('GET', lease)
+  if type(held) ~= 'string' then return 'unleased' end
   if held ~= token then return 'lost' end
 end

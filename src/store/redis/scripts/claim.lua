@@ -1,6 +1,6 @@
 -- After the pop. ARGV: id token stamp record attempt lease_ms new_stamp event_id event keep_from
 if not status then return {'unknown', ''} end
-if status == 'running' and holder == ARGV[2] and redis.call('GET', lease) == ARGV[2] then return {'done', ''} end
+if status == 'running' and holder == ARGV[2] and redis.pcall('GET', lease) == ARGV[2] then return {'done', ''} end
 if not lives then into_none() return {'ended', ''} end
 if status ~= 'queued' then into_running() return {'lost', ''} end
 if stamp ~= ARGV[3] then return {'changed', ''} end

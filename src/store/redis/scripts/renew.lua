@@ -2,13 +2,15 @@
 local answer = {}
 for at = 1, #KEYS / 2 do
   local job, lease, token = KEYS[2 * at - 1], KEYS[2 * at], ARGV[at + 1]
-  local found = redis.call('HMGET', job, 'status', 'holder')
+  -- A key of another type is as good as none, and costs the others nothing.
+  local found = redis.pcall('HMGET', job, 'status', 'holder')
   local status, holder = found[1], found[2]
   if not status then answer[at] = 'unknown'
   elseif status ~= 'queued' and status ~= 'running' and status ~= 'sealed' then answer[at] = 'ended'
   elseif status == 'queued' or holder ~= token then answer[at] = 'lost'
   else
-    local held = redis.call('GET', lease)
+    local held = redis.pcall('GET', lease)
+    if type(held) == 'table' then held = false end
     if held == token then redis.call('PEXPIRE', lease, ARGV[1]) answer[at] = 'held'
     elseif held then answer[at] = 'lost'
     else
