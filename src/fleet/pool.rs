@@ -38,6 +38,8 @@ struct Shared {
     running: Arc<Running>,
     drain: Arc<Drain>,
     solo: Solo,
+    /// Of the one that claims.
+    turn: Mutex<()>,
 }
 
 impl Pool {
@@ -45,7 +47,7 @@ impl Pool {
     pub fn start(runner: Arc<Runner>, workers: usize) -> std::io::Result<Self> {
         let running = Arc::<Running>::default();
         let drain = Arc::new(Drain::new(runner.store.clone(), running.clone()));
-        let shared = Arc::new(Shared { runner, running, drain, solo: Solo::default() });
+        let shared = Arc::new(Shared { runner, running, drain, solo: Solo::default(), turn: Mutex::default() });
         let mut threads = Vec::new();
         let keeper = shared.clone();
         // Takes over at start and starts the workers' work, then expires and forgets jobs.
@@ -120,7 +122,18 @@ impl Shared {
                     continue;
                 }
             };
-            match store.claim(CLAIM_WAIT, only) {
+            // One at a time, so that none is claimed beside one that runs alone.
+            let claimed = {
+                let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                let claimed = if self.solo.may_begin() { store.claim(CLAIM_WAIT, only) } else { Ok(None) };
+                if let Ok(Some(claim)) = &claimed
+                    && claim.record.runs_alone
+                {
+                    self.solo.announce();
+                }
+                claimed
+            };
+            match claimed {
                 Ok(Some(claim)) => self.run(claim),
                 Ok(None) => {}
                 // A store that is away says so itself.

@@ -41,10 +41,14 @@ impl Solo {
         !state.alone && state.waiting == 0
     }
 
-    /// Waits until the job may run; None: it was told to stop before.
+    /// A job that runs alone was claimed: from here on nothing is begun, until it has [entered](Self::enter) and left.
+    pub fn announce(&self) {
+        self.lock().waiting += 1;
+    }
+
+    /// Waits until the job may run; None: it was told to stop before. `alone`: it was announced.
     pub fn enter(&self, alone: bool, stop: &Stop) -> Option<Place<'_>> {
         let mut state = self.lock();
-        state.waiting += usize::from(alone);
         while state.alone || (alone && state.together > 0) {
             if stop.reason().is_some() {
                 state.waiting -= usize::from(alone);
@@ -84,11 +88,9 @@ mod tests {
         let (first, second) = (solo.enter(false, &stop).unwrap(), solo.enter(false, &stop).unwrap());
         let waiting = std::thread::spawn({
             let (solo, stop) = (solo.clone(), stop.clone());
+            solo.announce();
             move || solo.enter(true, &stop).map(drop).is_some()
         });
-        while solo.may_begin() {
-            std::thread::yield_now();
-        }
         drop(first);
         assert!(!solo.may_begin(), "it waits for the second too");
         drop(second);
@@ -99,6 +101,7 @@ mod tests {
     fn one_that_is_told_to_stop_waits_no_longer() {
         let (solo, stop) = (Solo::default(), Stop::default());
         let _other = solo.enter(false, &stop).unwrap();
+        solo.announce();
         stop.request(Reason::Cancelled);
         assert!(solo.enter(true, &stop).is_none() && solo.may_begin());
     }
