@@ -268,6 +268,7 @@ fn unsaved(worktree: &Worktree, made: &Record) -> Result<Option<String>, cache::
     Ok(match found.hidden {
         _ if found.is_dirty => Some("it holds changes that are in no commit".into()),
         _ if found.has_commits => Some(format!("its commit {} is published nowhere", found.head)),
+        None => found.staged.lost(&[]),
         hidden => hidden,
     })
 }

@@ -72,6 +72,10 @@ impl Execution<'_> {
 
     /// The job is not ours any more: it has ended without this attempt, or is another pod's.
     pub fn clean_up_lost(&mut self) {
+        if let Some(id) = self.record.worktree_id.clone().filter(|_| self.record.pushed) {
+            // The next job in it must not publish the same again.
+            let _ = self.leave_prepared(&id);
+        }
         let now = self.runner.store.get(&self.record.id).ok().and_then(|seen| seen.it);
         if let Some(record) = now.filter(|record| record.status().has_ended() && self.runner.is_on_our_disk(record)) {
             self.runner.clean_up(&record);

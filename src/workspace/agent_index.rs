@@ -33,6 +33,9 @@ pub struct Staged {
     /// Files whose staged content is another than the commit's, though nobody has touched them since they were checked
     /// out: `git add --renormalize`.
     pub renormalized: Vec<Vec<u8>>,
+    /// A file of the agent's own commits that its index does not have: it was removed from there, or the commit was
+    /// made with another index.
+    pub doubtful: Option<String>,
     /// `git update-index --chmod`: whether each is executable.
     pub modes: Vec<(PathBuf, bool)>,
     /// There is something that `git add --all` does not find.
@@ -46,7 +49,12 @@ impl Staged {
     pub fn lost(&self, published: &[NewFile]) -> Option<String> {
         let is_published = |hash: &String| published.iter().any(|file| file.hash == *hash);
         let lost = self.only_staged.iter().find(|(_, hash)| !is_published(hash));
-        lost.map(|(path, _)| format!("what the agent staged of `{path}` is in no file"))
+        let lost = lost.map(|(path, _)| format!("what the agent staged of `{path}` is in no file"));
+        let doubtful = || {
+            let path = self.doubtful.as_ref()?;
+            Some(format!("the agent's index does not have `{path}`, which its commit has, and which is published"))
+        };
+        lost.or_else(doubtful)
     }
 }
 
@@ -97,7 +105,9 @@ impl Worktree<'_> {
 
     /// What the agent staged on top of `head`. A file is removed only if it was there in `base` too: a commit made with
     /// another index than this one leaves this one behind.
-    pub(super) fn staged(&self, head: &str, base: &str) -> Result<Staged, Error> {
+    /// `untouched`: files that are changed for git, and for nobody else.
+    pub(super) fn staged(&self, head: &str, base: &str, untouched: &[u8]) -> Result<Staged, Error> {
+        let untouched: HashSet<&[u8]> = untouched.split(|byte| *byte == 0).collect();
         let mut staged = Staged::default();
         let Some(view) = self.view_with_its_index(head)? else { return Ok(staged) };
         let of = |commit: &str| listed(view.run(&[&STAGED[..], &[commit]].concat(), Call::default()));
@@ -114,9 +124,17 @@ impl Worktree<'_> {
         let shown = ["diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=dirty", head];
         let in_files = listed(view.run(&shown, Call::default()))?;
         let in_files: HashSet<&[u8]> = in_files.split(|byte| *byte == 0).collect();
+        // A file that is gone, or is a link or a directory now, does not have it.
+        let is_of_kind = |change: &Change| {
+            fs::symlink_metadata(self.on_disk(change.path)).is_ok_and(|found| match change.new_mode {
+                b"120000" => found.is_symlink(),
+                _ => found.is_file(),
+            })
+        };
         let is_only_staged = |change: &&Change| {
             let is_content = change.new_hash != change.old_hash && change.status != b"D";
-            is_content && !change.new_mode.starts_with(b"16") && !in_files.contains(change.path)
+            let is_in_files = || in_files.contains(change.path) && is_of_kind(change);
+            is_content && !change.new_mode.starts_with(b"16") && !is_in_files()
         };
         let changed = changes(&told);
         let checked_out = fs::symlink_metadata(self.first_index()).ok().map(|at| (at.ctime(), at.ctime_nsec()));
@@ -131,14 +149,21 @@ impl Worktree<'_> {
             }
             // One that was changed since is seen without being told.
             let is_old = || checked_out.is_some_and(|at| (found.ctime(), found.ctime_nsec()) <= at);
-            if change.status == b"M" && found.is_file() && in_files.contains(change.path) && is_old() {
+            let is_left = || untouched.contains(change.path) || is_old();
+            if change.status == b"M" && found.is_file() && in_files.contains(change.path) && is_left() {
                 staged.renormalized.push(change.path.to_vec());
+            }
+            if change.status == b"A" && found.is_file() && change.new_mode.starts_with(b"100") {
+                let is_executable = change.new_mode == b"100755";
+                let is_so = found.mode() & 0o100 != 0;
+                staged.modes.extend((is_executable != is_so).then(|| (on_disk.clone(), is_executable)));
             }
             match change.status {
                 _ if change.new_mode == b"160000" => {
                     staged.links.push((change.path.to_vec(), text(change.new_hash)));
                 }
                 b"D" if was_removed.contains(change.path) => staged.removed.push(change.path.to_vec()),
+                b"D" => staged.doubtful = staged.doubtful.or_else(|| Some(text(change.path))),
                 b"A" if !found.is_dir() => {
                     staged.added.push(change.path.to_vec());
                 }

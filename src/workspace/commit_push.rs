@@ -83,7 +83,7 @@ impl Worktree<'_> {
         let ours = self.private_git_dir(base_commit)?;
         leave(&ours, &found.untouched)?;
         let call = || Call { login: None, stop: Some(&locked.stop) };
-        if !self.stage(&ours, found, &locked.stop)? {
+        if !self.stage(&ours, found, base_commit, &locked.stop)? {
             return Ok(None);
         }
         // A merge that the agent had not committed stays one.
@@ -141,10 +141,14 @@ impl Worktree<'_> {
         let head = format!("ref: refs/heads/{branch}\n");
         regular_file::write(&own.join("HEAD"), head.as_bytes()).map_err(cannot)?;
         let ours = self.private_git_dir(commit)?;
-        ours.run(&["read-tree", "--reset", commit], Call::default())?;
-        self.leave_out(&ours, commit)?;
+        // What one job left out of its worktree the next may have taken in again: the index that it is compared with says
+        // nothing of that.
         let index = ours.path("index");
+        let _ = fs::remove_file(&index);
+        let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
+        ours.run(&["read-tree", "--reset", commit], Call::default())?;
         regular_file::copy(&index, &self.first_index(), u64::MAX).map_err(cannot)?;
+        self.leave_out(&ours, commit)?;
         self.show_index(&index).map_err(cannot)?;
         self.end_operations(&CONCLUDED).and_then(|()| self.end_operations(&UNDER_WAY)).map_err(cannot)?;
         self.note_published(commit).map_err(cannot)

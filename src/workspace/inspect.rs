@@ -9,6 +9,7 @@ use super::cache::Error;
 use super::git::{self, Call};
 use super::looking::Left;
 use super::private_git_dir::PrivateGitDir;
+use super::staging::changes;
 use super::worktree::{Worktree, gitdir};
 use super::{lfs, refs, regular_file};
 use std::fs;
@@ -18,8 +19,7 @@ use std::path::{Path, PathBuf};
 /// The largest index that is looked at: ten million files.
 pub(super) const INDEX_LIMIT: u64 = 1 << 30;
 
-/// The largest file that is looked through for conflict markers, and how many with some are named.
-const CONFLICT_LIMIT: u64 = 64 << 20;
+/// How many files with conflict markers are named.
 const CONFLICTS_NAMED: usize = 10;
 
 /// What git notes of what is under way: gitrepository-layout(5), and git's own sources.
@@ -82,7 +82,7 @@ impl<'a> Worktree<'a> {
         let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit], of_remote)?.is_some();
         let submodules = self.submodules_with_work(of_remote)?;
         let hidden = self.hidden(&ours, &[&head, base_commit], &submodules, of_remote)?;
-        let staged = self.staged(&head, base_commit)?;
+        let staged = self.staged(&head, base_commit, &untouched)?;
         let is_dirty = self.is_on_disk() && (staged.is_more || left.is_some());
         let unfinished = self.unfinished();
         Ok(Inspection { head, is_dirty, staged, has_commits, unfinished, submodules, hidden, untouched })
@@ -146,12 +146,17 @@ impl<'a> Worktree<'a> {
         let ours = self.with_files(ours, &index);
         ours.run(&["read-tree", "--reset", commit], Call::default())?;
         self.leave_out(&ours, commit)?;
+        self.committed_on_purpose(&ours, base_commit, commit)?.exclude_from(&ours)?;
+        self.leave_links(&ours)?;
         Ok(self.left_in(&ours, &mut Vec::new())?.map(|left| self.explain(left)))
     }
 
     fn explain(&self, left: Left) -> String {
         match left {
             Left::Unseen(said) => format!("git could not look at all of it: {said}"),
+            Left::Path(path) if self.submodules().iter().any(|made| made.path == path) => {
+                format!("the submodule `{path}` is checked out at another commit than the one that is published")
+            }
             Left::Path(path) if fs::symlink_metadata(self.path().join(&path).join(".git")).is_ok() => {
                 format!("`{path}` is a repository of its own, which is not published")
             }
@@ -196,15 +201,21 @@ impl<'a> Worktree<'a> {
 
     /// Files of `commit` with conflict markers that `base` had not, in a sentence.
     pub fn conflicts(&self, base: &str, commit: &str) -> Result<Option<String>, Error> {
-        let arguments = ["diff-tree", "-r", "--name-only", "-z", "--no-renames", "-G^<<<<<<< ", base, commit];
-        let told = self.view(commit)?.run(&arguments, Call::default())?.stdout;
-        let has_marker = |path: &&[u8]| {
-            let text = regular_file::read(&self.on_disk(path), CONFLICT_LIMIT).unwrap_or_default();
-            text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"<<<<<<< "))
-        };
-        let paths = told.split(|byte| *byte == 0).filter(|path| !path.is_empty()).filter(has_marker);
-        let named: Vec<String> =
-            paths.take(CONFLICTS_NAMED).map(|path| format!("`{}`", String::from_utf8_lossy(path))).collect();
+        let ours = self.view(commit)?;
+        let arguments = ["diff-tree", "-r", "--raw", "-z", "--no-renames", "-G^<<<<<<< ", base, commit];
+        let told = ours.run(&arguments, Call::default())?.stdout;
+        let mut named: Vec<String> = Vec::new();
+        // In the commit, not on the disk: a file may be left out there.
+        for change in changes(&told).iter().filter(|change| change.new_mode.starts_with(b"100")) {
+            let blob = String::from_utf8_lossy(change.new_hash).into_owned();
+            let text = ours.run(&["cat-file", "blob", &blob], Call::default())?.stdout;
+            if text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"<<<<<<< ")) {
+                named.push(format!("`{}`", String::from_utf8_lossy(change.path)));
+            }
+            if named.len() >= CONFLICTS_NAMED {
+                break;
+            }
+        }
         Ok((!named.is_empty()).then(|| format!("conflicts are left unresolved in {}", named.join(", "))))
     }
 

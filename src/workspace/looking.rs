@@ -82,10 +82,42 @@ impl Worktree<'_> {
                     && fs::symlink_metadata(self.on_disk(change.path)).is_ok_and(|file| entry.is_of(&file))
             })
         };
-        let paths = changed.iter().filter(is_untouched).map(|change| change.path);
+        let (left, touched): (Vec<&Change>, Vec<&Change>) = changed.iter().partition(is_untouched);
+        let same = self.same_in_bytes(ours, &touched)?;
+        let paths = left.into_iter().chain(same).map(|change| change.path);
         *untouched = paths.flat_map(|path| path.iter().copied().chain([0])).collect();
         leave(ours, untouched)?;
         Ok(!untouched.is_empty())
+    }
+}
+
+impl Worktree<'_> {
+    /// Those of the files that are, byte for byte, what the index names: git checked them out so, whoever told it to,
+    /// and would only write them in another form.
+    fn same_in_bytes<'b>(
+        &self,
+        ours: &PrivateGitDir,
+        changed: &[&'b Change<'b>],
+    ) -> Result<Vec<&'b Change<'b>>, Error> {
+        let is_plain = |change: &&&Change| {
+            // A path that a list of lines can hold.
+            !change.path.contains(&b'\n')
+                && change.old_mode == change.new_mode
+                && fs::symlink_metadata(self.on_disk(change.path)).is_ok_and(|found| found.is_file())
+        };
+        let some: Vec<&Change> = changed.iter().filter(is_plain).copied().collect();
+        if some.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list: Vec<u8> = some.iter().flat_map(|change| change.path.iter().copied().chain([b'\n'])).collect();
+        let told = match run_with(ours, "in-bytes", &list, &["hash-object", "--no-filters", "--stdin-paths"]) {
+            Ok(told) => told,
+            // One of them cannot be read: then all of them are looked at as they are.
+            Err(Error::Final(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let hashes = told.split(|byte| *byte == b'\n');
+        Ok(some.into_iter().zip(hashes).filter(|(change, hash)| change.old_hash == *hash).map(|(one, _)| one).collect())
     }
 }
 

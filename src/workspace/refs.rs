@@ -4,7 +4,7 @@
 //! not such a file is left to git. Called under the repository's lock.
 
 use super::regular_file;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -115,19 +115,96 @@ pub fn tips(git_dir: &Path) -> io::Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
         moves => moves.unwrap_or_default(),
     };
-    found.extend(String::from_utf8_lossy(&moves).lines().filter_map(left_detached));
+    let now = head(git_dir).unwrap_or_default();
+    let moves = String::from_utf8_lossy(&moves).into_owned();
+    let left = left_by_head(&moves, &now);
+    if !left.is_empty() {
+        let of_branches = hashes_in_logs(&git_dir.join("logs/refs/heads"));
+        found.extend(left.into_iter().filter(|hash| !of_branches.contains(hash)));
+    }
     found.retain(|hash| is_hash(hash));
     found.sort_unstable();
     found.dedup();
     Ok(found)
 }
 
-/// The commit that a detached HEAD left, by a line of its reflog: `OLD NEW NAME <MAIL> TIME ZONE<tab>MESSAGE`. No
-/// reference holds what was committed there.
-fn left_detached(line: &str) -> Option<String> {
-    let (entry, message) = line.split_once('\t')?;
-    let from = message.strip_prefix("checkout: moving from ")?.split(' ').next()?;
-    is_hash(from).then(|| entry.split(' ').next().map(str::to_owned))?
+/// The most commits that HEAD was at which are looked into, the latest.
+const HISTORY_MOST: usize = 100;
+
+/// When HEAD was moved last, by its reflog, in seconds since 1970. None: it never was.
+pub fn last_move(git_dir: &Path) -> Option<i64> {
+    let log = regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT).ok()?;
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let (_, rest) = log.lines().next_back()?.split_once("> ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+/// The commits that HEAD was at, by its reflog.
+pub fn history_of_head(git_dir: &Path) -> Vec<String> {
+    let log = regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let all = log.lines().rev().flat_map(|line| line.split(' ').take(2)).filter(|hash| is_hash(hash));
+    let mut found: Vec<String> = Vec::new();
+    for hash in all.filter(|hash| hash.bytes().any(|byte| byte != b'0')) {
+        if !found.iter().any(|known| known == hash) {
+            found.push(hash.to_owned());
+        }
+        if found.len() >= HISTORY_MOST {
+            break;
+        }
+    }
+    found
+}
+
+/// Commits that HEAD was at and left for something else, by its reflog. A line is `OLD NEW NAME <MAIL> TIME
+/// ZONE<tab>MESSAGE`. What was committed on a detached HEAD is held by no reference then; what was on a branch is in
+/// the branch's own log. What was amended, reset or rebased away was left on purpose.
+fn left_by_head(log: &str, now: &str) -> Vec<String> {
+    const ON_PURPOSE: [&str; 9] = [
+        "commit",
+        "reset:",
+        "rebase (pick)",
+        "rebase (squash)",
+        "rebase (fixup)",
+        "rebase (reword)",
+        "rebase (continue)",
+        "rebase (finish)",
+        "rebase (abort)",
+    ];
+    let (mut left, mut at) = (Vec::new(), None::<String>);
+    for line in log.lines() {
+        let (entry, message) = line.split_once('\t').unwrap_or((line, ""));
+        let mut hashes = entry.split(' ');
+        let (Some(old), Some(new)) = (hashes.next(), hashes.next()) else { continue };
+        // It had been moved without a word: by another name for HEAD, or an orphan branch.
+        left.extend(at.take().filter(|at| at != old));
+        let from_branch = message.strip_prefix("checkout: moving from ").and_then(|rest| rest.split(' ').next());
+        let is_of_branch = from_branch.is_some_and(|name| !is_hash(name));
+        if !is_of_branch && !ON_PURPOSE.iter().any(|words| message.starts_with(words)) {
+            left.push(old.to_owned());
+        }
+        at = Some(new.to_owned());
+    }
+    left.extend(at.filter(|at| at != now));
+    left.retain(|hash| is_hash(hash) && hash.bytes().any(|byte| byte != b'0'));
+    left
+}
+
+/// All that the branches' own logs tell of.
+fn hashes_in_logs(directory: &Path) -> HashSet<String> {
+    let (mut waiting, mut found) = (vec![directory.to_owned()], HashSet::new());
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                waiting.push(entry.path());
+                continue;
+            }
+            let log = regular_file::read(&entry.path(), OWN_PACKED_LIMIT).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            found.extend(log.lines().flat_map(|line| line.split(' ').take(2)).map(str::to_owned));
+        }
+    }
+    found
 }
 
 pub fn is_hash(text: &str) -> bool {

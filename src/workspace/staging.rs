@@ -7,7 +7,7 @@ use super::git::{self, Call};
 use super::inspect::Inspection;
 use super::looking::leave;
 use super::private_git_dir::PrivateGitDir;
-use super::submodules::{Submodule, paths_in};
+use super::submodules::paths_in;
 use super::worktree::Worktree;
 use super::{refs, regular_file};
 use crate::process::stop::Stop;
@@ -36,17 +36,24 @@ pub(super) struct Change<'a> {
 }
 
 /// A submodule in the index.
-struct Link {
-    path: Vec<u8>,
-    commit: String,
+pub(super) struct Link {
+    pub path: Vec<u8>,
+    pub commit: String,
 }
 
 impl Worktree<'_> {
     /// Stages what can be committed on top of the head that was found: all files, and what of the staged they do not
     /// show. False: there is nothing.
-    pub(super) fn stage(&self, ours: &PrivateGitDir, found: &Inspection, stop: &Stop) -> Result<bool, Error> {
+    pub(super) fn stage(
+        &self,
+        ours: &PrivateGitDir,
+        found: &Inspection,
+        base: &str,
+        stop: &Stop,
+    ) -> Result<bool, Error> {
         let (head, staged) = (found.head.as_str(), &found.staged);
-        for (path, is_executable) in &staged.modes {
+        let committed = self.committed_on_purpose(ours, base, head)?;
+        for (path, is_executable) in committed.modes.iter().chain(&staged.modes) {
             set_executable(path, *is_executable)
                 .map_err(|error| Error::Final(format!("{}: {error}", path.display())))?;
         }
@@ -57,6 +64,7 @@ impl Worktree<'_> {
         self.add_all(ours, &vendored, stop)?;
         self.update_links(ours, &links, &held, &staged.links)?;
         self.add_staged(ours, head, staged, &vendored)?;
+        run_with(ours, "untracked", &committed.untracked, &["update-index", "-z", "--force-remove", "--stdin"])?;
         let left = self.take_back(ours, head, found)?;
         if left.is_empty() {
             return Ok(false);
@@ -291,15 +299,8 @@ impl Worktree<'_> {
         Ok(found)
     }
 
-    /// The commit that the agent checked out in the submodule at this path. None: the one from the job's beginning.
-    pub(super) fn moved_to(&self, path: &[u8]) -> Option<String> {
-        let head = self.git_dir_at(path).and_then(|git_dir| refs::head(&git_dir))?;
-        let is_first = |made: &Submodule| made.path.as_bytes() == path && made.commit == head;
-        (!self.submodules().iter().any(is_first)).then_some(head)
-    }
-
     /// The git directory of the repository at this path: in it, or where git puts it, and nowhere else.
-    fn git_dir_at(&self, path: &[u8]) -> Option<PathBuf> {
+    pub(super) fn git_dir_at(&self, path: &[u8]) -> Option<PathBuf> {
         let link = self.on_disk(path).join(".git");
         let Ok(text) = regular_file::read_text(&link, 8192) else {
             return Some(link).filter(|link| fs::symlink_metadata(link).is_ok_and(|found| found.is_dir()));
@@ -323,7 +324,7 @@ impl Worktree<'_> {
 }
 
 /// The submodules in the index.
-fn links_in(ours: &PrivateGitDir) -> Result<Vec<Link>, Error> {
+pub(super) fn links_in(ours: &PrivateGitDir) -> Result<Vec<Link>, Error> {
     let told = ours.run(&["ls-files", "-s", "-z"], Call::default())?.stdout;
     let entries = told.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"160000 "));
     let link = |entry: &[u8]| {

@@ -157,3 +157,162 @@ fn a_crash_after_the_commit_publishes_nothing_that_was_kept_back() {
         server.stop();
     }
 }
+
+impl House {
+    fn prepare(&self) -> String {
+        let body = json!({"repo_url": self.repo.url()});
+        let (status, made) = self.server.send("/worktrees", &[], &body.to_string());
+        assert_eq!(status, 200, "{made}");
+        let id = made["worktree"]["id"].as_str().unwrap().to_owned();
+        eventually("it is made", || (self.server.job(&id)["status"] == "succeeded").then_some(()));
+        id
+    }
+}
+
+#[test]
+fn what_one_job_of_a_worktree_left_out_the_next_may_change() {
+    let house = House::new();
+    for (first, second) in [
+        (
+            "git sparse-checkout set --cone dist; echo z > dist/z",
+            "git sparse-checkout add next; echo new > next/x; rm next/y",
+        ),
+        (
+            "git update-index --skip-worktree next/x next/y; rm -r next; echo z > z",
+            "git update-index --no-skip-worktree next/x next/y; mkdir next; echo new > next/x",
+        ),
+    ] {
+        let id = house.prepare();
+        let job = house.run(first, json!({"worktree_id": id}));
+        assert_eq!(house.published(&job, "next/y").as_deref(), Some("new y"), "{first}: {job:#}");
+        let job = house.run(second, json!({"worktree_id": id}));
+        assert_eq!(house.published(&job, "next/x").as_deref(), Some("new"), "{second}: {job:#}");
+        assert_eq!(house.published(&job, "next/y"), None, "{second}: {job:#}");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn a_prepared_worktree_with_staged_contents_is_not_removed() {
+    let house = House::new();
+    let id = house.prepare();
+    let job = house.run("echo precious > s; git add s; rm s", json!({"worktree_id": id}));
+    assert!(job["kept_because"].as_str().unwrap_or_default().contains("is in no file"), "{job:#}");
+    let (status, answer) = house.server.request("DELETE", &format!("/worktrees/{id}"), None);
+    assert_eq!(status, 409, "{answer}");
+    house.server.stop();
+}
+
+#[test]
+fn staged_contents_of_a_tracked_file_are_not_lost() {
+    let house = House::new();
+    for after in ["rm a.txt", "rm a.txt; mkdir a.txt; echo q > a.txt/q", "ln -sf h a.txt"] {
+        let job = house.run(&format!("echo v2 > a.txt; git add a.txt; {after}; echo z > z"), json!({}));
+        let why = job["kept_because"].as_str().unwrap_or_default();
+        assert!(why.contains("what the agent staged of `a.txt` is in no file"), "{after}: {job:#}");
+        let worktree = Path::new(job["worktree_path"].as_str().unwrap());
+        assert_eq!(git(worktree, &["show", ":a.txt"]).unwrap(), "v2");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn commits_of_a_detached_head_are_found_however_it_was_left() {
+    let house = House::new();
+    let begin = "B=$(git branch --show-current); git switch -q --detach; echo 1 > n; git add n; git commit -qm n";
+    for leave in [
+        "git rebase -q origin/feat $B",
+        "git checkout -q --orphan q; git rm -rfq .; git switch -q $B",
+        "GIT_REFLOG_ACTION=x git switch -q $B",
+        "git symbolic-ref HEAD refs/heads/$B; git reset -q --hard",
+        "git update-ref --no-deref HEAD origin/main; git switch -q $B",
+        "git switch -q $B",
+    ] {
+        let job = house.run(&format!("{begin}; {leave}; echo z > z"), json!({}));
+        let why = job["kept_because"].as_str().unwrap_or_default();
+        assert!(why.contains("on another branch"), "{leave}: {job:#}");
+        let worktree = Path::new(job["worktree_path"].as_str().unwrap());
+        let hash = why.split("commit ").nth(1).unwrap().split(' ').next().unwrap();
+        assert_eq!(git(worktree, &["show", &format!("{hash}:n")]).unwrap(), "1", "{leave}");
+    }
+    // What was replaced on purpose is no work.
+    for habit in [
+        "echo 1 > n; git add n; git commit -qm n; echo 2 > n; git commit -qa --amend -m m",
+        "echo 1 > n; git add n; git commit -qm n; git rebase -q origin/feat",
+        "echo 1 > n; git add n; git commit -qm n; git reset -q --hard HEAD~1; echo z > z",
+        "B=$(git branch --show-current); git switch -q -c x; echo 1 > n; git add n; git commit -qm n; git switch -q $B; \
+         git merge -q x; git branch -q -d x",
+    ] {
+        let job = house.run(habit, json!({}));
+        assert!(job["kept_because"].is_null() && job["pushed"] == true, "{habit}: {job:#}");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn what_was_only_fetched_is_not_published_in_another_form() {
+    let house = House::new();
+    // A blob that its attributes would have in another form.
+    let clone = house.lab.path("clone");
+    git(&house.lab.path("."), &["clone", "-q", &house.repo.url(), clone.to_str().unwrap()]).unwrap();
+    std::fs::write(clone.join(".gitattributes"), "*.txt text\n").unwrap();
+    std::fs::write(clone.join("n"), "one\r\ntwo\r\n").unwrap();
+    let blob = git(&clone, &["hash-object", "-w", "--no-filters", "n"]).unwrap();
+    git(&clone, &["add", ".gitattributes"]).unwrap();
+    git(&clone, &["update-index", "--add", "--cacheinfo", &format!("100644,{},n.txt", blob.trim())]).unwrap();
+    git(&clone, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "newcr"]).unwrap();
+    git(&clone, &["push", "-q", "origin", "HEAD:newcr"]).unwrap();
+    for habit in ["git pull -q origin newcr", "git merge -q --no-edit origin/newcr", "git switch -q newcr"] {
+        let job = house.run(habit, json!({}));
+        assert!(job["pushed"] == false && job["kept_because"].is_null(), "{habit}: {job:#}");
+    }
+    let job = house.run("git reset -q --hard origin/newcr; echo z > z", json!({}));
+    assert_eq!(house.published(&job, "z").as_deref(), Some("z"), "{job:#}");
+    let size = house.repo.git(&["cat-file", "-s", &format!("{}:n.txt", job["branch"].as_str().unwrap())]);
+    assert_eq!(size.unwrap().trim(), "10", "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn conflicts_are_found_in_the_commit_and_not_on_the_disk() {
+    let house = House::new();
+    let strict = json!({"profile": "strict"});
+    for habit in [
+        "printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > a.txt; git commit -qam x; git update-index --skip-worktree a.txt; rm a.txt",
+        "printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > next/x; git commit -qam x; git sparse-checkout set --cone dist",
+    ] {
+        let job = house.run(habit, strict.clone());
+        let error = job["error"].as_str().unwrap_or_default();
+        assert!(error.contains("publish_conflicts") && job["pushed"] == false, "{habit}: {job:#}");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn what_a_commit_says_beyond_the_files_stays() {
+    let house = House::new();
+    let mode = |job: &Value, path: &str| {
+        let tree = house.repo.git(&["ls-tree", job["branch"].as_str().unwrap(), path]).unwrap();
+        tree.split(' ').next().unwrap().to_owned()
+    };
+    let job = house.run("git update-index --chmod=+x h; git commit -qm x; echo z > z", json!({}));
+    assert_eq!(mode(&job, "h"), "100755", "{job:#}");
+    let job = house.run("echo hi > new.sh; git add --chmod=+x new.sh", json!({}));
+    assert_eq!(mode(&job, "new.sh"), "100755", "{job:#}");
+    let job = house.run("echo hi > new.sh; chmod +x new.sh; git add --chmod=-x new.sh; git commit -qm x", json!({}));
+    assert_eq!(mode(&job, "new.sh"), "100644", "{job:#}");
+    // A file that is tracked no more, and stays.
+    for habit in
+        ["git rm -q --cached h; git commit -qm 'stop tracking'; echo z > z", "git rm -q --cached h; echo z > z"]
+    {
+        let job = house.run(habit, json!({}));
+        assert_eq!(house.published(&job, "h"), None, "{habit}: {job:#}");
+        assert_eq!(house.published(&job, "z").as_deref(), Some("z"), "{habit}");
+    }
+    let job = house.run("git rm -q --cached h; git commit -qm 'stop tracking'; echo z > z", json!({}));
+    assert!(job["kept_because"].is_null(), "{job:#}");
+    // Removed from the index after the agent's own commit of it: nobody knows what was meant.
+    let job = house.run("echo s > secret; git add secret; git commit -qm s; git rm -q --cached secret", json!({}));
+    assert!(job["kept_because"].as_str().unwrap_or_default().contains("`secret`"), "{job:#}");
+    house.server.stop();
+}

@@ -230,6 +230,7 @@ fn with_bump(profile: &str) -> (House, String, String) {
     let house = House::new(profile);
     let library = Repo { path: house.lab.path("github/acme/library.git") };
     let old = library.git(&["rev-parse", "main"]).unwrap().trim().to_owned();
+    library.commit("main", &[("between.txt", "1")]);
     let new = library.commit("main", &[("library.txt", "newer")]);
     let clone = house.lab.path("bump");
     git(&house.lab.path("."), &["clone", "-q", &house.repo.url(), clone.to_str().unwrap()]).unwrap();
@@ -264,6 +265,7 @@ fn a_submodule_that_a_merge_moved_is_not_moved_back() {
         let job = house.run(&habit);
         assert_eq!(job["pushed"], true, "{habit}: {job:#}");
         assert_eq!(house.link(&job).as_deref(), Some(new.as_str()), "{habit}: {job:#}");
+        assert!(job["kept_because"].is_null(), "{habit}: {job:#}");
         if !habit.starts_with("echo y") {
             assert_eq!(house.repo.file(job["branch"].as_str().unwrap(), "a.txt").as_deref(), Some("z"), "{habit}");
         }
@@ -342,5 +344,31 @@ fn a_directory_that_became_a_repository_is_not_deleted() {
         let modules = house.repo.git(&["ls-tree", branch, ".gitmodules"]).unwrap();
         assert!(modules.starts_with("100644"), "{habit}: {modules}");
     }
+    house.server.stop();
+}
+
+/// What lies there is from an earlier commit of the job's own.
+#[test]
+fn a_submodule_that_the_agent_moved_before_a_merge_is_not_moved_back() {
+    let (house, old, new) = with_bump(PROFILE);
+    let library = Repo { path: house.lab.path("github/acme/library.git") };
+    let between = library.git(&["rev-parse", "main~1"]).unwrap().trim().to_owned();
+    let move_it =
+        format!("git -C vendor/library fetch -q; git -C vendor/library checkout -q {between}; git commit -qam two");
+    for (habit, expected) in [
+        ("git merge -q --no-edit origin/bump", &new),
+        ("git checkout -q origin/bump -- vendor/library; git commit -qm three", &new),
+        ("git revert --no-edit HEAD", &old),
+        ("git reset -q --hard HEAD~1; echo z > z", &old),
+    ] {
+        let job = house.run(&format!("{move_it}; sleep 1.1; {habit}"));
+        assert_eq!(house.link(&job).as_ref().unwrap_or(&old), expected, "{habit}: {job:#}");
+    }
+    // What it checked out last is what it wants.
+    let job = house.run(&format!("{move_it}; sleep 1.1; git -C vendor/library checkout -q {old}; echo z > z"));
+    assert_eq!(house.link(&job).as_ref(), Some(&old), "{job:#}");
+    let job = house
+        .run(&format!("git merge -q --no-edit origin/bump; sleep 1.1; git -C vendor/library checkout -q {between}"));
+    assert_eq!(house.link(&job).as_ref(), Some(&between), "{job:#}");
     house.server.stop();
 }
