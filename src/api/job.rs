@@ -61,12 +61,33 @@ pub struct Job {
     /// The prepared worktree that it works in.
     #[serde(default)]
     pub worktree_id: Option<JobId>,
+    /// Its work that is not published, as it was saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptWork>,
     /// What an operator has to do before it can run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
     /// In a list that the command line prints: it comes from the second copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+}
+
+/// Work that is not published, in a git bundle on the volume of the jobs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptWork {
+    /// None: there is none, `lacks` says why.
+    pub bundle: Option<String>,
+    pub bytes: u64,
+    /// The commit that the job began at, which a repository needs for the bundle.
+    pub base: String,
+    /// What was checked out, `refs/kept/head`.
+    pub head: String,
+    /// What was not committed, on top of that, `refs/kept/work`.
+    pub work: Option<String>,
+    /// How to get it into a clone of the repository.
+    pub fetch: Option<String>,
+    /// What is not in it.
+    pub lacks: Option<String>,
 }
 
 impl Job {
@@ -117,6 +138,7 @@ impl Job {
             plan_id: record.plan_id,
             executed_as: record.executed_as,
             worktree_id: record.worktree_id,
+            kept: None,
             waiting_for,
             stale: false,
         }

@@ -11,7 +11,7 @@ mod request;
 mod worktree;
 
 pub use event::{Change, ChangePage, Event, EventPage};
-pub use job::{Job, JobSummary};
+pub use job::{Job, JobSummary, KeptWork};
 pub use plan::{ExecuteRequest, Plan, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};
 pub use request::{
     BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest,

@@ -98,6 +98,9 @@ pub fn job(job: &Job) -> String {
     let mut text = String::new();
     let mut line =
         |name: &str, value: String| text.push_str(&format!("{} {value}\n", paint(&format!("{name:14}"), Colour::Dim)));
+    let kept = job.kept.as_ref();
+    let lacks = kept.and_then(|kept| kept.lacks.as_ref()).map(|what| format!("what was saved does not hold {what}"));
+    let fetch = kept.and_then(|kept| kept.fetch.clone());
     line("job", job.id.to_string());
     line("status", status(job.status, job.error.is_some()).trim_end().to_owned());
     line("task", first_line(&plain(&job.task), 100));
@@ -115,6 +118,8 @@ pub fn job(job: &Job) -> String {
         ("session_id", &job.session_id),
         ("job_config_dir", &job.job_config_dir),
         ("worktree_path", &job.worktree_path),
+        ("kept", &fetch),
+        ("kept", &lacks),
         ("pod_name", &job.pod_name),
         ("retry_of", &job.retry_of.as_ref().map(|id| id.to_string())),
         ("retried_as", &job.retried_as.as_ref().map(|id| id.to_string())),

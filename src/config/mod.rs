@@ -110,6 +110,8 @@ pub struct Repos {
     pub publish_tries: u32,
     /// For how long a prepared worktree that nobody uses stays.
     pub worktree_max_age: Duration,
+    /// Of a job's unpublished work that is saved, in bytes.
+    pub kept_limit: u64,
     pub publish_backoff: Duration,
 }
 

@@ -140,6 +140,8 @@ pub const TABLE: &[Row] = &[
         "jobs that run at once, the others wait; 0: this server takes requests and runs nothing"),
     row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000),
         "seconds a queued job waits at most, and an ended one is kept"),
+    row("AGENTICORE_KEPT_LIMIT", "repos.kept_limit", "256", Kind::Count(0, 1_048_576),
+        "MiB of a job's unpublished work that are saved in the jobs directory, so that they outlive its disk; 0: nothing is"),
     row("AGENTICORE_WORKTREE_MAX_AGE", "repos.worktree_max_age", "86400", Kind::Duration,
         "a prepared worktree that nobody uses for this long is removed, unless it holds work"),
     row("AGENTICORE_POD_NAME", "repos.pod_name", "", Kind::Text,

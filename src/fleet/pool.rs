@@ -11,7 +11,7 @@ use crate::pipeline::parking::Permit;
 use crate::process::children;
 use crate::process::stop::Reason;
 use crate::profile::SELF_TEST;
-use crate::store::{Cancelled, Claim, End, Error};
+use crate::store::{Back, Cancelled, Claim, End, Error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -134,6 +134,9 @@ impl Shared {
                 claimed
             };
             match claimed {
+                Ok(Some(claim)) if matches!(permit, Permit::Everything) && self.is_parked_for(&claim) => {
+                    self.give_back(claim);
+                }
                 Ok(Some(claim)) => self.run(claim),
                 Ok(None) => {}
                 // A store that is away says so itself.
@@ -143,6 +146,28 @@ impl Shared {
                     running.pause(REFUSAL_PAUSE);
                 }
             }
+        }
+    }
+
+    /// This server was parked while it waited for this job.
+    fn is_parked_for(&self, claim: &Claim) -> bool {
+        match self.runner.parking.permit() {
+            Permit::Everything => false,
+            Permit::Probe { .. } | Permit::Parked { all: true, .. } => true,
+            Permit::Parked { all: false, .. } => {
+                claim.record.purpose.needs_agent() && claim.record.profile != SELF_TEST
+            }
+        }
+    }
+
+    fn give_back(&self, claim: Claim) {
+        let why = self.runner.parking.trouble().map(|(trouble, _)| trouble.why).unwrap_or_default();
+        if claim.record.runs_alone {
+            self.solo.withdraw();
+        }
+        if let Err(error) = claim.attempt.hand_back(Back::Cannot(why)) {
+            log::warn(&format!("job {}: {error}", claim.record.id));
+            let _ = claim.attempt.release();
         }
     }
 

@@ -46,6 +46,12 @@ impl Solo {
         self.lock().waiting += 1;
     }
 
+    /// One that was announced does not run here after all.
+    pub fn withdraw(&self) {
+        self.lock().waiting -= 1;
+        self.changed.notify_all();
+    }
+
     /// Waits until the job may run; None: it was told to stop before. `alone`: it was announced.
     pub fn enter(&self, alone: bool, stop: &Stop) -> Option<Place<'_>> {
         let mut state = self.lock();

@@ -31,7 +31,7 @@ impl Execution<'_> {
                 home: &home,
                 temporary: &temporary,
             },
-            resume: self.record.resume_session.as_deref(),
+            resume: self.goes_on.as_deref().or(self.record.resume_session.as_deref()),
             system_prompt_file: ready.system_prompt_file.as_deref(),
             github_token: ready.github_token.as_deref(),
             github_server: &runner.config.github.server_url,
@@ -44,7 +44,11 @@ impl Execution<'_> {
             false => (settings.binary.as_str(), command::arguments(&invocation)),
         };
         let environment = command::environment(&invocation, settings, &runner.config.variables);
-        let prompt = ready.home.write_prompt(&command::prompt(&plan::prompt(&self.record)));
+        let prompt = match self.goes_on {
+            Some(_) => plan::prompt_to_go_on(&self.record),
+            None => plan::prompt(&self.record),
+        };
+        let prompt = ready.home.write_prompt(&command::prompt(&prompt));
         let prompt = prompt.map_err(|error| cannot("write the prompt", error))?;
         let login = Login::lend(settings.login_dir.as_deref(), &ready.written.config_dir)
             .map_err(|error| cannot("hand over Claude's login", error))?;

@@ -7,6 +7,7 @@
 
 mod agent_step;
 mod commit;
+pub mod kept;
 pub mod parking;
 pub mod plan;
 mod prepare;
@@ -96,6 +97,8 @@ struct Execution<'a> {
     worktree_is_clean: bool,
     /// Of the prepared worktree that it works in.
     lease: Option<prepared::WorktreeLease>,
+    /// The conversation of an earlier attempt that the agent goes on with.
+    goes_on: Option<String>,
 }
 
 impl Runner {
@@ -206,6 +209,7 @@ impl Runner {
             looked,
             worktree_is_clean: false,
             lease: None,
+            goes_on: None,
         };
         let ended = match execution.take_steps() {
             Ok(()) => execution.end(End::Verdict),

@@ -17,6 +17,15 @@ pub fn prompt(record: &Record) -> String {
     }
 }
 
+/// What an agent is told that was interrupted.
+pub fn prompt_to_go_on(record: &Record) -> String {
+    format!(
+        "You were interrupted while you worked on this task. The files are as you left them. Go on with it, and do not \
+         begin anew. The task was:\n\n{}",
+        prompt(record)
+    )
+}
+
 /// The task of a job that carries out a plan.
 pub fn task_with(task: &str, plan: &str) -> String {
     format!(

@@ -1,5 +1,6 @@
 //! Before the agent: repository, worktree, profile, places.
 
+use super::kept::GoesOn;
 use super::retry::Failure;
 use super::{Execution, Halt};
 use crate::agent::home::{self, Home};
@@ -65,6 +66,18 @@ impl Execution<'_> {
 
     /// `with_branch`: on a branch of its own, else on a detached HEAD.
     pub fn make_worktree(&mut self, url: &RepoUrl, with_branch: bool, submodules: Wanted) -> Result<PathBuf, Halt> {
+        let goes_on = self.find_kept(url)?;
+        Ok(self.make_worktree_from(url, with_branch, submodules, goes_on)?.0)
+    }
+
+    /// The same, with what was saved in it; and whether it is.
+    pub fn make_worktree_from(
+        &mut self,
+        url: &RepoUrl,
+        with_branch: bool,
+        submodules: Wanted,
+        mut goes_on: Option<GoesOn>,
+    ) -> Result<(PathBuf, bool), Halt> {
         let runner = self.runner;
         if self.record.create_repo {
             self.create_repository(url)?;
@@ -72,18 +85,27 @@ impl Execution<'_> {
         let id = self.record.id.clone();
         let branch = with_branch.then(|| id.branch());
         let worktree = Worktree::of(&runner.spaces, url, &id, branch.clone());
-        let base = match self.try_worktree(&worktree, submodules) {
-            // Once: a cache that was damaged is another one now.
-            Err(Failure::MadeAnew(why)) => {
-                self.say(Kind::Cloning, why)?;
-                self.try_worktree(&worktree, submodules)
+        let mut is_restored = false;
+        let base = loop {
+            let at = goes_on.as_ref().map(|goes_on| goes_on.kept.base.clone());
+            let base = match self.try_worktree(&worktree, at.as_deref(), submodules) {
+                // Once: a cache that was damaged is another one now.
+                Err(Failure::MadeAnew(why)) => {
+                    self.say(Kind::Cloning, why)?;
+                    self.try_worktree(&worktree, at.as_deref(), submodules)
+                }
+                other => other,
+            };
+            let base = base.map_err(|failure| match failure {
+                Failure::Passing { why, .. } | Failure::MadeAnew(why) | Failure::Final(why) => Halt::Failed(why),
+                Failure::Halt(halt) => halt,
+            })?;
+            let Some(from) = goes_on.take() else { break base };
+            is_restored = self.go_on_from(&worktree, &from)?;
+            if is_restored {
+                break base;
             }
-            other => other,
         };
-        let base = base.map_err(|failure| match failure {
-            Failure::Passing { why, .. } | Failure::MadeAnew(why) | Failure::Final(why) => Halt::Failed(why),
-            Failure::Halt(halt) => halt,
-        })?;
         let path = worktree.path();
         let text = format!("{} at {} ({})", path.display(), base.name, &base.commit[..base.commit.len().min(12)]);
         let mark = Mark::Worktree {
@@ -95,10 +117,11 @@ impl Execution<'_> {
             pr_base: base.pr_base,
         };
         self.mark(mark, Some(Draft::new(Kind::WorktreeReady, text)))?;
-        Ok(path)
+        Ok((path, is_restored))
     }
 
-    fn try_worktree(&self, worktree: &Worktree, submodules: Wanted) -> Result<Base, Failure> {
+    /// `at`: the commit to begin at, if not the newest of what was asked for.
+    fn try_worktree(&self, worktree: &Worktree, at: Option<&str>, submodules: Wanted) -> Result<Base, Failure> {
         let runner = self.runner;
         let login = runner.github.login(worktree.url)?;
         let request =
@@ -108,7 +131,7 @@ impl Execution<'_> {
         };
         let mut locked = runner.spaces.lock_telling(worktree.url, self.stop, &progress)?;
         let mut base = locked.base(&request, &progress)?;
-        if let Some(commit) = &self.record.at_commit {
+        if let Some(commit) = at.or(self.record.at_commit.as_deref()) {
             // Its branch may have moved since; where the pull request goes has not.
             let request = FetchRequest { base_ref: Some(commit), ..request.clone() };
             base.commit = locked.base(&request, &progress)?.commit;
@@ -136,6 +159,7 @@ impl Execution<'_> {
 
     /// Brings the conversation that is to be resumed; returns what it cost so far.
     fn bring_session(&self, written: &Materialized) -> Result<f64, Halt> {
+        self.bring_own_session(&written.config_dir)?;
         let Some(session) = self.record.resume_session.as_deref() else { return Ok(0.0) };
         let runner = self.runner;
         let earlier = self.persistently(|_| runner.store.with_session(session))?;

@@ -28,7 +28,7 @@ impl Execution<'_> {
             Some(commit) => worktree.cache_has(commit)?,
             None => self.record.worktree_on == self.runner.pod && self.worktree(&url).path().is_dir(),
         };
-        if is_here {
+        if is_here || self.bring_work(&url)? {
             return Ok(());
         }
         let pod = self.record.worktree_on.clone().unwrap_or_else(|| "an earlier server".into());

@@ -31,21 +31,32 @@ impl Execution<'_> {
             return Ok(());
         };
         match self.runner.settle(&self.record, self.worktree_is_clean, Some(self.stop)) {
-            Ok(true) => self.mark(Mark::WorktreeRemoved, None),
-            Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
-            Ok(false) if self.record.note.is_none() && self.record.error.is_none() && !self.looked.publishes => {
-                let text = match self.record.purpose {
-                    Purpose::Plan => plan::has_changes(&path),
-                    _ => format!("its profile publishes nothing: the work is in {path}"),
-                };
-                self.mark(Mark::Note(text), None)
+            Ok(true) => {
+                self.runner.drop_kept(&self.record.id);
+                self.mark(Mark::WorktreeRemoved, None)
             }
-            Ok(false) => Ok(()),
+            Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
+            Ok(false) => {
+                self.runner.save_work(&self.record, self.stop);
+                self.say_where_work_stays(&path)
+            }
             Err(error) => {
                 log::warn(&format!("job {}: {error}; it stays at {path}", self.record.id));
                 Ok(())
             }
         }
+    }
+
+    /// In a note, where nothing else says why the worktree is there.
+    fn say_where_work_stays(&mut self, path: &str) -> Result<(), Halt> {
+        if self.record.note.is_some() || self.record.error.is_some() || self.looked.publishes {
+            return Ok(());
+        }
+        let text = match self.record.purpose {
+            Purpose::Plan => plan::has_changes(path),
+            _ => format!("its profile publishes nothing: the work is in {path}"),
+        };
+        self.mark(Mark::Note(text), None)
     }
 
     /// The job goes back to the queue. Its files go, unless the agent's work waits in them.
@@ -65,6 +76,10 @@ impl Execution<'_> {
         // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
         // then nothing that is shared is touched, and the next round tidies this disk.
         let is_ours = !self.stop.is_lost() && self.attempt.prove().is_ok();
+        if is_ours && self.record.session_id.is_some() {
+            // Its disk may go with this server. What ends the attempt does not end this.
+            self.runner.save_work(&self.record, &Stop::default());
+        }
         if self.record.verdict.is_none() && is_ours {
             self.runner.discard(&self.record, Some(self.stop));
         }
@@ -89,8 +104,11 @@ impl Execution<'_> {
 impl Runner {
     /// Tidies what the attempt of a job left that ended without it.
     pub fn clean_up(&self, record: &Record) {
-        if let Err(error) = self.settle(record, false, None) {
-            log::warn(&format!("job {}: {error}", record.id));
+        match self.settle(record, false, None) {
+            Ok(true) => self.drop_kept(&record.id),
+            Ok(false) if self.is_on_our_disk(record) => self.save_work(record, &Stop::default()),
+            Ok(false) => {}
+            Err(error) => log::warn(&format!("job {}: {error}", record.id)),
         }
         if let Err(error) = self.store.release(record) {
             log::warn(&format!("job {}: {error}", record.id));
@@ -199,6 +217,7 @@ impl Runner {
     /// A job whose time to live is over leaves with all that belongs to it.
     pub fn forget(&self, record: &Record) {
         self.discard(record, None);
+        self.drop_kept(&record.id);
         let directory = self.config.job_dirs_root.join(record.id.as_str());
         if let Err(error) = remove::tree(&directory) {
             log::warn(&format!("cannot remove {}: {error}", directory.display()));

@@ -1,7 +1,7 @@
 //! What is asked about jobs, and done to them.
 
 use super::{Refusal, Service};
-use crate::api::{Event, EventPage, EventsRequest, Job, LIST_DEFAULT, ListRequest};
+use crate::api::{Event, EventPage, EventsRequest, Job, KeptWork, LIST_DEFAULT, ListRequest};
 use crate::event::Cursor;
 use crate::job::{JobId, Record, Status};
 use crate::store::{Cancelled, Seen, Store, Which};
@@ -10,7 +10,20 @@ impl Service {
     /// The job of this id, or the only one whose id begins so.
     pub fn find(&self, id: &str) -> Result<Seen<Job>, Refusal> {
         let Seen { it, stale } = self.find_record(id)?;
-        Ok(Seen { it: self.shown(&it), stale })
+        let kept = self.kept_work(&it);
+        Ok(Seen { it: Job { kept, ..self.shown(&it) }, stale })
+    }
+
+    fn kept_work(&self, record: &Record) -> Option<KeptWork> {
+        let directory = self.runner.kept_directory(&record.id);
+        let kept = self.runner.kept_of(&record.id)?;
+        let bundle = kept.bundle(&directory).map(|path| path.display().to_string());
+        if bundle.is_none() && kept.lacks.is_none() {
+            return None;
+        }
+        let fetch = bundle.as_ref().map(|path| format!("git fetch {path} '+refs/kept/*:refs/kept/*'"));
+        let (bytes, lacks) = (kept.bytes, kept.lacks);
+        Some(KeptWork { bundle, bytes, base: kept.base, head: kept.head, work: kept.work, fetch, lacks })
     }
 
     /// Newest first.

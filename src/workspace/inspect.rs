@@ -51,6 +51,8 @@ pub struct Inspection {
     pub untouched: Vec<u8>,
     /// Work that no publishing reaches, in a sentence: on another branch, or in a submodule.
     pub hidden: Option<String>,
+    /// It is on another branch, and so in this repository.
+    pub hidden_is_in_refs: bool,
 }
 
 impl Inspection {
@@ -81,11 +83,21 @@ impl<'a> Worktree<'a> {
         // A branch of the remote's that is checked out is no work.
         let has_commits = head != base_commit && beyond(&ours, &[&head], &[base_commit], of_remote)?.is_some();
         let submodules = self.submodules_with_work(of_remote)?;
-        let hidden = self.hidden(&ours, &[&head, base_commit], &submodules, of_remote)?;
+        let (hidden, hidden_is_in_refs) = self.hidden(&ours, &[&head, base_commit], &submodules, of_remote)?;
         let staged = self.staged(&head, base_commit, &untouched)?;
         let is_dirty = self.is_on_disk() && (staged.is_more || left.is_some());
         let unfinished = self.unfinished();
-        Ok(Inspection { head, is_dirty, staged, has_commits, unfinished, submodules, hidden, untouched })
+        Ok(Inspection {
+            head,
+            is_dirty,
+            staged,
+            has_commits,
+            unfinished,
+            submodules,
+            hidden,
+            hidden_is_in_refs,
+            untouched,
+        })
     }
 
     /// A private git directory with the work tree, the index, and the agent's HEAD, detached.
@@ -225,13 +237,16 @@ impl<'a> Worktree<'a> {
         known: &[&str],
         submodules: &[String],
         of_remote: &[String],
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<(Option<String>, bool), Error> {
         if fs::symlink_metadata(self.repository().join("reftable")).is_ok() {
-            return Ok(Some("its repository has its references in another format, which is not looked into".into()));
+            let told = "its repository has its references in another format, which is not looked into";
+            return Ok((Some(told.into()), false));
         }
         let tips = match refs::tips(&self.repository()) {
             Ok(tips) => tips,
-            Err(error) => return Ok(Some(format!("the references of its repository cannot be read: {error}"))),
+            Err(error) => {
+                return Ok((Some(format!("the references of its repository cannot be read: {error}")), false));
+            }
         };
         // A commit that a reference of the agent's points to, and that none of the known ones contains. What it amended
         // or rebased away is no work.
@@ -239,17 +254,19 @@ impl<'a> Worktree<'a> {
         let known: Vec<&str> =
             known.iter().copied().chain(published.lines().filter(|line| refs::is_hash(line))).collect();
         if let Some(stray) = beyond(ours, &tips, &known, of_remote)? {
-            return Ok(Some(format!(
+            let told = format!(
                 "the agent's commit {stray} is on another branch than the one it left checked out, or in a stash"
-            )));
+            );
+            return Ok((Some(told), true));
         }
         if let Some(other) = self.other_repository() {
-            return Ok(Some(other));
+            return Ok((Some(other), false));
         }
         if let Some(path) = submodules.first() {
-            return Ok(Some(format!("the agent worked in the submodule `{path}`, which is not published")));
+            let told = format!("the agent worked in the submodule `{path}`, which is not published");
+            return Ok((Some(told), false));
         }
-        self.repository_in_tracked(ours)
+        Ok((self.repository_in_tracked(ours)?, false))
     }
 
     /// A repository or worktree of the agent's, whose work is nowhere else.

@@ -14,6 +14,7 @@ mod encrypted;
 pub mod fetch;
 pub mod git;
 pub mod inspect;
+pub mod kept;
 pub mod lfs;
 pub mod lock;
 mod looking;

@@ -128,6 +128,33 @@ pub fn tips(git_dir: &Path) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
+/// The branch that is checked out.
+pub fn checked_out_branch(git_dir: &Path) -> Option<String> {
+    let text = regular_file::read_text(&git_dir.join("HEAD"), 4096).ok()?;
+    text.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
+}
+
+/// All branches of a repository, by name, with what they point to.
+pub fn branches(git_dir: &Path) -> BTreeMap<String, String> {
+    const BELOW: &str = "refs/heads/";
+    let packed = regular_file::read_text(&git_dir.join("packed-refs"), OWN_PACKED_LIMIT).unwrap_or_default();
+    let packed = packed.lines().filter_map(|line| line.split_once(' '));
+    let mut found: BTreeMap<String, String> =
+        packed.filter_map(|(hash, name)| Some((name.strip_prefix(BELOW)?.to_owned(), hash.to_owned()))).collect();
+    let _ = loose(git_dir, "refs/heads", &mut |name, hash| {
+        found.extend(name.strip_prefix(BELOW).map(|name| (name.to_owned(), hash)));
+    });
+    found.retain(|_, hash| is_hash(hash));
+    found
+}
+
+/// Makes a branch of any well-formed name in a repository that nobody works in yet.
+pub fn write_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()> {
+    let path = git_dir.join("refs/heads").join(branch);
+    fs::create_dir_all(path.parent().unwrap_or(git_dir))?;
+    regular_file::write(&path, format!("{commit}\n").as_bytes())
+}
+
 /// The most commits that HEAD was at which are looked into, the latest.
 const HISTORY_MOST: usize = 100;
 

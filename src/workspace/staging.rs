@@ -85,7 +85,7 @@ impl Worktree<'_> {
 
     /// What cannot be added (a repository without a commit, a file that cannot be read) keeps the rest from nothing;
     /// `remainder` finds it afterwards.
-    fn add_all(&self, ours: &PrivateGitDir, vendored: &HashSet<Vec<u8>>, stop: &Stop) -> Result<(), Error> {
+    pub(super) fn add_all(&self, ours: &PrivateGitDir, vendored: &HashSet<Vec<u8>>, stop: &Stop) -> Result<(), Error> {
         // A submodule that the agent removed from its index is no file as long as it is a repository.
         let is_repository = |path: &&Vec<u8>| fs::symlink_metadata(self.on_disk(path).join(".git")).is_ok();
         let excluded = |path: &Vec<u8>| format!(":(exclude,literal){}", String::from_utf8_lossy(path));
@@ -218,7 +218,7 @@ impl Worktree<'_> {
 
     /// Keeps `git add` from looking into submodules: it would start git there, with a configuration of the agent's.
     /// Returns those that it is kept from.
-    fn hold_links<'b>(
+    pub(super) fn hold_links<'b>(
         &self,
         ours: &PrivateGitDir,
         links: &'b [Link],

@@ -25,6 +25,7 @@ mod hostile;
 mod input;
 mod install;
 mod jobs;
+mod kept;
 mod left_behind;
 mod lfs;
 mod mcp;

@@ -1,0 +1,138 @@
+//! Work that outlives its worktree's disk: saved before the worktree may go, and gone on from, on any server.
+
+use super::{Execution, Halt, Runner};
+use crate::agent::home;
+use crate::event::Kind;
+use crate::job::{JobId, Record};
+use crate::log;
+use crate::process::stop::Stop;
+use crate::workspace::cache;
+use crate::workspace::kept::Kept;
+use crate::workspace::remove;
+use crate::workspace::url::RepoUrl;
+use crate::workspace::worktree::Worktree;
+use std::path::{Path, PathBuf};
+
+/// Where the conversation lies beside what was saved, as in Claude's own directory.
+const CONVERSATION: &str = "claude";
+
+/// What an attempt goes on from.
+pub struct GoesOn {
+    pub kept: Kept,
+    pub directory: PathBuf,
+    /// It is this job's own: its agent's conversation goes on too.
+    pub is_own: bool,
+}
+
+impl Runner {
+    pub fn kept_directory(&self, id: &JobId) -> PathBuf {
+        self.config.jobs_dir.join("kept").join(id.as_str())
+    }
+
+    /// What was saved of a job's work.
+    pub fn kept_of(&self, id: &JobId) -> Option<Kept> {
+        Kept::read(&self.kept_directory(id))
+    }
+
+    /// Saves what a job has in its worktree here, before that may go.
+    pub fn save_work(&self, record: &Record, stop: &Stop) {
+        let (Some(url), Some(base)) = (self.url_of(record), &record.base_commit) else { return };
+        let limit = self.config.repos.kept_limit;
+        if record.worktree_id.is_some() || record.pushed || limit == 0 {
+            return;
+        }
+        let worktree = Worktree::of(&self.spaces, &url, &record.id, record.branch.clone());
+        if !worktree.is_there() {
+            return;
+        }
+        let directory = self.kept_directory(&record.id);
+        let saved = worktree.save(base, &directory, limit, stop).and_then(|kept| {
+            let brought = record.session_id.as_deref().zip(record.job_config_dir.as_deref()).map(|(session, from)| {
+                home::bring_session(session, Path::new(from), &directory.join(CONVERSATION))
+                    .map(|is_there| (session, is_there))
+            });
+            let session = brought.transpose().map(|found| found.filter(|(_, is_there)| *is_there));
+            let kept = session.map(|session| Kept { session: session.map(|(session, _)| session.to_owned()), ..kept });
+            kept.and_then(|kept| kept.write(&directory)).map_err(|error| cache::Error::Final(error.to_string()))
+        });
+        if let Err(error) = saved {
+            log::warn(&format!("job {}: its work could not be saved: {error}", record.id));
+            self.drop_kept(&record.id);
+        }
+    }
+
+    /// All of it is somewhere else, or the job is forgotten.
+    pub fn drop_kept(&self, id: &JobId) {
+        let directory = self.kept_directory(id);
+        if let Err(error) = remove::tree(&directory) {
+            log::warn(&format!("cannot remove {}: {error}", directory.display()));
+        }
+    }
+}
+
+impl Execution<'_> {
+    /// What this attempt goes on from: what its job's earlier attempt saved, or the job whose conversation it resumes.
+    pub fn find_kept(&self, url: &RepoUrl) -> Result<Option<GoesOn>, Halt> {
+        let runner = self.runner;
+        let id = &self.record.id;
+        if let Some(kept) = runner.kept_of(id).filter(|kept| !kept.used && kept.repo_url == url.as_str()) {
+            let directory = runner.kept_directory(id);
+            return Ok(kept.session.is_some().then_some(GoesOn { kept, directory, is_own: true }));
+        }
+        let Some(session) = self.record.resume_session.as_deref() else { return Ok(None) };
+        let earlier = self.persistently(|_| runner.store.with_session(session))?;
+        let Some(earlier) = earlier.filter(|earlier| earlier.id != *id) else { return Ok(None) };
+        let asks_for_another = self.record.base_ref.is_some() && self.record.base_ref != earlier.base_ref;
+        let kept = runner.kept_of(&earlier.id).filter(|kept| kept.repo_url == url.as_str() && kept.bytes > 0);
+        let kept = kept.filter(|_| !asks_for_another);
+        Ok(kept.map(|kept| GoesOn { kept, directory: runner.kept_directory(&earlier.id), is_own: false }))
+    }
+
+    /// Brings what an agent that was judged had done, where another server has its worktree. False: it was not saved.
+    pub fn bring_work(&mut self, url: &RepoUrl) -> Result<bool, Halt> {
+        let id = self.record.id.clone();
+        let is_whole = |kept: &Kept| kept.repo_url == url.as_str() && kept.lacks.is_none() && kept.bytes > 0;
+        let Some(kept) = self.runner.kept_of(&id).filter(is_whole).filter(|_| self.record.commit.is_none()) else {
+            return Ok(false);
+        };
+        let profile =
+            self.runner.profiles.find(&self.record.profile).map_err(|error| Halt::Failed(error.to_string()))?;
+        let goes_on = GoesOn { kept, directory: self.runner.kept_directory(&id), is_own: false };
+        let (_, is_there) =
+            self.make_worktree_from(url, self.record.branch.is_some(), profile.submodules, Some(goes_on))?;
+        Ok(is_there)
+    }
+
+    /// Brings the conversation that the agent goes on with, if it goes on.
+    pub fn bring_own_session(&self, config_dir: &Path) -> Result<(), Halt> {
+        let Some(session) = &self.goes_on else { return Ok(()) };
+        let from = self.runner.kept_directory(&self.record.id).join(CONVERSATION);
+        match home::bring_session(session, &from, config_dir) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Halt::Failed(format!("cannot bring the conversation from {}: {error}", from.display()))),
+        }
+    }
+
+    /// Puts it into the worktree that was made just now. False: it cannot be used.
+    pub fn go_on_from(&mut self, worktree: &Worktree, goes_on: &GoesOn) -> Result<bool, Halt> {
+        if let Err(error) = worktree.restore(&goes_on.kept, &goes_on.directory, self.stop) {
+            if let cache::Error::Stopped(reason) = error {
+                return Err(Halt::Stopped(reason));
+            }
+            self.say(
+                Kind::Cloning,
+                format!("what was kept of the earlier work cannot be used, it is begun anew: {error}"),
+            )?;
+            return Ok(false);
+        }
+        if goes_on.is_own {
+            // An attempt that is cut off without having saved is not gone on from what is older than its conversation.
+            let used = Kept { used: true, ..goes_on.kept.clone() };
+            used.write(&goes_on.directory)
+                .map_err(|error| Halt::Failed(format!("{}: {error}", goes_on.directory.display())))?;
+            self.goes_on = goes_on.kept.session.clone();
+        }
+        self.say(Kind::WorktreeReady, "the files are as the earlier attempt or job left them")?;
+        Ok(true)
+    }
+}

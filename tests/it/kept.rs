@@ -1,0 +1,198 @@
+//! Work that is not published outlives the disk it was made on: it is saved, shown, and gone on from.
+
+use crate::support::fleet::Fleet;
+use crate::support::repo::git;
+use crate::support::{Lab, eventually};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What was saved, fetched into a clone of the repository as the record says; the clone.
+fn fetched(lab: &Lab, url: &str, job: &Value) -> std::path::PathBuf {
+    let clone = lab.path(&format!("clone-{}", uuid::Uuid::new_v4().simple()));
+    git(&lab.path("."), &["clone", "-q", url, clone.to_str().unwrap()]).unwrap();
+    let bundle = job["kept"]["bundle"].as_str().unwrap_or_else(|| panic!("{job:#}"));
+    assert!(job["kept"]["fetch"].as_str().unwrap().starts_with(&format!("git fetch {bundle} ")), "{job:#}");
+    git(&clone, &["fetch", "-q", bundle, "+refs/kept/*:refs/kept/*"]).unwrap();
+    clone
+}
+
+const WORK: &str = "[[bash echo c > committed.txt; git add -A; git commit -qm mine; echo u > new.txt; rm README.md; \
+                    echo s > staged.txt; git add staged.txt; git branch side; git stash list]]";
+
+fn assert_work(clone: &Path, job: &Value) {
+    let show = |what: &str| git(clone, &["show", what]);
+    assert_eq!(show("refs/kept/work:new.txt").as_deref(), Ok("u"), "{job:#}");
+    assert_eq!(show("refs/kept/work:staged.txt").as_deref(), Ok("s"));
+    assert_eq!(show("refs/kept/head:committed.txt").as_deref(), Ok("c"));
+    assert!(show("refs/kept/work:README.md").is_err() && show("refs/kept/head:new.txt").is_err());
+}
+
+#[test]
+fn the_work_of_a_job_that_failed_or_was_cancelled_is_saved() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let failed = server.run(json!({"task": format!("{WORK} [[error no]]"), "repo_url": repo.url()}));
+    let started = lab.path("started");
+    let task = format!("{WORK} [[count {}]] [[sleep 600000]]", started.display());
+    let cancelled = server.submit(json!({"task": task, "repo_url": repo.url()}));
+    eventually("it works", || started.exists().then_some(()));
+    server.cancel(&cancelled);
+    for id in [failed["id"].as_str().unwrap(), &cancelled] {
+        let job = eventually("its work is saved", || Some(server.job(id)).filter(|job| job["kept"].is_object()));
+        assert_work(&fetched(&lab, &repo.url(), &job), &job);
+        let shown = lab.command(&["job", id]).env("AGENTICORE_URL", &server.url).output().unwrap();
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("kept           git fetch /"), "{shown:?}");
+    }
+    // One that lost nothing keeps nothing.
+    let well = server.run(json!({"task": "[[write a.txt x]]", "repo_url": repo.url()}));
+    assert!(well["kept"].is_null() && !lab.path("jobs/kept").join(well["id"].as_str().unwrap()).exists());
+    server.stop();
+}
+
+#[test]
+fn what_is_too_large_is_not_saved_and_that_is_said() {
+    let lab = Lab::new().with("AGENTICORE_KEPT_LIMIT", "1");
+    let repo = lab.repo();
+    let server = lab.serve();
+    let job = server.run(json!({
+        "task": "[[bash head -c 3000000 /dev/urandom > large.bin]] [[error no]]", "repo_url": repo.url()
+    }));
+    let job = server.job(job["id"].as_str().unwrap());
+    assert!(job["kept"]["bundle"].is_null(), "{job:#}");
+    assert!(job["kept"]["lacks"].as_str().unwrap().contains("AGENTICORE_KEPT_LIMIT is 1 MiB"), "{job:#}");
+    assert!(Path::new(job["worktree_path"].as_str().unwrap()).join("large.bin").exists());
+    server.stop();
+}
+
+#[test]
+fn what_was_saved_goes_with_the_jobs_time_to_live() {
+    let lab = Lab::new().with("AGENTICORE_JOB_TTL", "3");
+    let repo = lab.repo();
+    let server = lab.serve();
+    let job = server.run(json!({"task": format!("{WORK} [[error no]]"), "repo_url": repo.url()}));
+    let kept = lab.path("jobs/kept").join(job["id"].as_str().unwrap());
+    assert!(kept.join("work.bundle").exists());
+    eventually("it is gone", || (!kept.exists()).then_some(()));
+    server.stop();
+    lab.assert_tidy();
+}
+
+/// A pod that goes hands its jobs back with their files and conversations: another pod goes on, and begins nothing anew.
+#[test]
+fn a_job_that_was_handed_back_goes_on_on_another_pod() {
+    let Some(fleet) = Fleet::new() else { return };
+    let (started, gate) = (fleet.lab.path("started"), fleet.lab.path("gate"));
+    let first = fleet.pod("first");
+    // What it does the first time, and what it finds and does the second time.
+    let task = format!(
+        "[[bash test -e new.txt || {{ echo c > committed.txt; git add -A; git commit -qm mine; echo u > new.txt; \
+         echo 1 >> {0}; }}]] [[bash git log --format=%s -1; git status --short]] [[wait-for {1}]] [[dump {2}]] \
+         [[bash echo second >> new.txt]] [[say done]]",
+        started.display(),
+        gate.display(),
+        fleet.lab.path("dump").display()
+    );
+    let id = first.submit(fleet.job(task));
+    eventually("it works", || started.exists().then_some(()));
+    let session = eventually("it has a session", || first.job(&id)["session_id"].as_str().map(str::to_owned));
+    let second = fleet.pod("second");
+    first.stop();
+    let job = eventually("it goes on", || {
+        Some(second.job(&id)).filter(|job| job["status"] == "running" && !job["worktree_path"].is_null())
+    });
+    assert_eq!(job["attempt"], 2, "{job:#}");
+    std::fs::write(&gate, "").unwrap();
+    let job = second.wait(&id);
+    assert_eq!((&job["status"], &job["pod_name"], &job["deaths"]), (&json!("succeeded"), &json!("second"), &json!(0)));
+    let branch = job["branch"].as_str().unwrap();
+    assert_eq!(fleet.repo.file(branch, "new.txt").as_deref(), Some("u\nsecond"), "{job:#}");
+    assert_eq!(fleet.repo.file(branch, "committed.txt").as_deref(), Some("c"));
+    assert!(fleet.repo.git(&["log", "--format=%s", branch]).unwrap().lines().any(|line| line == "mine"));
+    assert_eq!(std::fs::read_to_string(&started).unwrap().lines().count(), 1, "nothing was begun anew");
+    let dump: Value = serde_json::from_slice(&std::fs::read(fleet.lab.path("dump")).unwrap()).unwrap();
+    assert!(dump["arguments"].to_string().contains(&format!("\"--resume\",\"{session}\"")), "{dump:#}");
+    assert!(dump["prompt"].as_str().unwrap().starts_with("You were interrupted"), "{dump:#}");
+    assert!(!fleet.lab.path(&format!("shared/job-state/kept/{id}")).exists(), "it is published");
+    second.stop();
+}
+
+/// The agent had ended, and its pod went before it was published.
+#[test]
+fn work_that_was_not_published_yet_is_published_by_another_pod() {
+    let Some(fleet) = Fleet::new() else { return };
+    let (count, gate) = (fleet.lab.path("count"), fleet.lab.path("gate"));
+    let first = fleet.pod("first");
+    let task = format!("[[count {}]] [[write a.txt x]] [[wait-for {}]]", count.display(), gate.display());
+    let id = first.submit(fleet.job(task));
+    eventually("it works", || count.exists().then_some(()));
+    // Whoever wants to commit waits for the repository's lock.
+    let mut caches = std::fs::read_dir(fleet.lab.path("shared/repos")).unwrap().flatten();
+    let key = caches.find(|entry| entry.path().join("repo").is_dir()).unwrap().file_name();
+    let lock = format!("agenticore:lock:clone:{}", key.to_string_lossy());
+    eventually("it is free", || fleet.redis.ask::<Option<String>>(&["GET", &lock]).is_none().then_some(()));
+    fleet.redis.ask::<()>(&["SET", &lock, "somebody"]);
+    std::fs::write(&gate, "").unwrap();
+    eventually("its agent has ended", || (!first.job(&id)["exit_code"].is_null()).then_some(()));
+    first.stop();
+    fleet.redis.ask::<i64>(&["DEL", &lock]);
+    let second = fleet.pod("second");
+    let job = second.wait(&id);
+    assert_eq!((&job["status"], &job["pod_name"]), (&json!("succeeded"), &json!("second")), "{job:#}");
+    assert_eq!(fleet.repo.file(job["branch"].as_str().unwrap(), "a.txt").as_deref(), Some("x"));
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
+    second.stop();
+}
+
+#[test]
+fn a_session_that_is_resumed_begins_with_the_kept_files() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let failed = server.run(json!({"task": format!("{WORK} [[error no]]"), "repo_url": repo.url()}));
+    let session = failed["session_id"].as_str().unwrap();
+    // The remote moves on meanwhile.
+    repo.commit("main", &[("later.txt", "1")]);
+    let job = server.run(json!({
+        "task": "[[bash cat new.txt >> seen.txt; git log -1 --format=%s >> seen.txt]]",
+        "repo_url": repo.url(), "session_id": session
+    }));
+    let branch = job["branch"].as_str().unwrap_or_else(|| panic!("{job:#}"));
+    assert_eq!(repo.file(branch, "seen.txt").as_deref(), Some("u\nmine"), "{job:#}");
+    assert_eq!(repo.file(branch, "new.txt").as_deref(), Some("u"));
+    assert_eq!(repo.file(branch, "README.md"), None, "it was removed");
+    assert_eq!(job["base_commit"], failed["base_commit"]);
+    // For another repository it is the conversation alone.
+    let other = crate::support::Repo::with_commit(&lab.path("other.git"));
+    let job = server.run(json!({"task": "[[bash ls > seen.txt]]", "repo_url": other.url(), "session_id": session}));
+    let seen = other.file(job["branch"].as_str().unwrap(), "seen.txt").unwrap();
+    assert!(!seen.contains("new.txt"), "{seen}");
+    server.stop();
+}
+
+/// P9: a job at its account's limit goes back with its files and its conversation.
+#[test]
+fn an_agent_at_its_limit_goes_on_where_it_was() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let (lifted, count) = (lab.path("lifted"), lab.path("count"));
+    let server = lab.serve();
+    let task = format!(
+        "[[bash test -e half.txt || {{ echo half > half.txt; echo 1 >> {0}; }}]] [[limited {1} 4]] \
+         [[bash echo whole >> half.txt]] [[say done]]",
+        count.display(),
+        lifted.display()
+    );
+    let id = server.submit(json!({"task": task, "repo_url": repo.url()}));
+    eventually("it waits", || {
+        let job = server.job(&id);
+        (job["status"] == "queued" && job["attempt"].as_u64() >= Some(1)).then_some(())
+    });
+    std::fs::write(&lifted, "").unwrap();
+    let job = server.wait(&id);
+    assert_eq!((&job["status"], &job["deaths"]), (&json!("succeeded"), &json!(0)), "{job:#}");
+    assert_eq!(repo.file(job["branch"].as_str().unwrap(), "half.txt").as_deref(), Some("half\nwhole"), "{job:#}");
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
+    server.stop();
+    lab.assert_tidy();
+}
