@@ -141,7 +141,7 @@ pub const TABLE: &[Row] = &[
     row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000),
         "seconds a queued job waits at most, and an ended one is kept"),
     row("AGENTICORE_KEPT_LIMIT", "repos.kept_limit", "256", Kind::Count(0, 1_048_576),
-        "MiB of a job's unpublished work that are saved in the jobs directory, so that they outlive its disk; 0: nothing is"),
+        "MiB of a job's unpublished work that are saved in the jobs directory and outlive its disk; 0: nothing is"),
     row("AGENTICORE_WORKTREE_MAX_AGE", "repos.worktree_max_age", "86400", Kind::Duration,
         "a prepared worktree that nobody uses for this long is removed, unless it holds work"),
     row("AGENTICORE_POD_NAME", "repos.pod_name", "", Kind::Text,

@@ -141,8 +141,8 @@ impl Worktree<'_> {
         let head = format!("ref: refs/heads/{branch}\n");
         regular_file::write(&own.join("HEAD"), head.as_bytes()).map_err(cannot)?;
         let ours = self.private_git_dir(commit)?;
-        // What one job left out of its worktree the next may have taken in again: the index that it is compared with says
-        // nothing of that.
+        // What one job left out of its worktree the next may have taken in again: the index that it is compared with
+        // says nothing of that.
         let index = ours.path("index");
         let _ = fs::remove_file(&index);
         let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
