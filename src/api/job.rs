@@ -196,7 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What a record holds and nobody is shown.
-    const PRIVATE: [&str; 12] = [
+    const PRIVATE: [&str; 13] = [
         "verdict",
         "session_cost_usd",
         "resume_session",
@@ -209,6 +209,7 @@ mod tests {
         "runs_on",
         "used_by",
         "removal",
+        "runs_alone",
     ];
 
     #[test]

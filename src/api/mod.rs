@@ -159,6 +159,38 @@ pub struct Status {
     pub draining: bool,
 }
 
+/// `GET /status`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ServerStatus {
+    pub success: bool,
+    /// `ok`, `draining`, or `waiting`.
+    pub status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    pub version: String,
+    pub pod_name: String,
+    /// Nothing keeps jobs from running here.
+    pub runs_jobs: bool,
+    pub draining: bool,
+    /// How many jobs may run here at once.
+    pub slots: usize,
+    /// How many run here.
+    pub running: usize,
+    /// How many wait, in the whole fleet; no more than a list holds. None: the store cannot be asked.
+    pub queued: Option<usize>,
+    pub checks: Vec<Check>,
+}
+
+/// Something that a server needs, or does better with.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub ok: bool,
+    pub why: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what_to_do: Option<String>,
+}
+
 /// `GET /ready`
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Readiness {

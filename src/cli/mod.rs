@@ -16,7 +16,7 @@ mod plans;
 mod show;
 
 use crate::api::{
-    self, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, Status as Health,
+    self, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, ServerStatus, Status as Health,
 };
 use crate::config::Config;
 use crate::job::Status;
@@ -163,14 +163,9 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             if let Some(limit) = wait {
                 wait_until_ready(&client, limit)?;
             }
-            let answer: Health = client.get("/health")?;
-            print(&if json {
-                pretty(&answer)
-            } else {
-                let waits = answer.waiting_for.as_deref().map(|why| format!(", waiting for {}", show::plain(why)));
-                let drains = if answer.draining { ", draining" } else { "" };
-                format!("{} at {}{drains}{}\n", show::plain(&answer.status), client.url(), waits.unwrap_or_default())
-            })
+            let answer: ServerStatus = client.get("/status")?;
+            print(&if json { pretty(&answer) } else { show::server_status(&answer, client.url()) })?;
+            Ok(if answer.runs_jobs { Exit::Done } else { Exit::Failed })
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How answers look to people: colour on a terminal only, and never with NO_COLOR.
 
-use crate::api::{Job, JobSummary, Plan, PlanStatus, Profile};
+use crate::api::{Job, JobSummary, Plan, PlanStatus, Profile, ServerStatus};
 use crate::job::{Status, Time};
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -89,6 +89,27 @@ pub fn plans(list: &[Plan]) -> String {
         let job = plan.job_id.as_ref().map_or("-", |id| id.short());
         let (id, created, task) = (plan.id.short(), when(plan.created_at), first_line(&plain(&plan.task), 60));
         text.push_str(&format!("{id}  {state}  {created}  {job:8}  {task}\n"));
+    }
+    text
+}
+
+/// What a server needs, a line each, and what to do about what it lacks.
+pub fn server_status(status: &ServerStatus, url: &str) -> String {
+    let state = match () {
+        () if status.draining => paint("draining", Colour::Yellow),
+        () if status.runs_jobs => paint("ok", Colour::Green),
+        () => paint("runs no jobs", Colour::Red),
+    };
+    let queued = status.queued.map_or("an unknown number".to_owned(), |count| count.to_string());
+    let (pod, version) = (plain(&status.pod_name), plain(&status.version));
+    let mut text = format!(
+        "{state} at {url}: {pod}, version {version}, {} of {} slots in use, {queued} queued\n",
+        status.running, status.slots
+    );
+    for check in &status.checks {
+        let mark = if check.ok { paint("ok  ", Colour::Green) } else { paint("warn", Colour::Red) };
+        let what = check.what_to_do.as_deref().map(|what| format!("; {}", plain(what))).unwrap_or_default();
+        text.push_str(&format!("{mark} {:14} {}{what}\n", plain(&check.name), plain(&check.why)));
     }
     text
 }

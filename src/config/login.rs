@@ -30,19 +30,39 @@ pub fn with_credential(mut variables: BTreeMap<String, String>, credential: Opti
 }
 
 impl Config {
+    fn is_claude(&self) -> bool {
+        Path::new(&self.claude.binary).file_name().is_some_and(|name| name == "claude")
+    }
+
+    /// What Claude logs in with, as far as it is known from here. The error says what to set.
+    pub fn login(&self) -> Result<String, String> {
+        let has = |name: &&str| self.variables.get(*name).is_some_and(|value| !value.trim().is_empty());
+        let provider =
+            self.claude.extra_env.iter().find(|name| OTHER_PROVIDERS.contains(&name.as_str()) && has(&name.as_str()));
+        let file = self.claude.login_dir.as_ref().map(|dir| dir.join(LOGIN_FILE)).filter(|path| path.is_file());
+        if let Some(credential) = CREDENTIALS.into_iter().find(|name| has(name)) {
+            return Ok(match has(&"ANTHROPIC_BASE_URL") {
+                true => format!("{credential}, at ANTHROPIC_BASE_URL"),
+                false => credential.to_owned(),
+            });
+        }
+        match (provider, file) {
+            (Some(provider), _) => Ok(format!("the provider of {provider}")),
+            (None, Some(file)) => Ok(format!("this machine's, {}", file.display())),
+            (None, None) if !self.is_claude() => Ok(format!("whatever `{}` brings", self.claude.binary)),
+            (None, None) => {
+                Err(self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)"))
+            }
+        }
+    }
+
     /// What agents lack to run here, and what to do. None: nothing that could be known from here. A binary of
     /// another name than `claude` is taken to bring a login of its own.
     pub fn missing_for_agents(&self) -> Option<String> {
-        let is_claude = Path::new(&self.claude.binary).file_name().is_some_and(|name| name == "claude");
-        let has = |name: &&str| self.variables.get(*name).is_some_and(|value| !value.trim().is_empty());
-        let has_file = self.claude.login_dir.as_ref().is_some_and(|dir| dir.join(LOGIN_FILE).is_file());
-        let is_elsewhere =
-            self.claude.extra_env.iter().any(|name| OTHER_PROVIDERS.contains(&name.as_str()) && has(&name.as_str()));
-        if !is_claude {
+        if !self.is_claude() {
             return None;
         }
-        if !(CREDENTIALS.iter().any(has) || has_file || is_elsewhere) {
-            let remedy = self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)");
+        if let Err(remedy) = self.login() {
             return Some(format!("a login for Claude: {remedy}"));
         }
         let binary = &self.claude.binary;

@@ -110,6 +110,10 @@ pub struct Repos {
     pub publish_tries: u32,
     /// For how long a prepared worktree that nobody uses stays.
     pub worktree_max_age: Duration,
+    /// Hosts that repositories may be on; none: any but this machine's own.
+    pub hosts: Vec<String>,
+    /// Where a job's `file_path` may lie.
+    pub mcp_file_dirs: Vec<PathBuf>,
     /// Of a job's unpublished work that is saved, in bytes.
     pub kept_limit: u64,
     pub publish_backoff: Duration,
@@ -232,6 +236,10 @@ impl Config {
         let shared_profiles = shared_root.as_ref().map(|root| root.join("profiles"));
         let profile_dirs = agentihooks.into_iter().chain(shared_profiles).chain([own_dir.join("profiles")]).collect();
         let jobs_dir = values.path("AGENTICORE_JOBS_DIR").unwrap_or_default();
+        let mut repos = values.repos();
+        if repos.mcp_file_dirs.is_empty() {
+            repos.mcp_file_dirs = shared_root.iter().cloned().chain([own_dir.clone()]).collect();
+        }
         let claude = values.claude(home.as_deref());
         let store = values.text("AGENTICORE_STORE");
         let redis = if store == "embedded" { None } else { redis::read(&values, claude.kill_grace)? };
@@ -250,7 +258,7 @@ impl Config {
             secret_name: values.owned("AGENTICORE_SECRET_NAME"),
             claude,
             default_profile: values.text("AGENTICORE_DEFAULT_PROFILE"),
-            repos: values.repos(),
+            repos,
             runtime_dir: runtime_dir(&temporary, &jobs_dir),
             jobs_dir,
             shared_root,

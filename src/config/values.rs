@@ -99,6 +99,8 @@ impl Values<'_> {
             author_email: self.text("AGENTICORE_GIT_AUTHOR_EMAIL"),
             publish_tries: self.number("AGENTICORE_PUBLISH_TRIES") as u32,
             worktree_max_age: self.duration("AGENTICORE_WORKTREE_MAX_AGE"),
+            hosts: self.list("AGENTICORE_REPO_HOSTS"),
+            mcp_file_dirs: self.list("AGENTICORE_MCP_FILE_DIRS").into_iter().map(PathBuf::from).collect(),
             kept_limit: self.number("AGENTICORE_KEPT_LIMIT") << 20,
             publish_backoff: self.duration("AGENTICORE_PUBLISH_BACKOFF"),
         }

@@ -102,6 +102,8 @@ impl Execution<'_> {
             && let Ok(login) = self.runner.github.login(worktree.url)
         {
             tips = worktree.tips_of_remote(login, self.stop);
+            // What the agent made is its work, also if it has pushed it already.
+            tips.retain(|tip| !worktree.agent_made(tip));
         }
         for submodule in worktree.submodules() {
             if let Some(url) = submodule.url() {

@@ -6,6 +6,7 @@
 //! HTTP.
 
 mod agent_step;
+mod checks;
 mod commit;
 pub mod kept;
 pub mod parking;
@@ -30,11 +31,12 @@ use crate::redact::Redactor;
 use crate::store::redis::Redis;
 use crate::store::{self, Attempt, Back, Claim, End, Store};
 use crate::workspace::cache::{self, Workspaces};
+use crate::workspace::hosts::Hosts;
 use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl};
 use parking::{Parking, Trouble};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use steps::{Looked, Step};
@@ -145,13 +147,28 @@ impl Runner {
         })
     }
 
-    pub fn url_policy(&self) -> url::Policy {
-        url::Policy { allow_local: self.config.repos.allow_local, allow_http: self.config.repos.allow_http }
+    /// Accepts `text` as the URL of a repository that this server works on, or says why not.
+    pub fn judge_url(&self, text: &str) -> Result<RepoUrl, String> {
+        let repos = &self.config.repos;
+        let policy = url::Policy { allow_local: repos.allow_local, allow_http: repos.allow_http };
+        let url = url::judge(text, policy)?;
+        let server = self.config.github.server_url.split_once("://").map_or("", |(_, rest)| rest);
+        let server = server.split('/').next().unwrap_or_default();
+        Hosts { server, allowed: &repos.hosts, allow_local: repos.allow_local }.check(&url)?;
+        Ok(url)
     }
 
     /// For one job alone, in front of its user: what cannot be run now fails at once.
     pub fn that_fails_at_once(self) -> Self {
         Self { waits_out_trouble: false, ..self }
+    }
+
+    /// Whether a job may have the servers of this file. Who runs one job in front of himself may name any; the others
+    /// learn nothing of files elsewhere, not even whether they are there.
+    pub fn may_use_file(&self, path: &Path) -> bool {
+        let Ok(real) = path.canonicalize() else { return !self.waits_out_trouble };
+        let below = |directory: &PathBuf| directory.canonicalize().is_ok_and(|directory| real.starts_with(directory));
+        !self.waits_out_trouble || self.config.repos.mcp_file_dirs.iter().any(below)
     }
 
     /// Without Claude, or a login for it, only jobs of this profile are run; the others wait.
@@ -310,7 +327,7 @@ impl Execution<'_> {
     }
 
     fn url(&self) -> Result<Option<RepoUrl>, Halt> {
-        let judged = self.record.repo_url.as_deref().map(|text| url::judge(text, self.runner.url_policy()));
+        let judged = self.record.repo_url.as_deref().map(|text| self.runner.judge_url(text));
         judged.transpose().map_err(Halt::Failed)
     }
 }

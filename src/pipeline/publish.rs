@@ -46,6 +46,10 @@ impl Execution<'_> {
         // A remote that cannot be asked is met again, and explained, when the repository is fetched.
         let Ok(login) = self.runner.github.login(&url) else { return Ok(()) };
         let Ok(Some(there)) = worktree.on_remote(&id.branch(), login.clone(), self.stop) else { return Ok(()) };
+        // One that its agent pushed half-way says nothing of the rest.
+        if !worktree.is_servers_own(&there, login.clone(), self.stop).unwrap_or(false) {
+            return Ok(());
+        }
         let pr_base = worktree.pull_request_base(self.record.base_ref.as_deref(), login, self.stop)?;
         let told = format!("{} was on the remote already, at {there}, by an earlier attempt", id.branch());
         self.mark(Mark::Adopted { commit: there, pr_base }, Some(Draft::new(Kind::Pushed, told)))
@@ -76,7 +80,15 @@ impl Execution<'_> {
             // Pushed now, or by an earlier attempt of this job: what it pushes was in the record before.
             Ok(Push::Done) => self.mark(Mark::Pushed, Some(Draft::new(Kind::Pushed, branch))),
             // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
-            Ok(Push::Exists(there)) if self.runner.pod.is_some() && self.record.attempt > 1 => {
+            Ok(Push::Exists(there)) if worktree.agent_has(&there) => self.unpublished(format!(
+                "the agent pushed the branch {branch} itself, at {there}, and went on from an earlier commit than \
+                 that: the branch is left as it is, and the work stays in the worktree"
+            )),
+            Ok(Push::Exists(there))
+                if self.runner.pod.is_some()
+                    && self.record.attempt > 1
+                    && self.made_by_server(&worktree, &there)? =>
+            {
                 let told = format!("the branch {branch} was on the remote already, at {there}, by an earlier attempt");
                 let adopted = Mark::Adopted { commit: there, pr_base: None };
                 self.mark(adopted, Some(Draft::new(Kind::Pushed, told)))
@@ -87,6 +99,11 @@ impl Execution<'_> {
             ))),
             Err(why) => self.unpublished(format!("the push failed: {why}")),
         }
+    }
+
+    fn made_by_server(&self, worktree: &Worktree, commit: &str) -> Result<bool, Halt> {
+        let Ok(login) = self.runner.github.login(worktree.url) else { return Ok(false) };
+        Ok(worktree.is_servers_own(commit, login, self.stop)?)
     }
 
     pub fn open_pull_request(&mut self) -> Result<(), Halt> {

@@ -8,7 +8,7 @@ use crate::job::Time;
 use crate::process::stop::Stop;
 use crate::workspace::fetch::FetchRequest;
 use crate::workspace::submodules::{Named, Submodule, Wanted, on_one_host, resolve};
-use crate::workspace::url::{self, RepoUrl, Transport};
+use crate::workspace::url::{RepoUrl, Transport};
 use crate::workspace::worktree::Worktree;
 
 /// More are not checked out, nor any that lie deeper.
@@ -78,8 +78,7 @@ impl Execution<'_> {
     /// The URL that a submodule is fetched from, if the server may ask there with its login.
     fn reachable(&self, above: &RepoUrl, named: &str) -> Result<RepoUrl, String> {
         let runner = self.runner;
-        let judge =
-            |text: &str| url::judge(text, runner.url_policy()).map_err(|why| why.replace("repo_url", "its URL"));
+        let judge = |text: &str| runner.judge_url(text).map_err(|why| why.replace("repo_url", "its URL"));
         let mut url = judge(&resolve(above, named)?)?;
         let slug = runner.github.slug(&url);
         // Written with ssh, for the developers; the server has a token.

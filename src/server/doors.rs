@@ -26,6 +26,9 @@ impl Handler for Doors {
                 403,
                 &format!("pages of `{origin}` may not use this server: add their origin to AGENTICORE_ALLOWED_ORIGINS"),
             ),
+            Refused::Type(kind) => {
+                status::problem(415, &format!("the body is `{kind}`, but must be JSON: send it as application/json"))
+            }
         })?;
         let offered = offered_keys(head);
         let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();

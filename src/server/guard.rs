@@ -21,6 +21,8 @@ pub enum Refused {
     Host(String),
     /// A page of somebody else's sent it.
     Page(String),
+    /// A body of this type a page may send without being asked first. Ours is JSON.
+    Type(String),
 }
 
 impl Guard {
@@ -45,6 +47,11 @@ impl Guard {
             && !self.knows_page(origin, host)
         {
             return Err(Refused::Page(origin.to_owned()));
+        }
+        // Whatever else it is called, `curl -d` calls it a form, it is read as JSON.
+        let kind = head.header("content-type").unwrap_or_default().to_ascii_lowercase();
+        if kind.starts_with("text/plain") || kind.starts_with("multipart/") {
+            return Err(Refused::Type(kind));
         }
         let is_change = !matches!(head.method, Method::Get | Method::Head | Method::Options);
         match head.header("sec-fetch-site") {
@@ -153,7 +160,7 @@ mod tests {
             "Host: Agents.example:80\r\n",
             "Host: 10.1.2.3\r\nOrigin: http://10.1.2.3\r\nSec-Fetch-Site: same-origin\r\n",
             "Host: localhost:8200\r\nOrigin: https://page.example\r\nSec-Fetch-Site: cross-site\r\n",
-            "",
+            "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n",
         ] {
             assert_eq!(check("POST", good), Ok(()), "{good}");
         }
@@ -163,6 +170,10 @@ mod tests {
         for origin in ["https://evil.example", "null", "http://localhost:1234", "file://"] {
             let headers = format!("Host: localhost:8200\r\nOrigin: {origin}\r\n");
             assert_eq!(check("POST", &headers), Err(Refused::Page(origin.into())));
+        }
+        for kind in ["text/plain; charset=utf-8", "multipart/form-data; boundary=x"] {
+            let headers = format!("Host: localhost\r\nContent-Type: {kind}\r\n");
+            assert_eq!(check("POST", &headers), Err(Refused::Type(kind.into())));
         }
         let cross = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n";
         assert_eq!((check("GET", cross), check("POST", cross)), (Ok(()), Err(Refused::Page("cross-site".into()))));

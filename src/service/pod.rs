@@ -1,8 +1,14 @@
 //! How this server is, what it could run, and its drain.
 
 use super::{Refusal, Service};
-use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, Status};
+use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, ServerStatus, Status};
+use crate::job;
+use crate::pipeline::Runner;
+use crate::store::Which;
 use std::time::Duration;
+
+/// How many waiting jobs are counted: as many as a list holds.
+const COUNTED_MOST: usize = 1000;
 
 impl Service {
     /// Always answers: that alone is news.
@@ -17,6 +23,32 @@ impl Service {
                 .or_else(|| self.runner.store.trouble())
                 .or_else(|| self.waits_for_operator()),
             draining: self.pool.drain().progress().draining,
+        }
+    }
+
+    /// All that is known of how this server is.
+    pub fn server_status(&self) -> ServerStatus {
+        let checks = self.runner.checks();
+        let progress = self.pool.drain().progress();
+        let queued = self.runner.store.list(COUNTED_MOST, Which::Of(job::Status::Queued)).ok();
+        let runs_jobs = self.workers > 0 && !progress.draining && !checks.iter().any(Runner::stops_jobs);
+        let word = match () {
+            () if progress.draining => "draining",
+            () if runs_jobs => "ok",
+            () => "waiting",
+        };
+        ServerStatus {
+            success: true,
+            status: word.into(),
+            waiting_for: self.status().waiting_for,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pod_name: self.config().pod_name.clone(),
+            runs_jobs,
+            draining: progress.draining,
+            slots: self.workers,
+            running: progress.running.len(),
+            queued: queued.map(|queued| queued.it.len()),
+            checks,
         }
     }
 

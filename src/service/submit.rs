@@ -8,7 +8,7 @@ use crate::log;
 use crate::pipeline::Runner;
 use crate::profile::materialize;
 use crate::store::Key;
-use crate::workspace::{refname, url};
+use crate::workspace::refname;
 use std::path::Path;
 
 /// Who asks, and the Idempotency-Key that came with it.
@@ -140,8 +140,7 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
     let profile = request.profile.unwrap_or_else(|| config.default_profile.clone());
     runner.profiles.find(&profile).map_err(|error| Refusal::invalid("profile", error.to_string()))?;
     let of_url = |why: String| Refusal::invalid("repo_url", why);
-    let url =
-        request.repo_url.as_deref().map(|text| url::judge(text, runner.url_policy())).transpose().map_err(of_url)?;
+    let url = request.repo_url.as_deref().map(|text| runner.judge_url(text)).transpose().map_err(of_url)?;
     if let Some(name) = &request.base_ref {
         if url.is_none() {
             return Err(Refusal::invalid("base_ref", "`base_ref` needs a `repo_url`"));
@@ -159,16 +158,21 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
         }
     }
     if let Some(session) = &request.session_id
-        && uuid::Uuid::try_parse(session).is_err()
+        && !uuid::Uuid::try_parse(session).is_ok_and(|uuid| uuid.to_string() == *session)
     {
         let shown = crate::job::cut(session.clone(), 80);
-        let why = format!("`session_id` must be a UUID, as a job's record shows it, not `{shown}`");
+        let why = format!("`session_id` must be a UUID in lower case, as a job's record shows it, not `{shown}`");
         return Err(Refusal::invalid("session_id", why));
     }
     if let Some(file) = &request.file_path {
         let path = Path::new(file);
         if !path.is_absolute() {
             let why = "`file_path` must be the absolute path of a .mcp.json on the server";
+            return Err(Refusal::invalid("file_path", why));
+        }
+        if !runner.may_use_file(path) {
+            let why = "`file_path` must name a .mcp.json below one of the directories in AGENTICORE_MCP_FILE_DIRS (the \
+                       shared volume and ~/.agenticore, if that is not set)";
             return Err(Refusal::invalid("file_path", why));
         }
         let of_file = |why: String| Refusal::invalid("file_path", format!("`file_path`: {why}"));

@@ -11,7 +11,6 @@ use crate::log;
 use crate::pipeline::prepared::MOST;
 use crate::store::{Seen, Which};
 use crate::workspace::lock::Guard;
-use crate::workspace::url;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -47,7 +46,7 @@ impl Service {
 
     fn ask_remote(&self, request: &WorktreeRequest) -> Result<(), Refusal> {
         let invalid = |why: String| Refusal::invalid("repo_url", why);
-        let url = url::judge(&request.repo_url, self.runner.url_policy()).map_err(invalid)?;
+        let url = self.runner.judge_url(&request.repo_url).map_err(invalid)?;
         let login = self.runner.github.login(&url).map_err(|error| invalid(error.to_string()))?;
         let asked = self.runner.spaces.ask_remote(&url, request.base_ref.as_deref(), login, REMOTE_LIMIT);
         asked.map_err(|error| invalid(error.to_string()))

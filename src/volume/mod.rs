@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::process::sys;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What lies in the root of a shared volume (the interface's names).
@@ -59,8 +59,12 @@ pub fn prepare(config: &Config) -> Result<Vec<String>, String> {
     }
     if config.max_parallel_jobs > 0 {
         // What lies in it are jobs' own places, which nobody else has to write.
+        if config.shared_root.is_none() {
+            own(&config.job_dirs_root)?;
+        }
         make_all(&config.job_dirs_root)?;
         may_write(&config.job_dirs_root)?;
+        own(&config.runtime_dir)?;
     }
     // Where jobs end: the one place that has to be able to do more than keep files.
     for lack in probe::look(&config.jobs_dir).lacks {
@@ -70,6 +74,30 @@ pub fn prepare(config: &Config) -> Result<Vec<String>, String> {
         lacks.push(lack.sentence);
     }
     Ok(lacks)
+}
+
+/// A directory of known name where everybody may write: made for this user alone, or this user's already. Somebody else
+/// may have made it, to read or to plant what lies there.
+fn own(path: &Path) -> Result<(), String> {
+    match fs::DirBuilder::new().recursive(false).mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        // Where it would lie is looked at, and explained, elsewhere.
+        Err(_) => return Ok(()),
+    }
+    let found = fs::symlink_metadata(path).map_err(|error| cannot("look at", path, &error))?;
+    let (mine, mode) = (sys::effective_uid(), found.permissions().mode() & 0o777);
+    let what = match () {
+        () if !found.is_dir() => "is no directory".to_owned(),
+        () if found.uid() != mine => format!("belongs to the uid {}, and this server is {mine}", found.uid()),
+        // An earlier version made it as its umask had it.
+        () if mode & 0o077 != 0 => {
+            let narrowed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+            return narrowed.map_err(|error| cannot("narrow the mode of", path, &error));
+        }
+        () => return Ok(()),
+    };
+    Err(format!("{} {what}: remove it, or set TMPDIR to a directory of this server's own", path.display()))
 }
 
 fn places(config: &Config) -> Vec<PathBuf> {

@@ -9,7 +9,7 @@ use super::private_git_dir::PrivateGitDir;
 use super::regular_file;
 use super::staging::{Change, changes};
 use super::worktree::Worktree;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -24,6 +24,8 @@ pub(super) const STAGED: [&str; 6] =
 /// What was staged that the files alone do not show; they are there, all of them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Staged {
+    /// Contents of files, by their paths.
+    pub contents: HashMap<Vec<u8>, String>,
     /// `git rm --cached`.
     pub removed: Vec<Vec<u8>>,
     /// New files; `git add --force` takes ignored ones.
@@ -141,6 +143,7 @@ impl Worktree<'_> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let only_staged = changed.iter().filter(is_only_staged);
         staged.only_staged = only_staged.map(|change| (text(change.path), text(change.new_hash))).collect();
+        let mut doubtful: Vec<Vec<u8>> = Vec::new();
         for change in changed {
             let on_disk = self.on_disk(change.path);
             let Ok(found) = fs::symlink_metadata(&on_disk) else { continue };
@@ -153,6 +156,9 @@ impl Worktree<'_> {
             if change.status == b"M" && found.is_file() && in_files.contains(change.path) && is_left() {
                 staged.renormalized.push(change.path.to_vec());
             }
+            if found.is_file() && change.new_mode.starts_with(b"100") {
+                staged.contents.insert(change.path.to_vec(), text(change.new_hash));
+            }
             if change.status == b"A" && found.is_file() && change.new_mode.starts_with(b"100") {
                 let is_executable = change.new_mode == b"100755";
                 let is_so = found.mode() & 0o100 != 0;
@@ -163,7 +169,7 @@ impl Worktree<'_> {
                     staged.links.push((change.path.to_vec(), text(change.new_hash)));
                 }
                 b"D" if was_removed.contains(change.path) => staged.removed.push(change.path.to_vec()),
-                b"D" => staged.doubtful = staged.doubtful.or_else(|| Some(text(change.path))),
+                b"D" => doubtful.push(change.path.to_vec()),
                 b"A" if !found.is_dir() => {
                     staged.added.push(change.path.to_vec());
                 }
@@ -174,10 +180,15 @@ impl Worktree<'_> {
                 _ => {}
             }
         }
+        // What is ignored by now was taken out on purpose.
+        let ignored = self.ignored(&view, &doubtful)?;
+        let (ignored, left): (Vec<_>, Vec<_>) = doubtful.into_iter().partition(|path| ignored.contains(path));
+        staged.removed.extend(ignored);
+        staged.doubtful = left.first().map(|path| text(path));
         staged.is_more = ![staged.removed.len(), staged.modes.len(), staged.links.len(), staged.renormalized.len()]
             .iter()
             .all(|count| *count == 0)
-            || self.are_ignored(&view, &staged)?;
+            || !self.ignored(&view, &staged.added)?.is_empty();
         Ok(staged)
     }
 
@@ -199,19 +210,21 @@ impl Worktree<'_> {
         Ok(left.map(|path| format!("what the agent staged of the submodule `{path}` is not published")))
     }
 
-    /// One of the new files would not be added, because it is ignored.
-    fn are_ignored(&self, view: &PrivateGitDir, staged: &Staged) -> Result<bool, Error> {
-        if staged.added.is_empty() {
-            return Ok(false);
+    /// Those of the paths that are ignored, tracked or not.
+    fn ignored(&self, view: &PrivateGitDir, paths: &[Vec<u8>]) -> Result<HashSet<Vec<u8>>, Error> {
+        if paths.is_empty() {
+            return Ok(HashSet::new());
         }
-        let paths: Vec<u8> = staged.added.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
-        let list = view.path("added");
-        fs::write(&list, paths).map_err(|error| Error::Final(format!("{}: {error}", list.display())))?;
+        let text: Vec<u8> = paths.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        let list = view.path("asked");
+        fs::write(&list, text).map_err(|error| Error::Final(format!("{}: {error}", list.display())))?;
         let told = view.run_on(&list, &["check-ignore", "--no-index", "-z", "--stdin"], Call::default());
         // Exit code 1: none is.
         match told {
-            Ok(told) => Ok(!told.stdout.is_empty()),
-            Err(git::Error::Failed { code: 1, .. }) => Ok(false),
+            Ok(told) => {
+                Ok(told.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
+            }
+            Err(git::Error::Failed { code: 1, .. }) => Ok(HashSet::new()),
             Err(error) => Err(error.into()),
         }
     }

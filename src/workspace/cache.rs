@@ -30,7 +30,7 @@ const TIDY_LIMIT: Duration = Duration::from_secs(5);
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Workspaces {
-    pub(super) git: Git,
+    pub git: Git,
     pub(super) settings: config::Repos,
     pub(super) github_server: String,
     /// In a fleet, where this pod notes which of the worktrees on its disk are its own.

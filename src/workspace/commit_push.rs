@@ -203,10 +203,63 @@ impl Worktree<'_> {
     }
 
     /// Creates `branch` on the remote at `commit`; never moves one that is there.
+    /// One that the agent pushed itself goes on, if it is contained in `commit`.
     pub fn push(&self, commit: &str, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Push, Error> {
+        match self.push_onto("", commit, branch, login.clone(), stop)? {
+            Push::Exists(there) if self.is_ancestor(&there, commit)? => {
+                self.push_onto(&there, commit, branch, login, stop)
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// The cache has both, and the one contains the other.
+    fn is_ancestor(&self, commit: &str, of: &str) -> Result<bool, Error> {
+        let ours = PrivateGitDir::onto(&self.spaces.git, &self.git_dir()?, of)?;
+        match ours.run(&["merge-base", "--is-ancestor", commit, of], Call::default()) {
+            Ok(_) => Ok(true),
+            Err(git::Error::Failed { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a commit on the job's branch was made by a server for this job: not by its agent, which may push there.
+    pub fn is_servers_own(&self, commit: &str, login: Option<Login>, stop: &Stop) -> Result<bool, Error> {
+        let git_dir = self.git_dir()?;
+        let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, NOWHERE)?;
+        if ours.commit_of(commit, Call::default())?.is_none() {
+            let locked = self.spaces.lock(self.url, stop)?;
+            let call = Call { login, stop: Some(&locked.stop) };
+            let fetch = ["fetch", "--no-tags", "--no-write-fetch-head", "--quiet", self.url.as_str(), commit];
+            ours.run(&fetch, call)?;
+        }
+        let told = ours.run(&["log", "-1", "--format=%B", commit], Call::default())?.stdout;
+        let mark = format!("agenticore job {}", self.id);
+        Ok(String::from_utf8_lossy(&told).lines().any(|line| line.trim() == mark))
+    }
+
+    /// Its agent made this commit, or had it.
+    pub fn agent_has(&self, commit: &str) -> bool {
+        refs::history_of_head(&self.repository()).iter().any(|known| known == commit)
+    }
+
+    /// Its agent made this commit.
+    pub fn agent_made(&self, commit: &str) -> bool {
+        refs::made_at_head(&self.repository()).contains(commit)
+    }
+
+    /// Moves `branch` from `there` to `commit`; empty: creates it.
+    fn push_onto(
+        &self,
+        there: &str,
+        commit: &str,
+        branch: &str,
+        login: Option<Login>,
+        stop: &Stop,
+    ) -> Result<Push, Error> {
         let git_dir = self.git_dir()?;
         let ours = PrivateGitDir::onto(&self.spaces.git, &git_dir, commit)?;
-        let absent = format!("--force-with-lease=refs/heads/{branch}:");
+        let absent = format!("--force-with-lease=refs/heads/{branch}:{there}");
         let refspec = format!("{commit}:refs/heads/{branch}");
         let call = Call { login: login.clone(), stop: Some(stop) };
         let pushed =

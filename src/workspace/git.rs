@@ -137,7 +137,10 @@ impl Git {
     pub fn new(variables: &BTreeMap<String, String>, runtime_dir: PathBuf, timeout: Duration) -> std::io::Result<Self> {
         let environment =
             PASSED_ON.iter().filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone()))).collect();
-        Ok(Self { environment, timeout, runtime_dir, askpass: std::env::current_exe()?, has_lfs: OnceLock::new() })
+        // What runs now, whatever lies in its place by then: an agent may be able to write there.
+        let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+        let askpass = if running.exists() { running } else { std::env::current_exe()? };
+        Ok(Self { environment, timeout, runtime_dir, askpass, has_lfs: OnceLock::new() })
     }
 
     /// A git that reads no configuration but the system's. The caller adds GIT_DIR and arguments.

@@ -23,12 +23,13 @@ pub(super) const INDEX_LIMIT: u64 = 1 << 30;
 const CONFLICTS_NAMED: usize = 10;
 
 /// What git notes of what is under way: gitrepository-layout(5), and git's own sources.
-const UNFINISHED: [(&str, &str); 6] = [
+const UNFINISHED: [(&str, &str); 7] = [
     ("rebase-merge", "a rebase"),
     ("rebase-apply", "a rebase"),
     ("MERGE_HEAD", "a merge"),
     ("CHERRY_PICK_HEAD", "a cherry-pick"),
     ("REVERT_HEAD", "a revert"),
+    ("BISECT_LOG", "a bisect"),
     ("sequencer", "a cherry-pick or revert of several commits"),
 ];
 

@@ -13,6 +13,7 @@ pub mod credentials;
 mod encrypted;
 pub mod fetch;
 pub mod git;
+pub mod hosts;
 pub mod inspect;
 pub mod kept;
 pub mod lfs;

@@ -9,6 +9,9 @@ pub fn judge(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > LENGTH_LIMIT {
         return Err(format!("base_ref must have 1 to {LENGTH_LIMIT} characters"));
     }
+    if name.starts_with('+') {
+        return wrong("begins with a plus sign: it must name a branch, a tag or a commit");
+    }
     if name.starts_with('-') {
         return wrong("begins with a dash: it must name a branch, a tag or a commit");
     }
@@ -37,6 +40,7 @@ mod tests {
         for bad in [
             "",
             "-b",
+            "+a",
             "--upload-pack=x",
             "a b",
             "a..b",

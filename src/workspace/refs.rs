@@ -158,6 +158,19 @@ pub fn write_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()
 /// The most commits that HEAD was at which are looked into, the latest.
 const HISTORY_MOST: usize = 100;
 
+/// The commits that were made on HEAD, by its reflog.
+pub fn made_at_head(git_dir: &Path) -> HashSet<String> {
+    const MADE: [&str; 5] = ["commit", "cherry-pick", "revert", "merge", "rebase"];
+    let log = regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let made = |line: &str| {
+        let (entry, message) = line.split_once('\t')?;
+        let is_made = MADE.iter().any(|word| message.starts_with(word)) && !message.ends_with(": Fast-forward");
+        is_made.then(|| entry.split(' ').nth(1).map(str::to_owned))?
+    };
+    log.lines().filter_map(made).collect()
+}
+
 /// When HEAD was moved last, by its reflog, in seconds since 1970. None: it never was.
 pub fn last_move(git_dir: &Path) -> Option<i64> {
     let log = regular_file::read(&git_dir.join("logs/HEAD"), OWN_PACKED_LIMIT).ok()?;

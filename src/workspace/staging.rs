@@ -65,7 +65,7 @@ impl Worktree<'_> {
         self.update_links(ours, &links, &held, &staged.links)?;
         self.add_staged(ours, head, staged, &vendored)?;
         run_with(ours, "untracked", &committed.untracked, &["update-index", "-z", "--force-remove", "--stdin"])?;
-        let left = self.take_back(ours, head, found)?;
+        let left = self.take_back(ours, head, &links, found)?;
         if left.is_empty() {
             return Ok(false);
         }
@@ -163,16 +163,63 @@ impl Worktree<'_> {
         Ok(())
     }
 
+    /// A file that was staged and is, byte for byte, what was staged is taken so, in whatever form git would write it.
+    fn take_as_staged(
+        &self,
+        ours: &PrivateGitDir,
+        head: &str,
+        staged: &Staged,
+        told: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        let all = changes(&told);
+        let other: Vec<&Change> = all
+            .iter()
+            .filter(|change| {
+                let wanted = staged.contents.get(change.path);
+                wanted.is_some_and(|hash| hash.as_bytes() != change.new_hash) && !change.path.contains(&b'\n')
+            })
+            .collect();
+        let paths: Vec<u8> = other.iter().flat_map(|change| change.path.iter().copied().chain([b'\n'])).collect();
+        if paths.is_empty() {
+            return Ok(told);
+        }
+        let hashes = match run_with(ours, "as-staged", &paths, &["hash-object", "--no-filters", "--stdin-paths"]) {
+            Ok(hashes) => hashes,
+            // One of them cannot be read: they stay as git took them.
+            Err(Error::Final(_)) => return Ok(told),
+            Err(error) => return Err(error),
+        };
+        let mut list: Vec<u8> = Vec::new();
+        for (change, hash) in other.iter().zip(hashes.split(|byte| *byte == b'\n')) {
+            if staged.contents.get(change.path).is_some_and(|wanted| wanted.as_bytes() == hash) {
+                list.extend([change.new_mode, b" ", hash, b"\t", change.path, b"\0"].concat());
+            }
+        }
+        if list.is_empty() {
+            return Ok(told);
+        }
+        run_with(ours, "taken", &list, &["update-index", "-z", "--index-info"])?;
+        changed(ours, head)
+    }
+
     /// Takes out of the index what would be published as something else than it is: repositories inside the worktree,
     /// of which only a commit's name would be, submodules with commits that nobody else has, and files whose filter is
     /// not run here. Returns the changes that are left.
-    fn take_back(&self, ours: &PrivateGitDir, head: &str, found: &Inspection) -> Result<Vec<u8>, Error> {
-        let told = changed(ours, head)?;
+    fn take_back(
+        &self,
+        ours: &PrivateGitDir,
+        head: &str,
+        links: &[Link],
+        found: &Inspection,
+    ) -> Result<Vec<u8>, Error> {
+        let told = self.take_as_staged(ours, head, &found.staged, changed(ours, head)?)?;
         let changes = changes(&told);
         let filtered = self.filtered(ours, &changes)?;
         // Only the name of a commit would be published: of one that its remote has, and of a submodule.
         let merged = self.merged_links()?;
         let named = self.named_in_gitmodules(ours)?;
+        // What the commit below names its remote has, wherever it is moved to.
+        let is_named = |hash: &[u8]| links.iter().any(|link| link.commit.as_bytes() == hash);
         let is_known = |change: &Change| {
             let path = String::from_utf8_lossy(change.path);
             let is_of_remote = || self.is_at_its_remote(change.path, change.new_hash);
@@ -181,7 +228,7 @@ impl Worktree<'_> {
             named.contains(&*path)
                 && is_meant
                 && !found.submodules.iter().any(|with_work| *with_work == path)
-                && (merged.contains(change.new_hash) || is_of_remote())
+                && (merged.contains(change.new_hash) || is_named(change.new_hash) || is_of_remote())
         };
         let is_link = |mode: &[u8]| mode == b"160000";
         let is_linked_file = |change: &Change| change.new_mode == b"120000" && change.path.ends_with(b".gitmodules");

@@ -1,6 +1,6 @@
 //! Agents that do not behave: each ends its job with one clear sentence, and nothing else.
 
-use crate::support::{Lab, events, kinds};
+use crate::support::{Lab, events, eventually, kinds};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 
@@ -52,8 +52,20 @@ fn programs_that_are_no_claude() {
     for (binary, why) in cases {
         let mut lab = Lab::new();
         lab.set("AGENTICORE_CLAUDE_BINARY", binary);
-        let error = error_of(&lab, json!({"task": "t"}));
-        assert!(error.contains(why), "{error}");
+        if why.starts_with("exited") || why.starts_with("without") {
+            let error = error_of(&lab, json!({"task": "t"}));
+            assert!(error.contains(why), "{error}");
+            continue;
+        }
+        // What cannot be started is no job's fault: it waits, and says why. In front of its user it fails at once.
+        let server = lab.serve();
+        let id = server.submit(json!({"task": "t"}));
+        let waits = eventually("it waits", || server.job(&id)["waiting_for"].as_str().map(str::to_owned));
+        assert!(waits.contains(why) && server.job(&id)["status"] == "queued", "{waits}");
+        server.stop();
+        let local = lab.run(&["run", "--local", "--json", "t"]);
+        let said = String::from_utf8_lossy(&local.stdout).into_owned();
+        assert!(local.status.code() == Some(1) && said.contains(why), "{said}");
     }
 }
 

@@ -181,7 +181,8 @@ fn traps_for_the_tidying_are_none() {
 #[test]
 fn a_pipe_is_no_configuration() {
     let lab = Lab::new();
-    let pipe = lab.path("pipe.json");
+    let pipe = lab.path("home/.agenticore/pipe.json");
+    std::fs::create_dir_all(pipe.parent().unwrap()).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let profile = lab.profile("piped", "claude: {append_system_prompt_file: pipe.md}");
     assert!(Command::new("mkfifo").arg(profile.join("pipe.md")).status().unwrap().success());

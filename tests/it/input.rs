@@ -45,7 +45,11 @@ fn requests_that_say_the_wrong_thing() {
         (json!({"task": "t", "base_ref": "main"}), "needs a `repo_url`"),
         (json!({"task": "t", "session_id": "abc"}), "must be a UUID"),
         (json!({"task": "t", "file_path": "x.json"}), "absolute path"),
-        (json!({"task": "t", "file_path": "/nonexistent.json"}), "cannot read /nonexistent.json"),
+        (json!({"task": "t", "file_path": "/nonexistent.json"}), "AGENTICORE_MCP_FILE_DIRS"),
+        (json!({"task": "t", "file_path": "/etc/passwd"}), "AGENTICORE_MCP_FILE_DIRS"),
+        (json!({"task": "t", "session_id": "613D26FB-A63F-460B-9DEE-1DE47CF66177"}), "UUID in lower case"),
+        (json!({"task": "t", "session_id": "613d26fba63f460b9dee1de47cf66177"}), "UUID in lower case"),
+        (json!({"task": "t", "repo_url": "https://169.254.169.254/o/r"}), "AGENTICORE_REPO_HOSTS"),
         (json!({"task": "t", "worktree_id": "x"}), "no such worktree"),
         (json!({"task": "t", "create_repo": true}), "needs a `repo_url`"),
         (json!({"task": "t", "create_repo": true, "repo_url": url}), "GitHub alone"),
@@ -164,7 +168,12 @@ fn keys_are_wanted_once_there_are_some() {
     assert_eq!(server.get("/jobs?api_key=second-key").0, 200);
     assert_eq!(server.get("/jobs?api_key=second").0, 401);
     let with = |header: &str| {
-        raw(&server, format!("GET /jobs HTTP/1.1\r\n{header}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap().0
+        raw(
+            &server,
+            format!("GET /jobs HTTP/1.1\r\nHost: localhost\r\n{header}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .unwrap()
+        .0
     };
     assert_eq!(
         (with("X-Api-Key: first-key"), with("Authorization: Bearer second-key"), with("Authorization: Basic x")),

@@ -83,7 +83,10 @@ fn without_a_login_a_job_waits_and_says_for_what() {
         command
     };
     let said = with_port(&["status"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&said.stdout).contains("a login for Claude"), "{said:?}");
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.code() == Some(1) && text.contains("runs no jobs at"), "{said:?}");
+    let line = text.lines().find(|line| line.starts_with("warn login")).unwrap_or_default();
+    assert!(line.contains("ANTHROPIC_API_KEY"), "{said:?}");
     let mut waits = with_port(&["run", "[[say x]]", "--wait"]);
     let mut waits = waits.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut told = std::io::BufReader::new(waits.stderr.take().unwrap());

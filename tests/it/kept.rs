@@ -196,3 +196,29 @@ fn an_agent_at_its_limit_goes_on_where_it_was() {
     server.stop();
     lab.assert_tidy();
 }
+
+/// The agent pushes half of its work, and its pod goes.
+#[test]
+fn what_an_agent_pushed_half_way_is_not_taken_for_the_whole() {
+    let Some(fleet) = Fleet::new() else { return };
+    let bare = fleet.repo.path.display().to_string();
+    let (started, gate) = (fleet.lab.path("started"), fleet.lab.path("gate"));
+    let first = fleet.pod("first");
+    let task = format!(
+        "[[bash test -e half.txt || {{ echo 1 > half.txt; git add -A; git commit -qm half; git push -q {bare} HEAD; }}; \
+         echo 1 >> {}]] [[wait-for {}]] [[bash echo rest > rest.txt]]",
+        started.display(),
+        gate.display()
+    );
+    let id = first.submit(fleet.job(task));
+    eventually("half of it is pushed", || started.exists().then_some(()));
+    let second = fleet.pod("second");
+    first.stop();
+    std::fs::write(&gate, "").unwrap();
+    let job = second.wait(&id);
+    assert_eq!((&job["status"], &job["error"]), (&json!("succeeded"), &json!(null)), "{job:#}");
+    let branch = job["branch"].as_str().unwrap();
+    assert_eq!(fleet.repo.file(branch, "half.txt").as_deref(), Some("1"), "{job:#}");
+    assert_eq!(fleet.repo.file(branch, "rest.txt").as_deref(), Some("rest"), "{job:#}");
+    second.stop();
+}

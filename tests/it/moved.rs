@@ -316,3 +316,67 @@ fn what_a_commit_says_beyond_the_files_stays() {
     assert!(job["kept_because"].as_str().unwrap_or_default().contains("`secret`"), "{job:#}");
     house.server.stop();
 }
+
+#[test]
+fn a_branch_that_the_agent_pushed_itself_goes_on() {
+    let house = House::new();
+    let push = "echo 1 > n; git add n; git commit -qm half; git push -q -u origin HEAD";
+    for after in ["echo 2 > m", "echo 2 > m; git add m; git commit -qm rest", "echo 2 > m; git fetch -q"] {
+        let job = house.run(&format!("{push}; {after}"), json!({}));
+        assert_eq!((&job["status"], &job["pushed"], &job["error"]), (&json!("succeeded"), &json!(true), &json!(null)));
+        assert_eq!(house.published(&job, "n").as_deref(), Some("1"), "{after}: {job:#}");
+        assert_eq!(house.published(&job, "m").as_deref(), Some("2"), "{after}: {job:#}");
+    }
+    // Rewritten after that: nobody moves it by force.
+    let job = house.run(&format!("{push}; git commit -q --amend -m other; echo 2 > m"), json!({}));
+    let error = job["error"].as_str().unwrap_or_default();
+    assert!(job["status"] == "succeeded" && error.contains("the agent pushed the branch"), "{job:#}");
+    assert!(Path::new(job["worktree_path"].as_str().unwrap()).join("m").exists(), "{job:#}");
+    // To another branch, with a fetch or without: it is its work all the same.
+    for habit in [
+        "git switch -qc fix-1; echo 1 > n; git add n; git commit -qm n; git push -q -u origin HEAD",
+        "git fetch -q; git switch -qc fix-2; echo 1 > n; git add n; git commit -qm two; git push -q -u origin HEAD",
+        "echo 1 > n; git add n; git commit -qm three; git push -q origin HEAD:refs/heads/nn; git fetch -q",
+    ] {
+        let job = house.run(habit, json!({}));
+        assert_eq!(house.published(&job, "n").as_deref(), Some("1"), "{habit}: {job:#}");
+    }
+    house.server.stop();
+}
+
+#[test]
+fn files_that_are_staged_as_they_are_are_published_so() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.commit("main", &[("src/a.txt", "one\r\ntwo\r\n"), ("src/b.txt", "1\r\n")]);
+    let clone = lab.path("clone");
+    git(&lab.path("."), &["clone", "-q", &repo.url(), clone.to_str().unwrap()]).unwrap();
+    std::fs::write(clone.join(".gitattributes"), "*.txt text\n").unwrap();
+    git(&clone, &["add", ".gitattributes"]).unwrap();
+    git(&clone, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "attributes"]).unwrap();
+    git(&clone, &["push", "-q", "origin", "HEAD:main"]).unwrap();
+    let server = lab.serve();
+    let job = server.run(json!({"task": "[[bash git mv src lib]] [[say done]]", "repo_url": repo.url()}));
+    let branch = job["branch"].as_str().unwrap();
+    let raw = repo.git(&["diff", "--name-status", "-M", "main", branch]).unwrap();
+    assert_eq!(raw.lines().filter(|line| line.starts_with("R100")).count(), 2, "{raw} {job:#}");
+    server.stop();
+}
+
+#[test]
+fn a_bisect_that_has_not_ended_is_named() {
+    let house = House::new();
+    let job = house.run("git bisect start origin/feat origin/main > /dev/null; echo 1 > fix", json!({}));
+    assert!(job["caution"].as_str().unwrap_or_default().contains("a bisect"), "{job:#}");
+    house.server.stop();
+}
+
+#[test]
+fn what_was_committed_too_early_and_is_ignored_now_is_removed() {
+    let house = House::new();
+    let habit = "echo s > .env; git add -A; git commit -qm x; echo .env >> .gitignore; git rm -q --cached .env";
+    let job = house.run(habit, json!({}));
+    assert_eq!(house.published(&job, ".env"), None, "{job:#}");
+    assert_eq!(house.published(&job, ".gitignore").as_deref(), Some(".env"));
+    house.server.stop();
+}

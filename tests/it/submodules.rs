@@ -372,3 +372,14 @@ fn a_submodule_that_the_agent_moved_before_a_merge_is_not_moved_back() {
     assert_eq!(house.link(&job).as_ref(), Some(&between), "{job:#}");
     house.server.stop();
 }
+
+/// The remote's branch has gone on: the commit that is moved is none of its tips.
+#[test]
+fn a_submodule_that_is_moved_to_another_path_is_published_there() {
+    let (house, old, _) = with_bump(PROFILE);
+    let job = house.run("mkdir libs; git mv vendor/library libs/library; echo z > a.txt");
+    let tree = house.repo.git(&["ls-tree", "-r", job["branch"].as_str().unwrap()]).unwrap();
+    assert!(tree.contains(&format!("160000 commit {old}\tlibs/library")), "{tree} {job:#}");
+    assert!(!tree.contains("vendor/library"), "{tree}");
+    house.server.stop();
+}

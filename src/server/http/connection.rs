@@ -44,6 +44,9 @@ impl Connection {
                 answer.headers.extend(more);
                 return self.refuse(&answer, head.method == Method::Head);
             }
+            let Some(share) = self.shared.connections.take_body(head.body_length, BODY_TIME) else {
+                return self.refuse(&problem(503, "too many large requests came at once: send it again"), false);
+            };
             if head.expects_continue && head.body_length > self.buffer.len() {
                 self.stream.as_ref().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
@@ -57,6 +60,7 @@ impl Connection {
             let framing = if head.is_http_1_1 { Framing::Chunked } else { Framing::Plain };
             let request = Request { head, body };
             let reply = catch_unwind(AssertUnwindSafe(|| self.shared.handler.answer(&request)));
+            drop((request, share));
             match reply.unwrap_or_else(|_| problem(500, "a fault of agenticore: its log says more").into()) {
                 Reply::Whole(mut answer) => {
                     answer.headers.extend(more);

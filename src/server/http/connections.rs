@@ -20,10 +20,31 @@ const RESERVE: usize = 128;
 /// And for each job that runs: its pipes, its files, its gits.
 const RESERVE_PER_JOB: usize = 24;
 
+/// Bodies of up to this many bytes are read whatever others are.
+const SMALL_BODY: usize = 16 * 1024;
+/// The most that larger bodies may take together, in bytes.
+const BODIES_MOST: usize = 24 << 20;
+
 pub struct Connections {
     open: Mutex<HashMap<u64, Open>>,
     closed: Condvar,
     most: usize,
+    /// What the larger bodies take that are being read or answered, in bytes.
+    bodies: Mutex<usize>,
+    body_gone: Condvar,
+}
+
+/// A body's share of what all may take. Dropping it gives it back.
+pub struct BodyShare {
+    all: Arc<Connections>,
+    bytes: usize,
+}
+
+impl Drop for BodyShare {
+    fn drop(&mut self) {
+        *self.all.bodies.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.all.body_gone.notify_all();
+    }
 }
 
 struct Open {
@@ -52,7 +73,22 @@ impl Connections {
     /// `jobs`: how many run here at once.
     pub fn new(jobs: usize) -> Self {
         let most = most_connections(sys::descriptor_limit(), jobs);
-        Self { open: Mutex::default(), closed: Condvar::new(), most }
+        let (open, bodies) = (Mutex::default(), Mutex::default());
+        Self { open, closed: Condvar::new(), most, bodies, body_gone: Condvar::new() }
+    }
+
+    /// Room for a body of so many bytes, for which it waits at most `limit`. None: there is none.
+    pub fn take_body(self: &Arc<Self>, length: usize, limit: Duration) -> Option<BodyShare> {
+        let bytes = if length <= SMALL_BODY { 0 } else { length };
+        let taken = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |taken: &mut usize| bytes > 0 && *taken > 0 && *taken + bytes > BODIES_MOST;
+        let (mut taken, _) =
+            self.body_gone.wait_timeout_while(taken, limit, is_full).unwrap_or_else(PoisonError::into_inner);
+        if is_full(&mut taken) {
+            return None;
+        }
+        *taken += bytes;
+        Some(BodyShare { all: self.clone(), bytes })
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {

@@ -54,6 +54,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         Err(httparse::Error::TooManyHeaders) => return refused(431, "the request has too many headers"),
         Err(error) => return Err(Refused(400, format!("this is no HTTP request: {error}"))),
     };
+    if has_bare_line_end(&bytes[..length]) {
+        return refused(400, "a line of the request's head does not end with CR LF");
+    }
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     let is_new = request.version == Some(1);
     let mut headers = Vec::with_capacity(request.headers.len());
@@ -63,6 +66,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
     }
     let Ok(method) = method.parse::<Method>() else { return refused(400, "the request's method is not valid") };
     let body_length = body_length(&headers)?;
+    let target = check_host(&mut headers, target, is_new)?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let head = Head {
         path: path.to_owned(),
@@ -75,6 +79,32 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         headers,
     };
     Ok(Some((head, length)))
+}
+
+/// Some proxies take it for the end of a line, and others do not.
+fn has_bare_line_end(head: &[u8]) -> bool {
+    let is_bare = |at: usize| head[at] == b'\n' && (at == 0 || head[at - 1] != b'\r');
+    // An empty line may come before the request.
+    (0..head.len()).any(is_bare)
+}
+
+/// One Host, and not two; in the absolute form (RFC 9112, 3.2.2) the target names it instead. Returns what follows it.
+fn check_host<'a>(headers: &mut Vec<(String, String)>, target: &'a str, is_new: bool) -> Result<&'a str, Refused> {
+    let hosts = headers.iter().filter(|(name, _)| name == "host").count();
+    if hosts > 1 {
+        return refused(400, "Host is given more than once");
+    }
+    if hosts == 0 && is_new {
+        return refused(400, "the request names no Host");
+    }
+    let is_absolute =
+        |scheme: &&str| target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+    let Some(scheme) = ["http://", "https://"].into_iter().find(is_absolute) else { return Ok(target) };
+    let rest = &target[scheme.len()..];
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    headers.retain(|(name, _)| name != "host");
+    headers.push(("host".to_owned(), rest[..end].to_owned()));
+    Ok(if rest[end..].starts_with('/') { &rest[end..] } else { "/" })
 }
 
 fn body_length(headers: &[(String, String)]) -> Result<usize, Refused> {
@@ -118,6 +148,14 @@ mod tests {
         assert_eq!((head.path.as_str(), head.query.as_str(), head.body_length), ("/jobs", "a=b", 12));
         assert_eq!((head.header("x-api-key"), head.keep_alive), (Some("k"), true));
         assert!(length > 40 && head.method == Method::Post);
+        let target = |line: &str| {
+            let (head, _) = parse(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()).unwrap().unwrap();
+            (head.path.clone(), head.query.clone(), head.header("host").unwrap().to_owned())
+        };
+        let expected = |path: &str, query: &str, host: &str| (path.to_owned(), query.to_owned(), host.to_owned());
+        assert_eq!(target("GET http://h:8200/jobs?a=b HTTP/1.1"), expected("/jobs", "a=b", "h:8200"));
+        assert_eq!(target("GET HTTP://h HTTP/1.1"), expected("/", "", "h"));
+        assert_eq!(target("GET /http://h/ HTTP/1.1"), expected("/http://h/", "", "a"));
         assert!(parse(b"GET / HTTP/1.1\r\nHost:").unwrap().is_none());
         assert!(!parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().unwrap().0.keep_alive);
         assert!(!with("Connection: Close\r\n").unwrap().unwrap().0.keep_alive);
@@ -141,6 +179,15 @@ mod tests {
         ] {
             let Err(Refused(found, why)) = with(headers) else { panic!("{headers} was accepted") };
             assert_eq!(found, status, "{headers}: {why}");
+        }
+        for text in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\n",
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().0, 400, "{text}");
         }
         assert_eq!(with(&"X: y\r\n".repeat(100)).unwrap_err().0, 431);
         assert_eq!(parse(&[b'G'; HEAD_LIMIT]).unwrap_err().0, 431);

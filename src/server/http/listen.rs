@@ -27,7 +27,7 @@ pub struct Server {
 
 pub struct Shared {
     pub handler: Arc<dyn Handler>,
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     pub flows: Flows,
     stopping: AtomicBool,
 }
@@ -37,7 +37,7 @@ impl Server {
     pub fn start(listener: TcpListener, handler: Arc<dyn Handler>, jobs: usize) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let (connections, flows) = (Connections::new(jobs), Flows::new()?);
+        let (connections, flows) = (Arc::new(Connections::new(jobs)), Flows::new()?);
         let shared = Arc::new(Shared { handler, connections, flows, stopping: AtomicBool::new(false) });
         let accepting = shared.clone();
         // Takes connections in; ends when the server stops.

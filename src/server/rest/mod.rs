@@ -71,6 +71,10 @@ impl Rest {
         json(200, &self.service.status())
     }
 
+    fn status(&self, _: &Asked) -> Answered {
+        json(200, &self.service.server_status())
+    }
+
     fn ready(&self, _: &Asked) -> Answered {
         let readiness = self.service.readiness();
         json(if readiness.ready { 200 } else { 503 }, &readiness)

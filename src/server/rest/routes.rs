@@ -34,9 +34,10 @@ const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &As
 }
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 23] = [
     public("/health", "whether the server answers, and what it waits for", Rest::health),
     public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
+    route(Method::Get, "/status", &[], "what this server needs to run jobs, and whether it has it", Rest::status),
     route(Method::Get, "/jobs", &["limit", "status", "view"],
         "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
     route(Method::Post, "/jobs", &[], "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
