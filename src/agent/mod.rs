@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod command;
+mod disk_usage;
 pub mod home;
 pub mod memory;
 pub mod outcome;

@@ -17,6 +17,8 @@ pub enum EndedBy {
     Stall(Duration),
     /// It had reported its result, and then lingered.
     Lingering,
+    /// It took more of the disk than it may, in bytes.
+    Disk { taken: u64, limit: u64 },
     /// The API refuses its login, and it would ask again for minutes.
     Refused,
 }
@@ -88,6 +90,13 @@ fn problem(evidence: &Evidence) -> Option<String> {
         }
         Some(EndedBy::Stall(limit)) => {
             return Some(format!("the agent was ended because it said nothing for {} s", limit.as_secs_f32()));
+        }
+        Some(EndedBy::Disk { taken, limit }) => {
+            let (taken, limit) = (taken >> 20, limit >> 20);
+            return Some(format!(
+                "the agent was ended because the job took {taken} MiB of its disk, and AGENTICORE_JOB_DISK_LIMIT is \
+                 {limit} MiB"
+            ));
         }
         _ => {}
     }

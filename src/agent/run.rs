@@ -2,6 +2,7 @@
 //! when nothing of it is left.
 
 use super::account;
+use super::disk_usage::DiskWatch;
 use super::outcome::{EndedBy, Evidence};
 use super::stream::{self, Lines, Output};
 use crate::job::cut;
@@ -9,6 +10,7 @@ use crate::process::stop::{Reason, Stop};
 use crate::process::supervised::{self, Ender, Message, Supervised};
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ pub struct Limits {
     pub stall: Duration,
     pub result_grace: Duration,
     pub kill_grace: Duration,
+    /// What `places` may take together, in bytes; 0: no limit.
+    pub disk: u64,
 }
 
 /// What the caller hears of the run, as it happens.
@@ -41,10 +45,11 @@ pub enum RunEnd {
     Stopped(Reason),
 }
 
-/// Runs `spec`. `hear` may return false to have the agent ended at once: its job is no longer ours.
+/// Runs `spec`. `places`: what counts for its limit on the disk. `hear` may return false to have the agent ended at once: its job is no longer ours.
 pub fn run(
     spec: &supervised::Spec,
     limits: Limits,
+    places: &[PathBuf],
     stop: &Stop,
     hear: &mut dyn FnMut(Heard) -> bool,
 ) -> io::Result<RunEnd> {
@@ -57,7 +62,7 @@ pub fn run(
         // Keeps the end of what it complains of; ends with its standard error.
         complaints("agent-errors", outputs.stderr)?,
     ];
-    let mut watch = Watch::new(&supervised, limits)?;
+    let mut watch = Watch::new(&supervised, limits, places)?;
     watch.pass_on_lease(stop);
     watch.follow(&lines, &messages, stop, hear);
     drop(lines); // A reader that still has lines to hand over ends.
@@ -126,6 +131,7 @@ fn read_some(from: &mut impl Read, buffer: &mut [u8]) -> Option<usize> {
 /// Everything known of a run while it goes on.
 struct Watch {
     limits: Limits,
+    disk: DiskWatch,
     ender: Ender,
     evidence: Evidence,
     began: Instant,
@@ -140,10 +146,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(supervised: &Supervised, limits: Limits) -> io::Result<Self> {
+    fn new(supervised: &Supervised, limits: Limits, places: &[PathBuf]) -> io::Result<Self> {
         let now = Instant::now();
         Ok(Self {
             limits,
+            disk: DiskWatch::new(places, limits.disk),
             ender: supervised.ender()?,
             evidence: Evidence::default(),
             began: now,
@@ -261,6 +268,8 @@ impl Watch {
             EndedBy::Lingering
         } else if silent >= self.limits.stall {
             EndedBy::Stall(self.limits.stall)
+        } else if let Some(taken) = self.disk.excess() {
+            EndedBy::Disk { taken, limit: self.limits.disk }
         } else {
             return;
         };

@@ -165,6 +165,7 @@ pub struct ServerStatus {
     pub success: bool,
     /// `ok`, `draining`, or `waiting`.
     pub status: String,
+    pub service: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
     pub version: String,

@@ -114,6 +114,8 @@ pub struct Repos {
     pub hosts: Vec<String>,
     /// Where a job's `file_path` may lie.
     pub mcp_file_dirs: Vec<PathBuf>,
+    /// What a job may take on this disk, in bytes; 0: no limit.
+    pub job_disk_limit: u64,
     /// Of a job's unpublished work that is saved, in bytes.
     pub kept_limit: u64,
     pub publish_backoff: Duration,

@@ -144,6 +144,8 @@ pub const TABLE: &[Row] = &[
         "directories that a job's file_path may lie in; none: the shared volume, and ~/.agenticore"),
     row("AGENTICORE_JOB_TTL", "repos.job_ttl_seconds", "86400", Kind::Count(1, 315_360_000),
         "seconds a queued job waits at most, and an ended one is kept"),
+    row("AGENTICORE_JOB_DISK_LIMIT", "repos.job_disk_limit", "0", Kind::Count(0, 1_073_741_824),
+        "MiB that a job's worktree and its own directories may take on this disk, or its agent is ended; 0: no limit"),
     row("AGENTICORE_KEPT_LIMIT", "repos.kept_limit", "256", Kind::Count(0, 1_048_576),
         "MiB of a job's unpublished work that are saved in the jobs directory and outlive its disk; 0: nothing is"),
     row("AGENTICORE_WORKTREE_MAX_AGE", "repos.worktree_max_age", "86400", Kind::Duration,

@@ -101,6 +101,7 @@ impl Values<'_> {
             worktree_max_age: self.duration("AGENTICORE_WORKTREE_MAX_AGE"),
             hosts: self.list("AGENTICORE_REPO_HOSTS"),
             mcp_file_dirs: self.list("AGENTICORE_MCP_FILE_DIRS").into_iter().map(PathBuf::from).collect(),
+            job_disk_limit: self.number("AGENTICORE_JOB_DISK_LIMIT") << 20,
             kept_limit: self.number("AGENTICORE_KEPT_LIMIT") << 20,
             publish_backoff: self.duration("AGENTICORE_PUBLISH_BACKOFF"),
         }

@@ -66,10 +66,12 @@ impl Execution<'_> {
             stall: settings.stall_timeout,
             result_grace: settings.result_grace,
             kill_grace: settings.kill_grace,
+            disk: runner.config.repos.job_disk_limit,
         };
+        let places = [ready.directory.clone(), home.clone(), temporary.clone()];
         let stop = self.stop;
         let mut lost = false;
-        let ended = run::run(&spec, limits, stop, &mut |heard| {
+        let ended = run::run(&spec, limits, &places, stop, &mut |heard| {
             let told = self.report(heard, ready.cost_before);
             lost |= told.is_err();
             told.is_ok()

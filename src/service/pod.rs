@@ -40,6 +40,7 @@ impl Service {
         ServerStatus {
             success: true,
             status: word.into(),
+            service: "agenticore".into(),
             waiting_for: self.status().waiting_for,
             version: env!("CARGO_PKG_VERSION").into(),
             pod_name: self.config().pod_name.clone(),

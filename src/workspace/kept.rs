@@ -110,7 +110,7 @@ impl Worktree<'_> {
     /// A commit of all files, on top of `head`. None: they are those of `head`.
     fn commit_of_files(&self, ours: &PrivateGitDir, head: &str, stop: &Stop) -> Result<Option<String>, Error> {
         let call = || Call { login: None, stop: Some(stop) };
-        let links = super::staging::links_in(ours)?;
+        let links = super::links::links_in(ours)?;
         self.hold_links(ours, &links, &HashSet::new())?;
         self.add_all(ours, &HashSet::new(), stop)?;
         let text = |told: crate::process::limited::Finished| String::from_utf8_lossy(&told.stdout).trim().to_owned();

@@ -205,3 +205,20 @@ fn a_job_that_is_too_large_for_the_disk_fails_alone() {
     assert_eq!(small["status"], "succeeded", "{small:#}");
     server.stop();
 }
+
+/// A job that takes more than its share is ended alone.
+#[test]
+fn a_job_that_takes_more_of_the_disk_than_it_may_is_ended() {
+    let lab = Lab::new().with("AGENTICORE_JOB_DISK_LIMIT", "5");
+    let repo = lab.repo();
+    let server = lab.serve();
+    let other = lab.path("gate");
+    let beside = server.submit(json!({"task": format!("[[wait-for {}]] [[say well]]", other.display())}));
+    let task = "[[bash head -c 9000000 /dev/zero > big; ls -l big]] [[sleep 600000]]";
+    let job = server.run(json!({"task": task, "repo_url": repo.url()}));
+    let error = job["error"].as_str().unwrap_or_default();
+    assert!(job["status"] == "failed" && error.contains("AGENTICORE_JOB_DISK_LIMIT is 5 MiB"), "{job:#}");
+    std::fs::write(&other, "").unwrap();
+    assert_eq!(server.wait(&beside)["status"], "succeeded");
+    server.stop();
+}

@@ -123,6 +123,55 @@ fn a_thousand_waiting_requests_leave_the_probes_alone_and_hold_no_thread() {
     server.stop();
 }
 
+/// C3: a thousand bodies of 1 MiB at once took 1.05 GB.
+#[test]
+fn large_bodies_that_come_at_once_are_bounded_together() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "1");
+    let server = lab.serve();
+    let body = json!({"task": "x".repeat(1_000_000)}).to_string();
+    let head = format!("POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    let (most, last) = body.as_bytes().split_at(body.len() - 1);
+    // What a socket does not take is not waited for.
+    let mut streams: Vec<TcpStream> = (0..120)
+        .map(|_| {
+            let mut stream = connect(&server);
+            stream.set_nonblocking(true).unwrap();
+            let _ = stream.write(head.as_bytes());
+            stream
+        })
+        .collect();
+    let mut sent = vec![0; streams.len()];
+    for _ in 0..200 {
+        for (stream, sent) in streams.iter_mut().zip(&mut sent) {
+            *sent += stream.write(&most[*sent..]).unwrap_or(0);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    assert!(memory() < 100, "{} MiB", memory());
+    // A short request waits for none of them.
+    assert_eq!(server.get("/ready").0, 200);
+    let small = server.submit(json!({"task": "[[say small]]"}));
+    assert_eq!(server.wait(&small)["output"], "small");
+    // Whoever sends the rest is answered.
+    let mut answered = 0;
+    for (stream, sent) in streams.iter_mut().zip(&sent).filter(|(_, sent)| **sent == most.len()).take(5) {
+        assert_eq!(*sent, most.len());
+        stream.set_nonblocking(false).unwrap();
+        stream.write_all(last).unwrap();
+        let mut begin = [0; 15];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200 OK");
+        answered += 1;
+    }
+    assert!(answered > 0);
+    server.stop();
+}
+
 /// Q5
 #[test]
 fn a_server_that_was_told_to_go_goes_whatever_is_asked_of_its_drain() {

@@ -122,7 +122,7 @@ fn the_wire_is_as_it_was() {
         let name = format!("agenticore {}", words.join(" ").replace(&id, "ID"));
         let mut told = of_command(&lab, &server, words);
         // What each check found is this machine's own.
-        if let Some(checks) = told["json"]["checks"].as_array_mut() {
+        if let Some(Value::Array(checks)) = told["json"].get_mut("checks") {
             checks.iter_mut().for_each(|check| *check = check["name"].take());
         }
         note(&lab, &server, &name, told);
