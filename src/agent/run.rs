@@ -45,7 +45,8 @@ pub enum RunEnd {
     Stopped(Reason),
 }
 
-/// Runs `spec`. `places`: what counts for its limit on the disk. `hear` may return false to have the agent ended at once: its job is no longer ours.
+/// Runs `spec`. `places`: what counts for its limit on the disk. `hear` may return false to have the agent ended at
+/// once: its job is no longer ours.
 pub fn run(
     spec: &supervised::Spec,
     limits: Limits,

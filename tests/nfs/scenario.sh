@@ -58,9 +58,9 @@ echo "ok: doctor: $(tail -n 1 /mnt/doctor)"
 large=/mnt/share/large.git hand=/mnt/share/hand.git
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
-start() { # prints the milliseconds until the agent began
+start() { # REPOSITORY: prints the milliseconds until the agent began
   local began id; rm -f /mnt/begun; began=$(milliseconds)
-  id=$(curl -sm60 "$one/jobs" -d "{\"task\": \"[[sleep 1]]\", \"repo_url\": \"$large\"}" | jq -r .job.id)
+  id=$(curl -sm60 "$one/jobs" -d "{\"task\": \"[[sleep 1]]\", \"repo_url\": \"$1\"}" | jq -r .job.id)
   wait_for 300 "the agent of $id began" test -e /mnt/begun
   echo $(($(stat -c %.3Y /mnt/begun | tr -d .) - began))
   wait_for 300 "job $id succeeds" is $one "$id" succeeded
@@ -71,8 +71,9 @@ by_hand() { # N: prints the milliseconds of fetch and worktree add
   echo $(($(milliseconds) - began)); rm -rf "/mnt/hand-$1"; git -C $hand worktree prune
 }
 git clone -q --no-checkout $large $hand || fail "the clone by hand"
-first=$(start) runner=() bare=()
-for n in 1 2 3; do bare+=("$(by_hand $n)"); runner+=("$(start)"); done
+first=$(start $large) runner=() bare=() small=()
+for n in 1 2 3; do bare+=("$(by_hand $n)"); runner+=("$(start $large)") small+=("$(start /mnt/share/remote.git)"); done
 echo "ok: 40000 files, 10000 branches over NFS: the agent began after $(median "${runner[@]}") ms (the first, with its clone:" \
-  "$first ms); fetch and worktree add by hand: $(median "${bare[@]}") ms"
+  "$first ms); fetch and worktree add by hand: $(median "${bare[@]}") ms;" \
+  "in a repository of one file the agent began after $(median "${small[@]}") ms"
 echo "ok: all of it"
