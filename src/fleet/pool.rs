@@ -25,6 +25,8 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
 /// How often overdue and outlived jobs are looked for.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
+/// How many jobs are forgotten in one round: each has files to be removed, and what else the keeper does waits.
+const FORGOTTEN_AT_ONCE: usize = 20;
 /// How long one try waits for the agents of a server that died: their supervisors give them 2 s.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -246,7 +248,7 @@ impl Shared {
             Ok(mut over) => {
                 // A cancelled job whose attempt is still being tidied away waits for that.
                 over.retain(|record| !self.running.runs(&record.id));
-                over.iter().for_each(|record| self.runner.forget(record));
+                over.iter().take(FORGOTTEN_AT_ONCE).for_each(|record| self.runner.forget(record));
             }
             // A store that is away says so itself.
             Err(_) if self.runner.store.waits_for().is_some() => {}

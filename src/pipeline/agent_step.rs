@@ -125,6 +125,7 @@ impl Execution<'_> {
         let output = match heard {
             Heard::Started(pid) => {
                 self.runner.parking.works(Kind::Machine);
+                self.runner.note_kept_used(&self.record.id);
                 let started = Draft::new(event::Kind::AgentStarted, format!("process {pid}"));
                 return self.mark(Mark::AgentStarted { pid }, Some(started));
             }
@@ -141,6 +142,8 @@ impl Execution<'_> {
             }
             Output::Text(text) => self.say(event::Kind::AgentText, text.as_str()),
             Output::Tool { name, input } => {
+                // The API answered.
+                self.runner.parking.works(Kind::Account);
                 let text = self.redactor.clean(input.as_str());
                 self.say_draft(Draft { kind: event::Kind::AgentTool, text, tool: Some(name.clone()) })
             }

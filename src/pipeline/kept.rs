@@ -11,6 +11,8 @@ use crate::workspace::kept::Kept;
 use crate::workspace::remove;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the conversation lies beside what was saved, as in Claude's own directory.
@@ -34,30 +36,56 @@ impl Runner {
         Kept::read(&self.kept_directory(id))
     }
 
-    /// Saves what a job has in its worktree here, before that may go.
-    pub fn save_work(&self, record: &Record, stop: &Stop) {
-        let (Some(url), Some(base)) = (self.url_of(record), &record.base_commit) else { return };
+    /// Saves what a job has in its worktree here, before that may go. Returns what is lost all the same.
+    pub fn save_work(&self, record: &Record, stop: &Stop) -> Option<String> {
+        let (url, base) = (self.url_of(record)?, record.base_commit.as_ref()?);
         let limit = self.config.repos.kept_limit;
         if record.worktree_id.is_some() || record.pushed || limit == 0 {
-            return;
+            return None;
         }
         let worktree = Worktree::of(&self.spaces, &url, &record.id, record.branch.clone());
         if !worktree.is_there() {
-            return;
+            return None;
         }
         let directory = self.kept_directory(&record.id);
-        let saved = worktree.save(base, &directory, limit, stop).and_then(|kept| {
-            let brought = record.session_id.as_deref().zip(record.job_config_dir.as_deref()).map(|(session, from)| {
-                home::bring_session(session, Path::new(from), &directory.join(CONVERSATION))
-                    .map(|is_there| (session, is_there))
-            });
-            let session = brought.transpose().map(|found| found.filter(|(_, is_there)| *is_there));
-            let kept = session.map(|session| Kept { session: session.map(|(session, _)| session.to_owned()), ..kept });
-            kept.and_then(|kept| kept.write(&directory)).map_err(|error| cache::Error::Final(error.to_string()))
+        // What an earlier attempt saved, and this one has not gone on from: it is all there is.
+        if Kept::read(&directory).is_some_and(|kept| !kept.used) {
+            return None;
+        }
+        // Beside it first: what is there stays until the new one is whole.
+        let new = directory.with_extension("new");
+        let saved = worktree.save(base, &new, limit, stop).and_then(|kept| {
+            let finish = || -> io::Result<Kept> {
+                let mut kept = Kept { session: record.session_id.clone(), ..kept };
+                if let Some((session, from)) = record.session_id.as_deref().zip(record.job_config_dir.as_deref())
+                    && !home::bring_session(session, Path::new(from), &new.join(CONVERSATION))?
+                {
+                    kept.session = None;
+                }
+                kept.write(&new)?;
+                remove::tree(&directory)?;
+                fs::rename(&new, &directory)?;
+                Ok(kept)
+            };
+            finish().map_err(|error| cache::Error::Final(format!("{}: {error}", directory.display())))
         });
-        if let Err(error) = saved {
-            log::warn(&format!("job {}: its work could not be saved: {error}", record.id));
-            self.drop_kept(&record.id);
+        match saved {
+            Ok(kept) => kept.lacks.map(|lacks| format!("what was saved does not hold {lacks}")),
+            Err(error) => {
+                log::warn(&format!("job {}: its work could not be saved: {error}", record.id));
+                let _ = remove::tree(&new);
+                Some(format!("its work could not be saved: {error}"))
+            }
+        }
+    }
+
+    /// An attempt works from here on: what was saved before is not gone on from any more.
+    pub fn note_kept_used(&self, id: &JobId) {
+        let directory = self.kept_directory(id);
+        if let Some(kept) = Kept::read(&directory).filter(|kept| !kept.used)
+            && let Err(error) = (Kept { used: true, ..kept }).write(&directory)
+        {
+            log::warn(&format!("job {id}: {}: {error}", directory.display()));
         }
     }
 
@@ -77,7 +105,9 @@ impl Execution<'_> {
         let id = &self.record.id;
         if let Some(kept) = runner.kept_of(id).filter(|kept| !kept.used && kept.repo_url == url.as_str()) {
             let directory = runner.kept_directory(id);
-            return Ok(kept.session.is_some().then_some(GoesOn { kept, directory, is_own: true }));
+            // With all of it alone: its conversation tells of files that would not be there.
+            let is_whole = kept.session.is_some() && kept.lacks.is_none();
+            return Ok(is_whole.then_some(GoesOn { kept, directory, is_own: true }));
         }
         let Some(session) = self.record.resume_session.as_deref() else { return Ok(None) };
         let earlier = self.persistently(|_| runner.store.with_session(session))?;

@@ -198,6 +198,9 @@ impl Runner {
         if trouble.kind == parking::Kind::Account && profile == SELF_TEST {
             return None;
         }
+        if left.is_zero() {
+            return Some(format!("the end of the job that tries just now, because {}", trouble.why));
+        }
         let next = Time::now().plus_seconds(left.as_secs());
         Some(format!("the next try at {next}, because {}", trouble.why))
     }

@@ -29,7 +29,7 @@ impl Execution<'_> {
         let mut back = Back::Cannot(why.clone());
         if trouble.kind == Kind::Machine && cause::is_of_full_disk(&trouble.why) {
             // It may have been this very job that filled it.
-            self.discard_work();
+            let _ = self.discard_work();
             if runner.has_room() {
                 if self.record.refusals + 1 >= REFUSALS_LIMIT {
                     let tried = self.record.refusals + 1;

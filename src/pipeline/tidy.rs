@@ -30,14 +30,17 @@ impl Execution<'_> {
             }
             return Ok(());
         };
+        let was_there = self.runner.has_worktree(&self.record);
         match self.runner.settle(&self.record, self.worktree_is_clean, Some(self.stop)) {
             Ok(true) => {
-                self.runner.drop_kept(&self.record.id);
+                if was_there || self.record.pushed {
+                    self.runner.drop_kept(&self.record.id);
+                }
                 self.mark(Mark::WorktreeRemoved, None)
             }
             Err(cache::Error::Stopped(reason)) => Err(Halt::Stopped(reason)),
             Ok(false) => {
-                self.runner.save_work(&self.record, self.stop);
+                let _ = self.runner.save_work(&self.record, self.stop);
                 self.say_where_work_stays(&path)
             }
             Err(error) => {
@@ -61,8 +64,8 @@ impl Execution<'_> {
 
     /// The job goes back to the queue. Its files go, unless the agent's work waits in them.
     pub fn hand_back(&mut self, back: Back) {
-        self.discard_work();
-        match self.attempt.hand_back(back) {
+        let lost = self.discard_work();
+        match self.attempt.hand_back(back.with(lost)) {
             Ok(()) => {}
             // It was cancelled, or taken over, meanwhile.
             Err(store::Error::Lost) => self.clean_up_lost(),
@@ -71,18 +74,20 @@ impl Execution<'_> {
         }
     }
 
-    /// Removes the files of an agent that was not judged yet.
-    pub fn discard_work(&mut self) {
+    /// Removes the files of an agent that was not judged yet, once they are saved. Returns what is lost all the same.
+    pub fn discard_work(&mut self) -> Option<String> {
         // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
         // then nothing that is shared is touched, and the next round tidies this disk.
         let is_ours = !self.stop.is_lost() && self.attempt.prove().is_ok();
+        let mut lost = None;
         if is_ours && self.record.session_id.is_some() {
             // Its disk may go with this server. What ends the attempt does not end this.
-            self.runner.save_work(&self.record, &Stop::default());
+            lost = self.runner.save_work(&self.record, &Stop::default());
         }
         if self.record.verdict.is_none() && is_ours {
             self.runner.discard(&self.record, Some(self.stop));
         }
+        lost
     }
 
     /// The job is not ours any more: it has ended without this attempt, or is another pod's.
@@ -104,15 +109,21 @@ impl Execution<'_> {
 impl Runner {
     /// Tidies what the attempt of a job left that ended without it.
     pub fn clean_up(&self, record: &Record) {
+        let was_there = self.has_worktree(record);
         match self.settle(record, false, None) {
-            Ok(true) => self.drop_kept(&record.id),
-            Ok(false) if self.is_on_our_disk(record) => self.save_work(record, &Stop::default()),
-            Ok(false) => {}
+            Ok(true) if was_there || record.pushed => self.drop_kept(&record.id),
+            Ok(false) if self.is_on_our_disk(record) => drop(self.save_work(record, &Stop::default())),
+            Ok(_) => {}
             Err(error) => log::warn(&format!("job {}: {error}", record.id)),
         }
         if let Err(error) = self.store.release(record) {
             log::warn(&format!("job {}: {error}", record.id));
         }
+    }
+
+    fn has_worktree(&self, record: &Record) -> bool {
+        let url = self.url_of(record);
+        url.is_some_and(|url| Worktree::of(&self.spaces, &url, &record.id, None).path().is_dir())
     }
 
     fn is_on_our_disk(&self, record: &Record) -> bool {

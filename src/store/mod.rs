@@ -104,6 +104,19 @@ impl Back {
         why
     }
 
+    /// The same, which also says what is lost by it.
+    pub fn with(self, lost: Option<String>) -> Self {
+        let add = |why: String| match &lost {
+            Some(lost) => format!("{why}; {lost}"),
+            None => why,
+        };
+        match self {
+            Back::Leaves(why) => Back::Leaves(add(why)),
+            Back::Cannot(why) => Back::Cannot(add(why)),
+            Back::TooLarge(why) => Back::TooLarge(add(why)),
+        }
+    }
+
     /// What becomes of the job.
     fn apply(&self, job: Running) -> Queued {
         match self {

@@ -135,6 +135,30 @@ impl<'a> Worktree<'a> {
     /// What is hidden is looked for by [`Worktree::inspect`] alone.
     pub fn remainder(&self, base_commit: &str, commit: &str) -> Result<Option<String>, Error> {
         let ours = self.view(commit)?;
+        if let Some(why) = self.unknown_link(&ours, base_commit, commit)? {
+            return Ok(Some(why));
+        }
+        // Compared with the new commit: what `git add` could not take up.
+        if !self.is_on_disk() {
+            return Ok(None);
+        }
+        let index = ours.path("index");
+        let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
+        let ours = self.with_files(ours, &index);
+        ours.run(&["read-tree", "--reset", commit], Call::default())?;
+        self.leave_out(&ours, commit)?;
+        self.committed_on_purpose(&ours, base_commit, commit)?.exclude_from(&ours)?;
+        self.leave_links(&ours)?;
+        Ok(self.left_in(&ours, &mut Vec::new())?.map(|left| self.explain(left)))
+    }
+
+    /// A repository of which `commit` has the name alone.
+    pub(super) fn unknown_link(
+        &self,
+        ours: &PrivateGitDir,
+        base_commit: &str,
+        commit: &str,
+    ) -> Result<Option<String>, Error> {
         let made = self.submodules();
         let arguments = ["diff-tree", "-r", "--raw", "-z", "--no-renames", "--ignore-submodules=dirty"];
         let changed = ours.run(&[&arguments[..], &[base_commit, commit]].concat(), Call::default())?;
@@ -150,18 +174,18 @@ impl<'a> Worktree<'a> {
                 )));
             }
         }
-        // Compared with the new commit: what `git add` could not take up.
+        Ok(None)
+    }
+
+    /// What of the files is not in the index of `ours`, where `commit` is made of that index.
+    pub(super) fn left_beside(&self, ours: &PrivateGitDir, commit: &str) -> Result<Option<String>, Error> {
         if !self.is_on_disk() {
             return Ok(None);
         }
-        let index = ours.path("index");
-        let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
-        let ours = self.with_files(ours, &index);
-        ours.run(&["read-tree", "--reset", commit], Call::default())?;
-        self.leave_out(&ours, commit)?;
-        self.committed_on_purpose(&ours, base_commit, commit)?.exclude_from(&ours)?;
-        self.leave_links(&ours)?;
-        Ok(self.left_in(&ours, &mut Vec::new())?.map(|left| self.explain(left)))
+        let head = ours.path("HEAD");
+        fs::write(&head, format!("{commit}\n"))
+            .map_err(|error| Error::Final(format!("{}: {error}", head.display())))?;
+        Ok(self.left_in(ours, &mut Vec::new())?.map(|left| self.explain(left)))
     }
 
     fn explain(&self, left: Left) -> String {

@@ -11,6 +11,7 @@
 
 use super::cache::Error;
 use super::git::{self, Call};
+use super::inspect::Inspection;
 use super::looking::leave;
 use super::private_git_dir::PrivateGitDir;
 use super::worktree::Worktree;
@@ -41,6 +42,12 @@ pub struct Kept {
     pub head: String,
     /// The branch that was checked out; None: none was.
     pub branch: Option<String>,
+    /// The job's own branch.
+    pub own_branch: Option<String>,
+    /// What was stashed last.
+    pub stash: Option<String>,
+    /// Commits that no branch holds: in stashes, at tags, on a HEAD that was detached.
+    pub others: Vec<String>,
     /// A commit on top of `head`, with what was not committed.
     pub work: Option<String>,
     /// Other branches, by their names.
@@ -83,6 +90,9 @@ impl Worktree<'_> {
             base: base.to_owned(),
             head: found.head.clone(),
             branch: refs::checked_out_branch(&self.repository()),
+            own_branch: self.branch.clone(),
+            stash: refs::read_any(&self.repository(), "refs/stash"),
+            others: Vec::new(),
             work: None,
             heads: BTreeMap::new(),
             bytes: 0,
@@ -99,20 +109,29 @@ impl Worktree<'_> {
             let objects = ours.path("new-objects");
             fs::create_dir_all(&objects).map_err(cannot)?;
             let ours = ours.writing_to(&objects);
-            kept.work = if self.is_on_disk() { self.commit_of_files(&ours, &found.head, stop)? } else { None };
+            kept.work = if self.is_on_disk() { self.commit_of_files(&ours, &found, stop)? } else { None };
             self.note_refs(&ours, &mut kept)?;
+            // The commit that was made for it is nowhere but in there.
+            let files = kept.work.clone().unwrap_or_else(|| found.head.clone());
+            let link = self.unknown_link(&ours, base, &files)?;
+            let left = self.left_beside(&ours, &files)?;
+            let lost = [link.or(left), found.staged.lost(&[]), found.unfinished.clone(), kept.lacks.take()];
+            let lost: Vec<String> = lost.into_iter().flatten().collect();
+            kept.lacks = (!lost.is_empty()).then(|| format!("all of it: {}", lost.join("; ")));
             self.write_bundle(&ours, &mut kept, &directory.join(BUNDLE), limit, stop)?;
         }
         kept.write(directory).map_err(cannot)?;
         Ok(kept)
     }
 
-    /// A commit of all files, on top of `head`. None: they are those of `head`.
-    fn commit_of_files(&self, ours: &PrivateGitDir, head: &str, stop: &Stop) -> Result<Option<String>, Error> {
+    /// A commit of all files, on top of the head that was found. None: they are those of that.
+    fn commit_of_files(&self, ours: &PrivateGitDir, found: &Inspection, stop: &Stop) -> Result<Option<String>, Error> {
+        let head = found.head.as_str();
         let call = || Call { login: None, stop: Some(stop) };
         let links = super::links::links_in(ours)?;
         self.hold_links(ours, &links, &HashSet::new())?;
         self.add_all(ours, &HashSet::new(), stop)?;
+        self.add_staged(ours, head, &found.staged, &HashSet::new())?;
         let text = |told: crate::process::limited::Finished| String::from_utf8_lossy(&told.stdout).trim().to_owned();
         let tree = text(ours.run(&["write-tree"], call())?);
         let of_head = text(ours.run(&["rev-parse", &format!("{head}^{{tree}}")], call())?);
@@ -141,6 +160,7 @@ impl Worktree<'_> {
         let tips = refs::tips(&own).unwrap_or_default();
         let others = tips.iter().filter(|tip| !named.iter().any(|(_, hash)| hash == tip)).enumerate();
         let others: Vec<_> = others.map(|(number, tip)| (format!("other/{number}"), tip.as_str())).collect();
+        kept.others = others.iter().map(|(_, tip)| tip.to_string()).collect();
         for (name, hash) in named.into_iter().chain(others) {
             // One that is damaged, or no commit, keeps the others from nothing.
             match ours.run(&["update-ref", &format!("refs/kept/{name}"), hash], Call::default()) {
@@ -167,10 +187,16 @@ impl Worktree<'_> {
             return Ok(());
         }
         if bytes > limit {
-            let (found, limit) = (bytes >> 20, limit >> 20);
-            let told = format!("the work itself, which takes {found} MiB: AGENTICORE_KEPT_LIMIT is {limit} MiB");
+            let what = if kept.work.is_some() { "what was not committed" } else { "the work" };
+            let (found, most) = (bytes >> 20, limit >> 20);
+            let told = format!("{what}: all together takes {found} MiB, and AGENTICORE_KEPT_LIMIT is {most} MiB");
             kept.lacks = Some(told);
-            return Ok(());
+            if kept.work.take().is_none() {
+                return Ok(());
+            }
+            // What was committed may fit.
+            ours.run(&["update-ref", "-d", "refs/kept/work"], Call::default())?;
+            return self.write_bundle(ours, kept, bundle, limit, stop);
         }
         let path = bundle.display().to_string();
         ours.run(&["bundle", "create", "--quiet", &path, "--glob=refs/kept/*", &not_base], call())?;
@@ -192,19 +218,30 @@ impl Worktree<'_> {
         let files = kept.work.as_deref().unwrap_or(&kept.head);
         ours.run(&["read-tree", "--reset", "-u", files], call())?;
         ours.run(&["read-tree", &kept.head], call())?;
+        // Another job's own branch is this one's then.
+        let named_here = |name: &String| match &self.branch {
+            Some(branch) if Some(name) == kept.own_branch.as_ref() => branch.clone(),
+            _ => name.clone(),
+        };
         for (name, hash) in &kept.heads {
-            let is_own = Some(name) == self.branch.as_ref();
-            if !is_own && refname::judge(name).is_ok() && refs::is_hash(hash) {
-                refs::write_branch(&own, name, hash).map_err(cannot)?;
+            if refname::judge(name).is_ok() && refs::is_hash(hash) {
+                refs::write_branch(&own, &named_here(name), hash).map_err(cannot)?;
             }
         }
-        // Another job's branch has another name: what was checked out is on this one's then.
-        let is_other = |name: &&String| kept.heads.contains_key(*name) && !name.starts_with("agenticore-");
-        let head = match (&kept.branch, &self.branch) {
-            (Some(name), _) if is_other(&name) => format!("ref: refs/heads/{name}\n"),
-            (Some(_), Some(own_branch)) => {
-                refs::set_branch(&own, own_branch, &kept.head).map_err(cannot)?;
-                format!("ref: refs/heads/{own_branch}\n")
+        for (number, hash) in kept.others.iter().enumerate().filter(|(_, hash)| refs::is_hash(hash)) {
+            let path = own.join(format!("refs/kept/other/{number}"));
+            let line = format!("{hash}\n");
+            fs::create_dir_all(path.parent().unwrap_or(&own)).map_err(cannot)?;
+            regular_file::write(&path, line.as_bytes()).map_err(cannot)?;
+        }
+        if let Some(stash) = kept.stash.as_ref().filter(|hash| refs::is_hash(hash)) {
+            refs::write_stash(&own, stash).map_err(cannot)?;
+        }
+        let head = match &kept.branch {
+            Some(name) if refname::judge(name).is_ok() => {
+                let branch = named_here(name);
+                refs::write_branch(&own, &branch, &kept.head).map_err(cannot)?;
+                format!("ref: refs/heads/{branch}\n")
             }
             _ => format!("{}\n", kept.head),
         };

@@ -4,6 +4,7 @@
 //! not such a file is left to git. Called under the repository's lock.
 
 use super::regular_file;
+use crate::job::Time;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -153,6 +154,18 @@ pub fn write_branch(git_dir: &Path, branch: &str, commit: &str) -> io::Result<()
     let path = git_dir.join("refs/heads").join(branch);
     fs::create_dir_all(path.parent().unwrap_or(git_dir))?;
     regular_file::write(&path, format!("{commit}\n").as_bytes())
+}
+
+/// Makes what was stashed last the only stash of a repository that nobody works in yet.
+pub fn write_stash(git_dir: &Path, commit: &str) -> io::Result<()> {
+    let log = git_dir.join("logs/refs/stash");
+    fs::create_dir_all(log.parent().unwrap_or(git_dir))?;
+    let nothing = "0".repeat(commit.len());
+    // Git shows no entry of the time 0.
+    let now = Time::now().0 / 1000;
+    let line = format!("{nothing} {commit} agenticore <agenticore@localhost> {now} +0000\tstash that was kept\n");
+    regular_file::write(&log, line.as_bytes())?;
+    regular_file::write(&git_dir.join("refs/stash"), format!("{commit}\n").as_bytes())
 }
 
 /// The most commits that HEAD was at which are looked into, the latest.

@@ -130,7 +130,7 @@ impl Worktree<'_> {
         Ok(())
     }
 
-    fn add_staged(
+    pub(super) fn add_staged(
         &self,
         ours: &PrivateGitDir,
         head: &str,

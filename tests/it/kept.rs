@@ -222,3 +222,95 @@ fn what_an_agent_pushed_half_way_is_not_taken_for_the_whole() {
     assert_eq!(fleet.repo.file(branch, "rest.txt").as_deref(), Some("rest"), "{job:#}");
     second.stop();
 }
+
+/// Hands a job back that did `habit`, and lets the next server go on with `then`; the job as it was in between, and as
+/// it ended.
+fn handed_back(lab: &Lab, repo: &crate::support::Repo, habit: &str, then: &str) -> (Value, Value) {
+    let mark = lab.path(&format!("mark-{}", uuid::Uuid::new_v4().simple()));
+    let (began, gate) = (mark.with_extension("began"), mark.with_extension("gate"));
+    let task = format!(
+        "[[bash test -e {0} || {{ {habit}; }}; echo 1 >> {0}]] [[wait-for {1}]] [[bash {then}]] [[say done]]",
+        began.display(),
+        gate.display()
+    );
+    let server = lab.serve();
+    let id = server.submit(json!({"task": task, "repo_url": repo.url()}));
+    eventually("it works", || began.exists().then_some(()));
+    eventually("it has a session", || server.job(&id)["session_id"].as_str().map(drop));
+    server.stop();
+    let server = lab.serve();
+    let between = eventually("it runs again", || Some(server.job(&id)).filter(|job| job["attempt"] == 2));
+    std::fs::write(&gate, "").unwrap();
+    let ended = server.wait(&id);
+    let ended = if ended["kept"].is_null() { server.job(&id) } else { ended };
+    server.stop();
+    (between, ended)
+}
+
+#[test]
+fn branches_and_stashes_are_there_again_after_a_hand_back() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.commit("main", &[("a.txt", "1")]);
+    // Commits on the job's own branch, with HEAD elsewhere.
+    let own = "echo 1 > n; git add n; git commit -qm own-work";
+    for elsewhere in [
+        "git switch -qc x HEAD~; echo 2 > m; git add m; git commit -qm on-x",
+        "git switch -qc agenticore-fix HEAD~; echo 2 > m; git add m; git commit -qm on-fix",
+        "git switch -q --detach HEAD~; echo 2 > m",
+    ] {
+        let then = "git log --all --format=%s > seen; cat m >> seen";
+        let (_, job) = handed_back(&lab, &repo, &format!("{own}; {elsewhere}"), then);
+        let seen = repo.file(job["branch"].as_str().unwrap(), "seen").unwrap_or_default();
+        assert!(seen.contains("own-work") && seen.ends_with('2'), "{elsewhere}: {seen} {job:#}");
+        assert!(job["kept_because"].as_str().unwrap_or_default().contains("another branch"), "{job:#}");
+    }
+    let (_, job) = handed_back(&lab, &repo, "echo s > a.txt; git stash -q; echo z > z", "git stash list > seen");
+    let seen = repo.file(job["branch"].as_str().unwrap(), "seen").unwrap_or_default();
+    assert!(seen.contains("stash@{0}") && job["kept_because"].is_string(), "{seen} {job:#}");
+}
+
+/// Its conversation would tell of files that are not there.
+#[test]
+fn an_agent_whose_work_could_not_be_saved_whole_begins_anew() {
+    let lab = Lab::new().with("AGENTICORE_KEPT_LIMIT", "1");
+    let repo = lab.repo();
+    repo.commit("feat", &[("f.txt", "1")]);
+    for (habit, lost) in [
+        (
+            "echo c > c; git add c; git commit -qm c; head -c 3000000 /dev/urandom > big",
+            "AGENTICORE_KEPT_LIMIT is 1 MiB",
+        ),
+        ("mkdir q; cd q; git init -q; echo q > q; git add q; git commit -qm q; cd ..", "repository of its own"),
+        ("git merge -q --no-commit --no-ff origin/feat", "did not finish a merge"),
+    ] {
+        let dump = lab.path("dump");
+        let (_, job) = handed_back(&lab, &repo, habit, &format!("ls > {}", dump.display()));
+        let listed = std::fs::read_to_string(&dump).unwrap();
+        assert!(!listed.contains("big") && !listed.contains('q') && !listed.contains("f.txt"), "{habit}: {listed}");
+        let events = crate::support::events(&lab, job["id"].as_str().unwrap());
+        let told = events.iter().find(|event| event["kind"] == "handed_back").unwrap();
+        assert!(told["text"].as_str().unwrap().contains(lost), "{habit}: {told}");
+    }
+}
+
+#[test]
+fn an_attempt_that_fails_before_it_begins_keeps_what_was_saved() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let profile = lab.profile("mine", "auto_pr: true\n");
+    let began = lab.path("began");
+    let server = lab.serve();
+    let task = format!("{WORK} [[count {}]] [[sleep 600000]]", began.display());
+    let id = server.submit(json!({"task": task, "repo_url": repo.url(), "profile": "mine"}));
+    eventually("it works", || began.exists().then_some(()));
+    eventually("it has a session", || server.job(&id)["session_id"].as_str().map(drop));
+    server.stop();
+    std::fs::write(profile.join("profile.yml"), ": [").unwrap();
+    let server = lab.serve();
+    let ended = server.wait(&id);
+    assert_eq!(ended["status"], "failed", "{ended:#}");
+    let job = server.job(&id);
+    assert_work(&fetched(&lab, &repo.url(), &job), &job);
+    server.stop();
+}

@@ -7,11 +7,35 @@ use crate::support::fleet::Fleet;
 use crate::support::{Server, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 const PODS: usize = 4;
+/// The pod that has a disk of its own, which can be filled, and how large that is in bytes.
+const SMALL_DISK: &str = "pod-0";
+const DISK_SIZE: usize = 48 << 20;
+
+/// Unmounts what it mounted.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        let options = format!("size={DISK_SIZE}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at).status();
+        let is_mounted = mounted.is_ok_and(|status| status.success());
+        assert!(is_mounted || std::env::var_os("CI").is_none(), "CI must be able to mount a tmpfs");
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l"]).arg(&self.0).stderr(std::process::Stdio::null()).status();
+    }
+}
 
 /// xorshift64*: the same numbers for the same seed, everywhere.
 struct Dice(u64);
@@ -90,8 +114,12 @@ impl Soak {
     }
 
     fn start_pod(&self, pod: usize) {
+        self.start_pod_with(pod, &[]);
+    }
+
+    fn start_pod_with(&self, pod: usize, more: &[(&str, &str)]) {
         let name = format!("pod-{pod}");
-        let server = self.fleet.read().unwrap().pod(&name);
+        let server = self.fleet.read().unwrap().pod_with(&name, more);
         *self.urls[pod].lock().unwrap() = server.url.clone();
         *self.pods[pod].lock().unwrap() = Some(server);
     }
@@ -126,7 +154,35 @@ impl Soak {
                 std::thread::sleep(Duration::from_millis(dice.roll(2500)));
                 let _ = Self::agent().delete(format!("{url}/admin/drain")).call();
             }
-            55..80 => {
+            55..59 => {
+                self.count("keys of another type");
+                let accepted = self.accepted.lock().unwrap().clone();
+                if let Some((id, _)) = accepted.len().checked_sub(1 + dice.roll(12) as usize).map(|at| &accepted[at]) {
+                    let (fleet, key) = (self.fleet.read().unwrap(), format!("agenticore:job:{id}"));
+                    match dice.roll(2) {
+                        0 => fleet.redis.ask::<()>(&["SET", &key, "something else"]),
+                        _ => drop(fleet.redis.try_ask::<i64>(&["HSET", &key, "record", "{}"])),
+                    }
+                }
+            }
+            59..62 => {
+                self.count("clocks two days off");
+                server().into_iter().for_each(Server::kill);
+                let seconds = if dice.roll(2) == 0 { "172800" } else { "-172800" };
+                self.start_pod_with(pod, &[("AGENTICORE_TEST_CLOCK", seconds)]);
+                std::thread::sleep(Duration::from_millis(dice.roll(4000)));
+                let wrong = self.pods[pod].lock().unwrap().take();
+                wrong.into_iter().for_each(Server::kill);
+                self.start_pod(pod);
+            }
+            62..65 => {
+                self.count("a disk full");
+                let ballast = self.fleet.read().unwrap().disk_of(SMALL_DISK).join("ballast");
+                let _ = std::fs::write(&ballast, vec![0; DISK_SIZE]);
+                std::thread::sleep(Duration::from_millis(500 + dice.roll(4000)));
+                let _ = std::fs::remove_file(&ballast);
+            }
+            65..80 => {
                 self.count("cancels");
                 let accepted = self.accepted.lock().unwrap().clone();
                 if let Some((id, _)) = accepted.len().checked_sub(1 + dice.roll(8) as usize).map(|at| &accepted[at]) {
@@ -176,6 +232,7 @@ fn the_ledger_adds_up() {
     let (jobs, seed) = (number("AGENTICORE_SOAK_JOBS", 100) as usize, number("AGENTICORE_SOAK_SEED", 20_261_122));
     let Some(mut fleet) = Fleet::new() else { return };
     fleet.lab.set("AGENTICORE_SHUTDOWN_GRACE", "2");
+    let _disk = SmallDisk::mount(fleet.disk_of(SMALL_DISK));
     eprintln!("soak: {jobs} jobs, seed {seed}");
     let soak = Arc::new(Soak {
         fleet: RwLock::new(fleet),
