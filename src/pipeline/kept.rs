@@ -92,8 +92,11 @@ impl Runner {
     /// All of it is somewhere else, or the job is forgotten.
     pub fn drop_kept(&self, id: &JobId) {
         let directory = self.kept_directory(id);
-        if let Err(error) = remove::tree(&directory) {
-            log::warn(&format!("cannot remove {}: {error}", directory.display()));
+        // With what a server that died had begun to save.
+        for path in [directory.with_extension("new"), directory] {
+            if let Err(error) = remove::tree(&path) {
+                log::warn(&format!("cannot remove {}: {error}", path.display()));
+            }
         }
     }
 }
