@@ -1,7 +1,7 @@
 //! Whether the account, and not the job, is why an agent's run went wrong: a usage limit, credit that is used up, a
 //! login that the API refuses. Pure.
 //!
-//! By what Claude Code 2.1.330 says; `tests/it/account.rs` compares with the real one.
+//! By what Claude Code 2.1.330 says; `tests/it/parking.rs` has the real one meet a limit and a refused key.
 
 use super::outcome::{EndedBy, Evidence};
 use super::stream::ApiError;

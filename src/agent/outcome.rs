@@ -72,7 +72,7 @@ pub fn spent(report: &Report, cost_before: f64) -> Spent {
 }
 
 /// Why an agent could not be started, and what to do.
-pub fn refusal(why: &str) -> String {
+pub fn not_started(why: &str) -> String {
     format!(
         "the agent could not be started: {why}; install Claude Code on this machine, or name it with \
          AGENTICORE_CLAUDE_BINARY"
@@ -82,7 +82,7 @@ pub fn refusal(why: &str) -> String {
 /// None: it succeeded.
 fn problem(evidence: &Evidence) -> Option<String> {
     if let Some(why) = &evidence.refused {
-        return Some(refusal(why));
+        return Some(not_started(why));
     }
     match evidence.ended_by {
         Some(EndedBy::Timeout(limit)) => {

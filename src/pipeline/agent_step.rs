@@ -162,7 +162,7 @@ fn trouble_of(evidence: &Evidence) -> Option<Trouble> {
     if let Some(refused) = &evidence.refused {
         // What the task alone makes too long is the job's.
         let is_of_job = refused.contains("(os error 7)");
-        return (!is_of_job).then(|| Trouble::of_machine(outcome::refusal(refused)));
+        return (!is_of_job).then(|| Trouble::of_machine(outcome::not_started(refused)));
     }
     let account::Refusal { why, until } = account::refusal(evidence)?;
     Some(Trouble { kind: Kind::Account, why, until })

@@ -1,5 +1,5 @@
-//! What this server has to have to run jobs, one after the other: there or not, and what to do. The same list for
-//! `status`, for `/ready`, and for what is claimed. Looks, and changes nothing.
+//! What this server has to have to run jobs, one after the other: there or not, and what to do. `status` shows it.
+//! Claims and `/ready` ask its parts (login, program, parking, clock) themselves. Looks, and changes nothing.
 
 use super::Runner;
 use super::parking::Kind;

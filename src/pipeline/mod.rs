@@ -70,7 +70,7 @@ pub struct Runner {
 enum Halt {
     /// The job ends `failed`, and this is why.
     Failed(String),
-    /// It cannot be run here at present, whoever's job it is.
+    /// It cannot be run here at present, whosever job it is.
     Trouble(Trouble),
     Stopped(Reason),
     /// The job is somebody else's, or has ended.

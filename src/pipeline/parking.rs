@@ -27,7 +27,7 @@ impl Kind {
     }
 }
 
-/// Why a job could not be run here, whoever's job it is.
+/// Why a job could not be run here, whosever job it is.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Trouble {
     pub kind: Kind,

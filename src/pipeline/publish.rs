@@ -79,11 +79,11 @@ impl Execution<'_> {
         match pushed {
             // Pushed now, or by an earlier attempt of this job: what it pushes was in the record before.
             Ok(Push::Done) => self.mark(Mark::Pushed, Some(Draft::new(Kind::Pushed, branch))),
-            // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
             Ok(Push::Exists(there)) if worktree.agent_has(&there) => self.unpublished(format!(
                 "the agent pushed the branch {branch} itself, at {there}, and went on from an earlier commit than \
                  that: the branch is left as it is, and the work stays in the worktree"
             )),
+            // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
             Ok(Push::Exists(there))
                 if self.runner.pod.is_some()
                     && self.record.attempt > 1

@@ -202,8 +202,8 @@ impl Worktree<'_> {
         Ok(default_branch(&ours, self.url.as_str(), Call { login, stop: Some(stop) })?)
     }
 
-    /// Creates `branch` on the remote at `commit`; never moves one that is there.
-    /// One that the agent pushed itself goes on, if it is contained in `commit`.
+    /// Creates `branch` on the remote at `commit`. One that is there, because the agent pushed it itself, goes on if
+    /// `commit` contains it; no other is ever moved.
     pub fn push(&self, commit: &str, branch: &str, login: Option<Login>, stop: &Stop) -> Result<Push, Error> {
         match self.push_onto("", commit, branch, login.clone(), stop)? {
             Push::Exists(there) if self.is_ancestor(&there, commit)? => {
