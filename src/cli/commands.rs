@@ -240,11 +240,13 @@ start a program; those that take a URL need only http://HOST:8200/mcp.",
         about: "Asks the server what it needs to run jobs, whether it has it, and what to do about what it lacks.",
         flags: &[
             flag("alive", None, "say nothing, ask whether it answers: a health check without a shell"),
-            flag("wait", Some("SECONDS"), "wait until it is ready to take jobs, for so long at most"),
+            flag("wait", Some("SECONDS"), "wait until it takes jobs in, for so long at most"),
             JSON,
             SERVER,
         ],
-        more: "Exit codes: 0 jobs run here, 1 they do not (it drains, or lacks something), 6 it cannot be reached.\n",
+        more: "Exit codes: 0 jobs run here, 1 they do not (it drains, or lacks something), 6 it cannot be reached.
+With --wait: 0 as soon as it takes jobs in; those may still wait for a login.
+",
     },
     Row {
         name: "init-shared-fs",

@@ -165,7 +165,8 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             }
             let answer: ServerStatus = client.get("/status")?;
             print(&if json { pretty(&answer) } else { show::server_status(&answer, client.url()) })?;
-            Ok(if answer.runs_jobs { Exit::Done } else { Exit::Failed })
+            // Who waited, did so until jobs are taken in; whether an agent can log in is another question.
+            Ok(if answer.runs_jobs || wait.is_some() { Exit::Done } else { Exit::Failed })
         }
     }
 }
