@@ -183,13 +183,36 @@ pub struct ServerStatus {
 }
 
 /// Something that a server needs, or does better with.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Check {
     pub name: String,
     pub ok: bool,
     pub why: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<String>,
+    /// What does not work here because of it.
+    #[serde(default, skip_serializing_if = "Stops::is_nothing")]
+    pub stops: Stops,
+}
+
+/// What does not work while a check is not well. Each holds what stands before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stops {
+    #[default]
+    Nothing,
+    /// No job that needs an agent is begun.
+    Agents,
+    /// No job is begun.
+    Jobs,
+    /// Requests should go to other servers: `/ready` says so.
+    Requests,
+}
+
+impl Stops {
+    fn is_nothing(&self) -> bool {
+        *self == Stops::Nothing
+    }
 }
 
 /// `GET /ready`

@@ -3,8 +3,9 @@
 use super::client::Client;
 use super::show::{Colour, paint, plain};
 use super::{Exit, Refusal, pretty, print};
+use crate::api::ServerStatus;
 use crate::config::Config;
-use crate::doctor::{Doctor, Finding};
+use crate::doctor::{self, Doctor, Finding};
 use crate::job::JobId;
 use std::io::Write;
 
@@ -51,7 +52,12 @@ pub fn discard(config: Config, id: &str) -> Result<Exit, Refusal> {
 /// What is being looked at: this command's settings decide, not the server's.
 fn subject(config: &Config) -> Finding {
     let client = Client::new(config);
-    let answers = if client.get::<crate::api::Status>("/health").is_ok() { "answers" } else { "does not answer" };
+    let server = client.get::<ServerStatus>("/status").ok();
+    let answers = if server.is_some() { "answers" } else { "does not answer" };
+    // What only the server can know; the rest is looked at from here.
+    let of_server = ["account", "machine", "redis", "clock"];
+    let checks = server.iter().flat_map(|server| &server.checks);
+    let problems = checks.filter(|check| of_server.contains(&check.name.as_str())).filter_map(doctor::as_problem);
     let store = config
         .redis
         .as_ref()
@@ -60,7 +66,7 @@ fn subject(config: &Config) -> Finding {
     Finding::new(
         "looked at",
         format!("pod {pod}, jobs in {jobs}, {store}; its server at {} {answers}", client.url()),
-        vec![],
+        problems.collect(),
     )
 }
 
@@ -73,6 +79,9 @@ fn text(finding: &Finding) -> String {
     let mut text = format!("{} {}: {}\n", paint(word, colour), finding.check, plain(&finding.evidence));
     for problem in &finding.problems {
         text.push_str(&format!("      {}\n", plain(problem)));
+    }
+    for warning in &finding.warnings {
+        text.push_str(&format!("      {} {}\n", paint("warn ", Colour::Yellow), plain(warning)));
     }
     for repaired in &finding.repaired {
         text.push_str(&format!("      {} {}\n", paint("fixed", Colour::Green), plain(repaired)));

@@ -59,14 +59,11 @@ impl Config {
     /// What agents lack to run here, and what to do. None: nothing that could be known from here. A binary of
     /// another name than `claude` is taken to bring a login of its own.
     pub fn missing_for_agents(&self) -> Option<String> {
-        if !self.is_claude() {
-            return None;
-        }
         if let Err(remedy) = self.login() {
             return Some(format!("a login for Claude: {remedy}"));
         }
         let binary = &self.claude.binary;
-        (!self.has_program(binary)).then(|| {
+        self.program(binary).is_none().then(|| {
             format!("the program `{binary}`, which is not here: install Claude Code, or set AGENTICORE_CLAUDE_BINARY")
         })
     }
@@ -119,7 +116,8 @@ mod tests {
         let pod = config(&[("AGENTICORE_SECRET_NAME", "agenticore-secrets")]).missing_for_agents().unwrap();
         assert!(pod.contains("`anthropic-api-key` in the Secret `agenticore-secrets`"), "{pod}");
         for enough in [
-            &[("AGENTICORE_CLAUDE_BINARY", "/opt/wrapper")][..],
+            // A wrapper that is there: /bin/sh stands for one.
+            &[("AGENTICORE_CLAUDE_BINARY", "/bin/sh")][..],
             &[("CLAUDE_CODE_OAUTH_TOKEN", "t")],
             &[("AGENTICORE_AGENT_ENV", "CLAUDE_CODE_USE_BEDROCK"), ("CLAUDE_CODE_USE_BEDROCK", "1")],
         ] {

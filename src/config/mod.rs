@@ -334,12 +334,12 @@ impl Config {
         if self.secret_name.is_some() { "then restart the pods" } else { "then restart the server" }
     }
 
-    /// Whether a program of this name can be started with the settings' PATH.
-    pub fn has_program(&self, name: &str) -> bool {
+    /// The program that is started by this name with the settings' PATH.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
         let path = self.variables.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
         match name.contains('/') {
-            true => Path::new(name).is_file(),
-            false => std::env::split_paths(path).any(|directory| directory.join(name).is_file()),
+            true => Some(PathBuf::from(name)).filter(|path| path.is_file()),
+            false => std::env::split_paths(path).map(|directory| directory.join(name)).find(|path| path.is_file()),
         }
     }
 

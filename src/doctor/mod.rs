@@ -10,8 +10,12 @@ mod redis;
 mod remote;
 mod worktrees;
 
+use crate::api::Check;
 use crate::config::Config;
 use crate::forge::GitHub;
+use crate::pipeline::checks;
+use crate::pipeline::machine::Machine;
+use crate::profile::Profiles;
 use crate::store::redis::admin::Admin;
 use crate::workspace::cache::Workspaces;
 use crate::workspace::lock::Locks;
@@ -29,6 +33,9 @@ pub struct Finding {
     /// What was looked at.
     pub evidence: String,
     pub problems: Vec<String>,
+    /// What is no fault, and should be known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What `--fix` did about them.
     pub repaired: Vec<String>,
 }
@@ -36,7 +43,15 @@ pub struct Finding {
 impl Finding {
     pub fn new(check: &'static str, evidence: impl Into<String>, problems: Vec<String>) -> Self {
         let ok = problems.is_empty();
-        Self { check, ok, unknown: false, evidence: evidence.into(), problems, repaired: Vec::new() }
+        Self {
+            check,
+            ok,
+            unknown: false,
+            evidence: evidence.into(),
+            problems,
+            warnings: Vec::new(),
+            repaired: Vec::new(),
+        }
     }
 
     fn repaired(mut self, repaired: Vec<String>) -> Self {
@@ -114,16 +129,18 @@ impl Doctor {
             problems.push(format!("no job is taken: {}", config.where_to_set("redis-url", "REDIS_URL")));
         }
         if config.max_parallel_jobs > 0 {
-            problems.extend(config.missing_for_agents().map(|missing| format!("jobs wait for {missing}")));
-            if !config.has_program("git") {
-                problems.push("git is not on PATH: jobs with a repository fail".into());
-            }
+            let machine = Machine::default();
+            machine.measure(config);
+            problems.extend(checks::of_machine(config, &machine).iter().filter_map(as_problem));
         } else if config.redis.is_none() {
             problems
                 .push("AGENTICORE_MAX_PARALLEL_JOBS is 0 and there is no Redis: nobody runs this server's jobs".into());
         }
         let evidence = format!("{} jobs at once, by {}", config.max_parallel_jobs, config.claude.binary);
-        vec![Finding::new("settings", evidence, problems)]
+        let profiles = Profiles::new(config.profile_dirs.clone(), config.claude.timeout);
+        let others = checks::of_settings(config, self.spaces.git.has_lfs(), &profiles);
+        let warnings = others.iter().filter_map(as_problem).collect();
+        vec![Finding { warnings, ..Finding::new("settings", evidence, problems) }]
     }
 
     /// What is found twice, with time between for the servers to put it right themselves.
@@ -139,6 +156,12 @@ impl Doctor {
         let (evidence, second) = look()?;
         Ok((evidence, second.into_iter().filter(|problem| first.contains(problem)).collect()))
     }
+}
+
+/// A line for what is not well.
+pub fn as_problem(check: &Check) -> Option<String> {
+    let what_to_do = check.what_to_do.as_ref()?;
+    Some(format!("{}: {}; {what_to_do}", check.name, check.why))
 }
 
 /// Something wrong with one job.

@@ -4,6 +4,7 @@
 use super::drain::Drain;
 use super::running::Running;
 use super::solo::Solo;
+use crate::api::Stops;
 use crate::job::JobId;
 use crate::log;
 use crate::pipeline::Runner;
@@ -23,6 +24,8 @@ const CLAIM_WAIT: Duration = Duration::from_millis(500);
 const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
 /// How soon a store that was away is asked again for a job.
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
+/// How often the machine is measured.
+const MEASURE_PERIOD: Duration = Duration::from_secs(2);
 /// How often overdue and outlived jobs are looked for.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How many jobs are forgotten in one round: each has files to be removed, and what else the keeper does waits.
@@ -56,6 +59,9 @@ impl Pool {
         let ready = Arc::new((Mutex::new(false), Condvar::new()));
         let tell = ready.clone();
         threads.push(std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.keep(&tell))?);
+        let measurer = shared.clone();
+        // Measures disks and programs, which may take long or never end; nobody waits for it.
+        std::thread::Builder::new().name("machine".into()).spawn(move || measurer.measure())?;
         let drain = shared.drain.clone();
         // Watches a drain's limit, and for the wish to drain; ends when the server goes.
         threads.push(std::thread::Builder::new().name("drain".into()).spawn(move || drain.watch())?);
@@ -115,9 +121,14 @@ impl Shared {
                 running.pause(AWAY_PAUSE);
                 continue;
             }
+            let stopped = self.runner.stopped();
+            if stopped >= Stops::Jobs {
+                running.pause(AWAY_PAUSE);
+                continue;
+            }
             let permit = self.runner.parking.permit();
             let only = match &permit {
-                Permit::Everything | Permit::Probe { .. } => self.runner.runs_only(),
+                Permit::Everything | Permit::Probe { .. } => (stopped == Stops::Agents).then_some(SELF_TEST),
                 Permit::Parked { all: false, .. } => Some(SELF_TEST),
                 Permit::Parked { all: true, left } => {
                     running.pause((*left).clamp(AWAY_PAUSE, CLAIM_WAIT));
@@ -236,6 +247,22 @@ impl Shared {
         self.runner.sweep_worktrees(|id| running.runs(id));
     }
 
+    fn measure(&self) {
+        let runner = &self.runner;
+        let mut was_well = true;
+        while !self.running.goes_away() {
+            runner.machine.measure(&runner.config);
+            let unwell = runner.why_machine_unwell();
+            match &unwell {
+                Some(why) if was_well => log::warn(&format!("no job is begun here until this is put right: {why}")),
+                None if !was_well => log::info("jobs can be begun here again"),
+                _ => {}
+            }
+            was_well = unwell.is_none();
+            self.running.pause(MEASURE_PERIOD);
+        }
+    }
+
     fn tidy_leftovers(&self) {
         self.runner.store.leftovers().iter().for_each(|record| self.runner.clean_up(record));
     }
@@ -244,7 +271,7 @@ impl Shared {
         if self.runner.store.waits_for().is_some() {
             return;
         }
-        match self.runner.store.tend() {
+        match self.runner.store.tend(&|record| self.runner.why_not_here(record)) {
             Ok(mut over) => {
                 // A cancelled job whose attempt is still being tidied away waits for that.
                 over.retain(|record| !self.running.runs(&record.id));

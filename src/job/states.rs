@@ -221,11 +221,17 @@ impl Queued {
         end(self.0, Status::Failed, Some(why), now)
     }
 
-    pub fn expire(self, now: Time) -> Ended {
+    /// `lacks`: why the server that finds it overdue could not run it.
+    pub fn expire(self, lacks: Option<String>, now: Time) -> Ended {
         let ttl = self.ttl_seconds;
-        let error = match &self.waits_because {
-            Some(why) => format!("no server could run it within its time to live of {ttl} s; the last one said: {why}"),
-            None => format!("no worker claimed it within its time to live of {ttl} s"),
+        let error = match (&self.waits_because, lacks) {
+            (Some(why), _) => {
+                format!("no server could run it within its time to live of {ttl} s; the last one said: {why}")
+            }
+            (None, Some(lacks)) => {
+                format!("no server could run it within its time to live of {ttl} s; this one waits for {lacks}")
+            }
+            (None, None) => format!("no worker claimed it within its time to live of {ttl} s"),
         };
         end(self.0, Status::Expired, Some(error), now)
     }

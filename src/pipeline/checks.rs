@@ -1,181 +1,183 @@
-//! What this server has to have to run jobs, one after the other: there or not, and what to do. `status` shows it.
-//! Claims and `/ready` ask its parts (login, program, parking, clock) themselves. Looks, and changes nothing.
+//! What this server has to have to run jobs, one after the other: there or not, what does not work without it, and
+//! what to do. One list, which claims, `/ready`, `status` and `doctor` go by. Looks, and changes nothing.
 
 use super::Runner;
+use super::machine::{Machine, well, wrong};
 use super::parking::Kind;
-use crate::api::Check;
+use crate::api::{Check, Stops};
+use crate::config::Config;
 use crate::job::Time;
-use crate::process::limited::{self, Limits};
-use crate::process::sys;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use crate::profile::Profiles;
 
-/// A disk with less than this left, in bytes, is full: a clone and an agent's home take as much at least.
-const NEARLY_FULL: u64 = 100 << 20;
-/// What asking a program for its version may take.
-const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// The oldest git that does all that is asked of it (2.34: `ls-files --debug`, bundles, `merge-base` as used here).
 const OLDEST_GIT: (u32, u32) = (2, 34);
 
-fn well(name: &str, why: impl Into<String>) -> Check {
-    Check { name: name.into(), ok: true, why: why.into(), what_to_do: None }
+/// What can be told from the settings and this machine, without a server: what keeps jobs from being run first.
+pub fn of_machine(config: &Config, machine: &Machine) -> Vec<Check> {
+    let mut all = vec![claude(config, machine), login(config), git(config, machine)];
+    all.extend(machine.disks());
+    all
 }
 
-fn wrong(name: &str, why: impl Into<String>, what_to_do: impl Into<String>) -> Check {
-    Check { name: name.into(), ok: false, why: why.into(), what_to_do: Some(what_to_do.into()) }
+/// What jobs are run without, but not as somebody may expect.
+pub fn of_settings(config: &Config, has_lfs: bool, profiles: &Profiles) -> Vec<Check> {
+    vec![git_lfs(has_lfs), github_token(config), of_profiles(profiles), api_keys(config)]
 }
 
 impl Runner {
-    /// All that can be looked at from here. Starts two programs, to ask for their versions.
+    /// All that can be looked at from here.
     pub fn checks(&self) -> Vec<Check> {
-        let mut all = vec![self.check_claude(), self.check_login(), self.check_account(), self.check_git()];
-        all.extend([self.check_lfs(), self.check_token()]);
-        all.extend(self.check_disks());
-        all.extend([self.check_store(), self.check_profiles(), self.check_keys()]);
+        let mut all = self.necessary();
+        all.push(self.check_account());
+        all.extend(of_settings(&self.config, self.spaces.git.has_lfs(), &self.profiles));
         all
     }
 
-    /// Whether what is wrong keeps jobs from running here. The others are said, and jobs run.
-    pub fn stops_jobs(check: &Check) -> bool {
-        !check.ok && !["api_keys", "profiles", "git_lfs", "github_token"].contains(&check.name.as_str())
+    /// What jobs cannot be run without.
+    fn necessary(&self) -> Vec<Check> {
+        let mut all = of_machine(&self.config, &self.machine);
+        all.extend(self.check_store());
+        all
     }
 
-    fn check_claude(&self) -> Check {
-        let binary = &self.config.claude.binary;
-        if !self.config.has_program(binary) {
-            let what =
-                "install Claude Code (`npm install -g @anthropic-ai/claude-code`), or set AGENTICORE_CLAUDE_BINARY";
-            return wrong("claude", format!("`{binary}` is not here"), what);
-        }
-        match version_of(binary, self.config.variables.get("PATH").map(String::as_str)) {
-            Ok(version) => well("claude", format!("{binary}, {version}")),
-            // A wrapper may not know the question.
-            Err(why) => well("claude", format!("{binary}, of a version that it does not tell ({why})")),
-        }
+    /// The first that keeps from working what `stops` names. That the server is parked is asked of its parking.
+    pub fn hindrance(&self, stops: Stops) -> Option<Check> {
+        self.necessary().into_iter().find(|check| !check.ok && check.stops >= stops)
     }
 
-    fn check_login(&self) -> Check {
-        match self.config.login() {
-            Ok(login) => well("login", login),
-            Err(what) => wrong("login", "there is none for Claude", what),
-        }
+    /// What of this machine keeps jobs from being begun.
+    pub fn why_machine_unwell(&self) -> Option<String> {
+        let stops = |check: &Check| check.stops >= Stops::Jobs;
+        let check = of_machine(&self.config, &self.machine).into_iter().find(stops)?;
+        Some(format!("{}; {}", check.why, check.what_to_do.unwrap_or_default()))
+    }
+
+    /// What does not work here. That the server is parked is asked of its parking.
+    pub fn stopped(&self) -> Stops {
+        self.necessary().into_iter().map(|check| check.stops).max().unwrap_or_default()
     }
 
     fn check_account(&self) -> Check {
         match self.parking.trouble() {
             Some((trouble, left)) => {
-                let name = if trouble.kind == Kind::Account { "account" } else { "machine" };
+                let (name, stops) = match trouble.kind {
+                    Kind::Account => ("account", Stops::Agents),
+                    Kind::Machine => ("machine", Stops::Jobs),
+                };
                 let until = Time::now().plus_seconds(left.as_secs());
-                wrong(name, format!("{}; no job is begun until {until}", trouble.why), "nothing: one job will try then")
+                let why = format!("{}; no job is begun until {until}", trouble.why);
+                wrong(name, why, "nothing: one job will try then").stopping(stops)
             }
             None => well("account", "the last job that asked the API was answered, or none has asked yet"),
         }
     }
 
-    fn check_git(&self) -> Check {
-        let told = version_of("git", self.config.variables.get("PATH").map(String::as_str));
-        let Ok(told) = told else { return wrong("git", "it is not installed, or not on PATH", "install git") };
-        let number = told.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        let mut parts = number.unwrap_or_default().split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        match version < OLDEST_GIT {
-            true => wrong("git", format!("{told} is too old"), "install git 2.34 or later"),
-            false => well("git", told),
-        }
-    }
-
-    fn check_lfs(&self) -> Check {
-        match self.spaces.git.has_lfs() {
-            true => well("git_lfs", "git-lfs is installed"),
-            false => well("git_lfs", "git-lfs is not installed: Git LFS files stay pointers"),
-        }
-    }
-
-    fn check_token(&self) -> Check {
-        let github = &self.config.github;
-        let server = &github.server_url;
-        match () {
-            () if github.app.is_some() => well("github_token", format!("a GitHub App for {server}")),
-            () if github.token.is_some() => well("github_token", format!("GITHUB_TOKEN for {server}")),
-            () => well("github_token", format!("none: no private repository of {server}, and no pull requests there")),
-        }
-    }
-
-    fn check_disks(&self) -> Vec<Check> {
-        let config = &self.config;
-        let places = [
-            ("disk_worktrees", &config.repos.worktree_root),
-            ("disk_repos", &config.repos.root),
-            ("disk_jobs", &config.jobs_dir),
-            ("disk_temporary", &config.runtime_dir),
-        ];
-        places.into_iter().map(|(name, path)| check_disk(name, path)).collect()
-    }
-
-    fn check_store(&self) -> Check {
+    fn check_store(&self) -> Vec<Check> {
         let store = &self.store;
-        let is_fleet = self.config.redis.is_some() || self.config.wants_redis;
-        match store.waits_for().or_else(|| store.trouble()) {
-            Some(why) if is_fleet => wrong("redis", why, "see that Redis is reached from here, and what its log says"),
-            Some(why) => wrong("store", why, "see what the server's log says"),
-            None if is_fleet => well("redis", "it answers, and its time is this pod's"),
-            None => well("store", "jobs are kept in files, by this server alone"),
+        if self.config.redis.is_none() && !self.config.wants_redis {
+            return vec![well("store", "jobs are kept in files, by this server alone")];
         }
-    }
-
-    fn check_profiles(&self) -> Check {
-        let (profiles, broken) = self.profiles.all();
-        match broken.first() {
-            Some(error) => wrong("profiles", error.to_string(), "mend its profile.yml; jobs with other profiles run"),
-            None => well("profiles", format!("{} can be used", profiles.len())),
-        }
-    }
-
-    fn check_keys(&self) -> Check {
-        let config = &self.config;
-        match config.api_keys.is_empty() && !config.is_local() {
-            true => wrong(
-                "api_keys",
-                "none are set: anybody who reaches the port can run agents here",
-                format!("{}, {}", config.where_to_set("api-keys", "AGENTICORE_API_KEYS"), config.then_restart()),
-            ),
-            false => well("api_keys", "requests need a key, or come from this machine"),
-        }
+        // With a second copy jobs are taken in, read and cancelled without Redis too.
+        let can_do_without = self.config.has_second_copy() && store.was_reached();
+        let redis = match store.waits_for() {
+            Some(why) => wrong("redis", why, "see that Redis is reached from here, and what its log says")
+                .stopping(if can_do_without { Stops::Jobs } else { Stops::Requests }),
+            None => well("redis", "it answers"),
+        };
+        let clock = match store.trouble() {
+            Some(why) => wrong("clock", why, "set this machine's clock").stopping(Stops::Requests),
+            None => well("clock", "it is Redis'"),
+        };
+        vec![redis, clock]
     }
 }
 
-fn check_disk(name: &str, path: &Path) -> Check {
-    let mut there = path;
-    while !there.exists() {
-        let Some(above) = there.parent() else { break };
-        there = above;
+fn claude(config: &Config, machine: &Machine) -> Check {
+    let binary = &config.claude.binary;
+    if config.program(binary).is_none() {
+        let what = "install Claude Code (`npm install -g @anthropic-ai/claude-code`), or set AGENTICORE_CLAUDE_BINARY";
+        return wrong("claude", format!("`{binary}` is not here"), what).stopping(Stops::Agents);
     }
-    let free = match sys::free_space(there) {
-        Ok(free) => free,
-        Err(error) => {
-            return wrong(name, format!("{}: {error}", path.display()), "mount it, or name another directory");
+    match machine.version(binary) {
+        Some(Ok(version)) => well("claude", format!("{binary}, {version}")),
+        // A wrapper may not know the question.
+        Some(Err(why)) => well("claude", format!("{binary}, of a version that it does not tell ({why})")),
+        None => well("claude", format!("{binary}, which was not asked for its version yet")),
+    }
+}
+
+fn login(config: &Config) -> Check {
+    match config.login() {
+        Ok(login) => well("login", login),
+        Err(what) => wrong("login", "there is none for Claude", what).stopping(Stops::Agents),
+    }
+}
+
+fn git(config: &Config, machine: &Machine) -> Check {
+    let told = match machine.version("git") {
+        _ if config.program("git").is_none() => {
+            return wrong("git", "it is not installed, or not on PATH", "install git").stopping(Stops::Jobs);
         }
+        Some(Ok(told)) => told,
+        Some(Err(why)) => return well("git", format!("of a version that it does not tell ({why})")),
+        None => return well("git", "which was not asked for its version yet"),
     };
-    let told = format!("{} MiB are free at {}", free >> 20, path.display());
-    match free < NEARLY_FULL {
-        true => wrong(name, told, "make room there"),
-        false => well(name, told),
+    match version_number(&told) < OLDEST_GIT {
+        true => wrong("git", format!("{told} is too old"), "install git 2.34 or later").stopping(Stops::Jobs),
+        false => well("git", told),
     }
 }
 
-/// The first line that a program says of its version.
-fn version_of(program: &str, path: Option<&str>) -> Result<String, String> {
-    let mut command = Command::new(program);
-    command.arg("--version").env_clear().env("HOME", "/nonexistent").env("LC_ALL", "C");
-    command.env("PATH", path.unwrap_or("/usr/local/bin:/usr/bin:/bin")).current_dir("/");
-    sys::die_with_parent(&mut command);
-    let limits = Limits { total: VERSION_LIMIT, silence: VERSION_LIMIT, heard: &mut |_| {} };
-    let told =
-        limited::run(&mut command, Stdio::null(), limits, None).map_err(|_| "it could not be asked".to_owned())?;
-    let text = String::from_utf8_lossy(&told.stdout).into_owned();
-    match text.lines().next().map(str::trim) {
-        Some(line) if told.code == 0 && !line.is_empty() => Ok(crate::job::cut(line.to_owned(), 100)),
-        _ => Err(format!("exit code {}", told.code)),
+fn version_number(told: &str) -> (u32, u32) {
+    let number = told.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let mut parts = number.unwrap_or_default().split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn git_lfs(has_lfs: bool) -> Check {
+    match has_lfs {
+        true => well("git_lfs", "git-lfs is installed"),
+        false => well("git_lfs", "git-lfs is not installed: Git LFS files stay pointers"),
+    }
+}
+
+fn github_token(config: &Config) -> Check {
+    let github = &config.github;
+    let server = &github.server_url;
+    match () {
+        () if github.app.is_some() => well("github_token", format!("a GitHub App for {server}")),
+        () if github.token.is_some() => well("github_token", format!("GITHUB_TOKEN for {server}")),
+        () => well("github_token", format!("none: no private repository of {server}, and no pull requests there")),
+    }
+}
+
+fn of_profiles(profiles: &Profiles) -> Check {
+    let (profiles, broken) = profiles.all();
+    match broken.first() {
+        Some(error) => wrong("profiles", error.to_string(), "mend its profile.yml; jobs with other profiles run"),
+        None => well("profiles", format!("{} can be used", profiles.len())),
+    }
+}
+
+fn api_keys(config: &Config) -> Check {
+    match config.api_keys.is_empty() && !config.is_local() {
+        true => wrong(
+            "api_keys",
+            "none are set: anybody who reaches the port can run agents here",
+            format!("{}, {}", config.where_to_set("api-keys", "AGENTICORE_API_KEYS"), config.then_restart()),
+        ),
+        false => well("api_keys", "requests need a key, or come from this machine"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_as_git_says_it() {
+        assert_eq!(version_number("git version 2.47.3"), (2, 47));
+        assert_eq!(version_number("git version 2.39.5 (Apple Git-154)"), (2, 39));
+        assert_eq!(version_number("git"), (0, 0));
     }
 }

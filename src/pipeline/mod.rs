@@ -6,9 +6,10 @@
 //! HTTP.
 
 mod agent_step;
-mod checks;
+pub mod checks;
 mod commit;
 pub mod kept;
+pub mod machine;
 pub mod parking;
 pub mod plan;
 mod prepare;
@@ -20,6 +21,7 @@ mod steps;
 mod submodules;
 mod tidy;
 
+use crate::api::Stops;
 use crate::config::Config;
 use crate::event::{Draft, Kind};
 use crate::forge::GitHub;
@@ -34,6 +36,7 @@ use crate::workspace::cache::{self, Workspaces};
 use crate::workspace::hosts::Hosts;
 use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl};
+use machine::Machine;
 use parking::{Parking, Trouble};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +61,8 @@ pub struct Runner {
     kept_worktrees: Mutex<HashMap<JobId, Instant>>,
     /// Whether jobs can be run here just now.
     pub parking: Parking,
+    /// What was measured of this machine last.
+    pub machine: Machine,
     /// What meets trouble here waits until it is over, or for another server; else it fails at once.
     waits_out_trouble: bool,
     in_use: prepared::InUse,
@@ -140,6 +145,7 @@ impl Runner {
             pod,
             kept_worktrees: Mutex::default(),
             parking: Parking::default(),
+            machine: Machine::default(),
             waits_out_trouble: true,
             in_use: prepared::InUse::default(),
             kept_prepared: Mutex::default(),
@@ -171,11 +177,6 @@ impl Runner {
         !self.waits_out_trouble || self.config.repos.mcp_file_dirs.iter().any(below)
     }
 
-    /// Without Claude, or a login for it, only jobs of this profile are run; the others wait.
-    pub fn runs_only(&self) -> Option<&'static str> {
-        self.config.missing_for_agents().map(|_| SELF_TEST)
-    }
-
     /// What a job of this profile lacks to be run here, and what to do about it.
     pub fn lacks(&self, profile: &str) -> Option<String> {
         self.config.missing_for_agents().filter(|_| profile != SELF_TEST)
@@ -185,12 +186,24 @@ impl Runner {
     pub fn why_waiting(&self, profile: &str) -> Option<String> {
         if self.config.max_parallel_jobs > 0 {
             let lacks = self.lacks(profile).map(|what| format!("{what}, {}", self.config.then_restart()));
-            return lacks.or_else(|| self.why_parked(profile));
+            return lacks.or_else(|| self.why_unwell(Stops::Jobs)).or_else(|| self.why_parked(profile));
         }
         let is_alone = self.config.redis.is_none();
         is_alone.then(|| {
             "a server that runs jobs: this one has AGENTICORE_MAX_PARALLEL_JOBS=0, and keeps its jobs for itself".into()
         })
+    }
+
+    /// What this server lacks to run a job that waits.
+    pub fn why_not_here(&self, record: &Record) -> Option<String> {
+        // What needs no agent needs no login either, as the self-test.
+        self.why_waiting(if record.purpose.needs_agent() { &record.profile } else { SELF_TEST })
+    }
+
+    /// What has to be put right before what `stops` names works here.
+    pub fn why_unwell(&self, stops: Stops) -> Option<String> {
+        let check = self.hindrance(stops)?;
+        Some(format!("this server to be well: {}; {}", check.why, check.what_to_do.unwrap_or_default()))
     }
 
     fn why_parked(&self, profile: &str) -> Option<String> {

@@ -76,15 +76,30 @@ pub fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Bytes that may still be written to the file system of `path`.
-pub fn free_space(path: &Path) -> io::Result<u64> {
+/// How much room a file system has, in bytes.
+pub struct Space {
+    pub free: u64,
+    pub size: u64,
+    /// It has no room for the name of another file.
+    pub is_out_of_files: bool,
+}
+
+/// The room of the file system of `path`.
+pub fn space(path: &Path) -> io::Result<Space> {
     let path = c_path(path)?;
     // SAFETY: all-zero bytes are a valid statvfs, which outlives the call, as does the string.
-    unsafe {
+    let found = unsafe {
         let mut found: libc::statvfs = std::mem::zeroed();
         check(libc::statvfs(path.as_ptr(), &mut found))?;
-        Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
-    }
+        found
+    };
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize as u64);
+    Ok(Space {
+        free: bytes(found.f_bavail as u64),
+        size: bytes(found.f_blocks as u64),
+        // Some file systems have no limit, and say so by having none at all.
+        is_out_of_files: found.f_files > 0 && found.f_favail == 0,
+    })
 }
 
 /// CLOCK_BOOTTIME: time since the machine started, its sleep included. One clock for all processes.

@@ -130,7 +130,7 @@ fn tidy(config: &Config, directory: &Path, store: &Arc<embedded::Embedded>) -> R
         }
     }
     store.leftovers().iter().for_each(|record| runner.clean_up(record));
-    store.tend().unwrap_or_default().iter().for_each(|record| runner.forget(record));
+    store.tend(&|_| None).unwrap_or_default().iter().for_each(|record| runner.forget(record));
     runner.clear_runtime();
     Ok(store.list(1, Which::All)?.it.is_empty())
 }

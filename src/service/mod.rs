@@ -31,7 +31,6 @@ use crate::fleet::pool::Pool;
 use crate::job::{Record, Status};
 use crate::log;
 use crate::pipeline::Runner;
-use crate::profile::SELF_TEST;
 use crate::store::redis::server_locks;
 use crate::store::unconfigured::Unconfigured;
 use crate::store::{embedded, redis};
@@ -122,11 +121,9 @@ impl Service {
     /// The record as it is shown, and if it waits for something that an operator has to do, for what.
     fn shown(&self, record: &Record) -> Job {
         let is_queued = record.status() == Status::Queued;
-        // What needs no agent needs no login either, as the self-test.
-        let profile = if record.purpose.needs_agent() { record.profile.as_str() } else { SELF_TEST };
         let of_last = || record.waits_because.as_ref().map(|why| format!("a server that can run it: {why}"));
         let waits_for =
-            || self.runner.why_waiting(profile).or_else(|| self.runner.waits_for_pod(record)).or_else(of_last);
+            || self.runner.why_not_here(record).or_else(|| self.runner.waits_for_pod(record)).or_else(of_last);
         Job::new(record, if is_queued { waits_for() } else { None })
     }
 }

@@ -1,9 +1,8 @@
 //! How this server is, what it could run, and its drain.
 
 use super::{Refusal, Service};
-use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, ServerStatus, Status};
+use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, ServerStatus, Status, Stops};
 use crate::job;
-use crate::pipeline::Runner;
 use crate::store::Which;
 use std::time::Duration;
 
@@ -16,12 +15,7 @@ impl Service {
         Status {
             status: "ok".into(),
             service: "agenticore".into(),
-            waiting_for: self
-                .runner
-                .store
-                .waits_for()
-                .or_else(|| self.runner.store.trouble())
-                .or_else(|| self.waits_for_operator()),
+            waiting_for: self.waiting_for(),
             draining: self.pool.drain().progress().draining,
         }
     }
@@ -31,7 +25,8 @@ impl Service {
         let checks = self.runner.checks();
         let progress = self.pool.drain().progress();
         let queued = self.runner.store.list(COUNTED_MOST, Which::Of(job::Status::Queued)).ok();
-        let runs_jobs = self.workers > 0 && !progress.draining && !checks.iter().any(Runner::stops_jobs);
+        let is_well = checks.iter().all(|check| check.stops < Stops::Agents);
+        let runs_jobs = self.workers > 0 && !progress.draining && is_well;
         let word = match () {
             () if progress.draining => "draining",
             () if runs_jobs => "ok",
@@ -41,7 +36,7 @@ impl Service {
             success: true,
             status: word.into(),
             service: "agenticore".into(),
-            waiting_for: self.status().waiting_for,
+            waiting_for: self.waiting_for(),
             version: env!("CARGO_PKG_VERSION").into(),
             pod_name: self.config().pod_name.clone(),
             runs_jobs,
@@ -55,14 +50,15 @@ impl Service {
 
     /// Whether requests should be sent here. A draining server takes them, but others should come first.
     pub fn readiness(&self) -> Readiness {
-        let waits_for = self.runner.store.waits_for();
         let draining = self.pool.drain().progress().draining;
-        // With a second copy jobs are taken in, read and cancelled without Redis too.
-        let can_do_without = self.runner.config.has_second_copy() && self.runner.store.was_reached();
-        let trouble = self.runner.store.trouble();
-        let is_of_no_use = (waits_for.is_some() && !can_do_without) || trouble.is_some();
-        let waiting_for = waits_for.or(trouble).or_else(|| self.waits_for_operator());
-        Readiness { ready: !draining && !is_of_no_use, draining, waiting_for }
+        let is_of_use = self.runner.hindrance(Stops::Requests).is_none();
+        Readiness { ready: !draining && is_of_use, draining, waiting_for: self.waiting_for() }
+    }
+
+    fn waiting_for(&self) -> Option<String> {
+        let store = &self.runner.store;
+        let of_store = store.waits_for().or_else(|| store.trouble());
+        of_store.or_else(|| self.runner.why_unwell(Stops::Requests)).or_else(|| self.waits_for_operator())
     }
 
     /// Jobs are taken in all the same, and wait. Any profile but the self-test's stands for all.

@@ -210,6 +210,9 @@ pub trait Jobs: Send + Sync {
     fn watch_changes(&self) -> ChangeWatcher;
 }
 
+/// Why a server could not run a job. None: it could.
+pub type Lacks<'a> = dyn Fn(&Record) -> Option<String> + 'a;
+
 /// Where workers take jobs from, and what is looked after when they are over: for the pool and the runner.
 pub trait Queue: Send + Sync {
     /// Takes over what a server that died here left running. To be called once, before the first
@@ -229,8 +232,9 @@ pub trait Queue: Send + Sync {
     /// Nothing is left of the attempts at this job, which has ended or is another's.
     fn release(&self, record: &Record) -> Result<(), Error>;
 
-    /// Expires what nobody claimed in time; returns the ended jobs whose time to live is over.
-    fn tend(&self) -> Result<Vec<Record>, Error>;
+    /// Expires what nobody claimed in time; returns the ended jobs whose time to live is over. `lacks`: why this server
+    /// could not run a job, for its error.
+    fn tend(&self, lacks: &Lacks) -> Result<Vec<Record>, Error>;
 
     /// Forgets an ended job: record and events.
     fn remove(&self, id: &JobId) -> Result<(), Error>;

@@ -3,7 +3,7 @@
 //! Writes nothing and knows nothing.
 
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, Which};
+use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Note, Record, Spec};
@@ -100,7 +100,7 @@ impl Queue for Unconfigured {
         self.refuse()
     }
 
-    fn tend(&self) -> Result<Vec<Record>, Error> {
+    fn tend(&self, _: &Lacks) -> Result<Vec<Record>, Error> {
         self.refuse()
     }
 

@@ -80,7 +80,7 @@ pub fn look(directory: &Path) -> Found {
     );
     tried("unlink", false, probe.unlink_open(), "an open file cannot be removed");
     tried("shared locks", false, shared_locks(directory), "its locks are this machine's alone");
-    if let Ok(free) = sys::free_space(directory)
+    if let Ok(sys::Space { free, .. }) = sys::space(directory)
         && free < LITTLE_SPACE
     {
         let sentence = format!("{} has only {} MiB of free space: make it larger", directory.display(), free >> 20);

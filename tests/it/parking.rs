@@ -124,19 +124,32 @@ fn one_broken_pod_does_not_eat_the_queue() {
     }
     let _unmount = Unmount(disk.clone());
     let full = fleet.pod("full");
+    // Room for two files: not full yet, and no job can be run there.
+    let rest = disk.join("rest");
+    std::fs::write(&rest, [0; 8192]).unwrap();
     std::fs::write(disk.join("ballast"), vec![0; 1 << 20]).unwrap_err();
+    std::fs::remove_file(&rest).unwrap();
     let without = fleet.pod_with("without", &[("AGENTICORE_CLAUDE_BINARY", "/nonexistent/agent")]);
     let ids: Vec<String> = (0..6).map(|n| full.submit(fleet.job(format!("[[write {n}.txt x]]")))).collect();
     let parked =
         |pod: &Server| eventually("it is parked", || pod.get("/ready").1["waiting_for"].as_str().map(str::to_owned));
     assert!(parked(&full).contains("No space left on device"), "{}", parked(&full));
-    assert!(parked(&without).contains("`/nonexistent/agent` was not found"), "{}", parked(&without));
+    assert!(parked(&without).contains("`/nonexistent/agent`, which is not here"), "{}", parked(&without));
+    assert_eq!(without.get("/ready").0, 200);
     eventually("all wait", || {
         let queued = full.get("/jobs?status=queued").1["count"].as_u64();
         (queued == Some(6)).then_some(())
     });
     let told = ids.iter().find_map(|id| full.job(id)["waiting_for"].as_str().map(str::to_owned)).unwrap();
     assert!(told.contains("the next try at"), "{told}");
+    // Full to the last byte: that is seen without a job, and requests should go to others.
+    std::fs::write(&rest, [0; 8192]).unwrap();
+    eventually("its disk was looked at", || (full.get("/ready").0 == 503).then_some(()));
+    assert!(parked(&full).contains("is full: 0 KiB"), "{}", parked(&full));
+    let (_, status) = full.get("/status");
+    let disk_is = |check: &&Value| check["name"] == "disk_worktrees";
+    let found = status["checks"].as_array().unwrap().iter().find(disk_is).unwrap();
+    assert_eq!((&status["runs_jobs"], &found["stops"]), (&json!(false), &json!("requests")), "{status:#}");
     // One that can work does all of it.
     let well = fleet.pod("well");
     let more: Vec<String> = (6..20).map(|n| well.submit(fleet.job(format!("[[write {n}.txt x]]")))).collect();
@@ -164,13 +177,13 @@ fn a_job_that_no_server_can_run_expires_and_says_why() {
     let server = lab.serve();
     let began = Instant::now();
     let id = server.submit(json!({"task": "t"}));
-    let why = eventually("it was tried", || waits(&server, &id));
+    let why = eventually("it says why", || server.job(&id)["waiting_for"].as_str().map(str::to_owned));
     assert!(why.contains("/nonexistent/agent") && why.contains("AGENTICORE_CLAUDE_BINARY"), "{why}");
     let job = server.wait(&id);
     assert!(began.elapsed() >= Duration::from_secs(12));
     let error = job["error"].as_str().unwrap();
     assert!(job["status"] == "expired" && error.contains("no server could run it"), "{job:#}");
-    assert!(error.contains("/nonexistent/agent"), "{error}");
+    assert!(error.contains("/nonexistent/agent") && job["attempt"] == 0, "{job:#}");
     server.stop();
     lab.assert_tidy();
 }

@@ -182,7 +182,7 @@ mod of_the_embedded_store {
         in_the_way(directory, &JobFiles::new(directory).open(&id), || {
             assert!(matches!(running.attempt.hand_back(leaves("drain")), Err(Error::Unavailable(_))));
         });
-        store.tend().unwrap();
+        store.tend(&|_| None).unwrap();
         let next = claim(&*store).record;
         assert_eq!((next.id, next.attempt, next.deaths), (id, 2, 0));
     }

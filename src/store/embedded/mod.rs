@@ -20,7 +20,7 @@ use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};
 use super::rules::{self, Cancel, KeyedSubmission, KeysInFlight, Numbering};
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, Which, crash, files};
+use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which, crash, files};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Note, Queued, Record, Running, Spec, Status, Time};
@@ -202,7 +202,7 @@ impl Core {
         let mut live = lock(cell);
         let Job::Queued(job) = &live.job else { return Ok(None) };
         if job.is_overdue(now) {
-            let ended = job.clone().expire(now);
+            let ended = job.clone().expire(None, now);
             self.close(&mut live, ended, true)?;
             return Ok(None);
         }
@@ -224,12 +224,12 @@ impl Core {
         (journal, numbering)
     }
 
-    fn expire(&self, id: &JobId, now: Time) -> Result<(), Error> {
+    fn expire(&self, id: &JobId, lacks: &Lacks, now: Time) -> Result<(), Error> {
         let Some(cell) = self.cell(id) else { return Ok(()) };
         let mut live = lock(&cell);
         match &live.job {
             Job::Queued(job) if job.is_overdue(now) => {
-                let ended = job.clone().expire(now);
+                let ended = job.clone().expire(lacks(&live.job), now);
                 self.close(&mut live, ended, true).map(drop)
             }
             _ => Ok(()),
@@ -394,7 +394,7 @@ impl Queue for Embedded {
         self.0.release(&record.id)
     }
 
-    fn tend(&self) -> Result<Vec<Record>, Error> {
+    fn tend(&self, lacks: &Lacks) -> Result<Vec<Record>, Error> {
         EmbeddedAttempt::hand_back_again(&self.0);
         let now = Time::now();
         let (queued, over) = {
@@ -402,7 +402,7 @@ impl Queue for Embedded {
             (index.queued(), index.over(now))
         };
         for id in queued {
-            self.0.expire(&id, now)?;
+            self.0.expire(&id, lacks, now)?;
         }
         Ok(over.iter().filter_map(|id| self.0.read_ended(id).ok().flatten()).collect())
     }

@@ -124,7 +124,7 @@ impl Claims {
             };
             let now = access.ctx.now();
             if job.is_overdue(now) {
-                access.seal_and_conclude(job.expire(now), &stamp)?;
+                access.seal_and_conclude(job.expire(None, now), &stamp)?;
                 return Ok(None);
             }
             match self.claim_this(job, &stamp, now)? {

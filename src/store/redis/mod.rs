@@ -31,7 +31,7 @@ mod sweep;
 mod tail;
 
 use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Mail, Presence, Queue, Seen, Which, agents};
+use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which, agents};
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
@@ -271,8 +271,8 @@ impl Queue for Redis {
         Ok(())
     }
 
-    fn tend(&self) -> Result<Vec<Record>, Error> {
-        self.access.expire_and_collect()
+    fn tend(&self, lacks: &Lacks) -> Result<Vec<Record>, Error> {
+        self.access.expire_and_collect(lacks)
     }
 
     fn remove(&self, id: &JobId) -> Result<(), Error> {

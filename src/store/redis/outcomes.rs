@@ -9,7 +9,7 @@ use super::scripts::{Answer, Write, new_stamp};
 use crate::event::Kind;
 use crate::job::{Ended, Job, JobId, Note, Record, Status};
 use crate::store::rules::{self, Cancel};
-use crate::store::{Cancelled, Error, crash, files};
+use crate::store::{Cancelled, Error, Lacks, crash, files};
 use std::time::Duration;
 
 /// How long the events of a job that has ended stay in Redis, where the volume has them too: for those who read
@@ -148,7 +148,7 @@ impl Access {
 
     /// Expires what nobody took in time, and finds the ended jobs whose time is over. One pod does it
     /// for all.
-    pub fn expire_and_collect(&self) -> Result<Vec<Record>, Error> {
+    pub fn expire_and_collect(&self, lacks: &Lacks) -> Result<Vec<Record>, Error> {
         if self.ctx.ends() || !self.ctx.clock.is_good() || !self.take_turn("tend", Duration::from_secs(1))? {
             return Ok(Vec::new());
         }
@@ -166,7 +166,8 @@ impl Access {
             if let Job::Queued(job) = Job::from(record)
                 && job.is_overdue(now)
             {
-                self.seal_and_conclude(job.expire(now), &stamp)?;
+                let why = lacks(&job);
+                self.seal_and_conclude(job.expire(why, now), &stamp)?;
             }
         }
         let mut over = Vec::new();
