@@ -7,7 +7,7 @@ help:
 	@echo "make lint    formatting and clippy"
 	@echo "make bench   what the runner adds to a job, start-up, memory, size, the fleet beside redis-benchmark: as ratios"
 	@echo "make soak    2 000 jobs on four pods while pods and Redis are killed, stopped and rolled back (some minutes)"
-	@echo "make model   the fleet's transitions explored exhaustively with two faults (a minute)"
+	@echo "make model   the fleet's transitions explored exhaustively with two faults (ten minutes)"
 	@echo "make nfs     a fleet over real NFS, between two machines in user mode (root, Debian)"
 	@echo "make static  a fully static release binary"
 	@echo "make images  both container images, from source, with docker, podman or buildah"

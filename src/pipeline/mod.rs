@@ -35,7 +35,7 @@ use crate::store::{self, Attempt, Back, Claim, End, Store};
 use crate::workspace::cache::{self, Workspaces};
 use crate::workspace::hosts::Hosts;
 use crate::workspace::lock::Locks;
-use crate::workspace::url::{self, RepoUrl};
+use crate::workspace::url::{self, RepoUrl, Transport};
 use machine::Machine;
 use parking::{Parking, Trouble};
 use std::collections::HashMap;
@@ -158,10 +158,25 @@ impl Runner {
         let repos = &self.config.repos;
         let policy = url::Policy { allow_local: repos.allow_local, allow_http: repos.allow_http };
         let url = url::judge(text, policy)?;
+        self.hosts().check(&url)?;
+        Ok(url)
+    }
+
+    /// Whether git may connect to it, by the addresses that its name stands for; behind a proxy that is the proxy's to
+    /// say. Asks the resolver.
+    pub fn judge_addresses(&self, url: &RepoUrl) -> Result<(), String> {
+        let is_http = matches!(url.transport, Transport::Http | Transport::Https);
+        match is_http && self.config.proxy_to(url.as_str()).is_some() {
+            true => Ok(()),
+            false => self.hosts().check_addresses(url),
+        }
+    }
+
+    fn hosts(&self) -> Hosts<'_> {
+        let repos = &self.config.repos;
         let server = self.config.github.server_url.split_once("://").map_or("", |(_, rest)| rest);
         let server = server.split('/').next().unwrap_or_default();
-        Hosts { server, allowed: &repos.hosts, allow_local: repos.allow_local }.check(&url)?;
-        Ok(url)
+        Hosts { server, allowed: &repos.hosts, allow_local: repos.allow_local }
     }
 
     /// For one job alone, in front of its user: what cannot be run now fails at once.

@@ -9,6 +9,7 @@ use crate::event::{Draft, Kind};
 use crate::job::Mark;
 use crate::profile::Profile;
 use crate::profile::materialize::{self, Materialized};
+use crate::workspace::cache::Error;
 use crate::workspace::fetch::{Base, FetchRequest};
 use crate::workspace::regular_file;
 use crate::workspace::submodules::Wanted;
@@ -123,6 +124,7 @@ impl Execution<'_> {
     /// `at`: the commit to begin at, if not the newest of what was asked for.
     fn try_worktree(&self, worktree: &Worktree, at: Option<&str>, submodules: Wanted) -> Result<Base, Failure> {
         let runner = self.runner;
+        runner.judge_addresses(worktree.url).map_err(Error::Final)?;
         let login = runner.github.login(worktree.url)?;
         let request =
             FetchRequest { base_ref: self.record.base_ref.as_deref(), not_before: self.record.created_at, login };

@@ -87,6 +87,7 @@ impl Execution<'_> {
         {
             url = judge(&format!("{}/{owner}/{name}.git", runner.config.github.server_url))?;
         }
+        runner.judge_addresses(&url).map_err(|why| why.replace("repo_url", "its URL"))?;
         match slug.is_some() || on_one_host(above, &url) {
             true => Ok(url),
             false => Err(format!("{url} is on another host than {above}, and the server has no login for it")),

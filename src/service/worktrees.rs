@@ -47,6 +47,7 @@ impl Service {
     fn ask_remote(&self, request: &WorktreeRequest) -> Result<(), Refusal> {
         let invalid = |why: String| Refusal::invalid("repo_url", why);
         let url = self.runner.judge_url(&request.repo_url).map_err(invalid)?;
+        self.runner.judge_addresses(&url).map_err(invalid)?;
         let login = self.runner.github.login(&url).map_err(|error| invalid(error.to_string()))?;
         let asked = self.runner.spaces.ask_remote(&url, request.base_ref.as_deref(), login, REMOTE_LIMIT);
         asked.map_err(|error| invalid(error.to_string()))

@@ -1,8 +1,15 @@
 //! Which hosts a repository may lie on: none of this machine's or its cloud's own services, unless that is configured.
-//! Pure; what a name resolves to is not looked at.
+//!
+//! A URL is judged by its text when a job is taken in, and by what its name resolves to before git is started. Git
+//! resolves the name again: who changes it in between is not stopped here.
 
 use super::url::RepoUrl;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A resolver that takes longer says nothing: git will say why.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Names of services that tell a machine its own credentials.
 const METADATA: [&str; 4] = ["metadata", "metadata.google.internal", "metadata.goog", "instance-data"];
@@ -19,27 +26,33 @@ pub struct Hosts<'a> {
 }
 
 impl Hosts<'_> {
-    /// The same sentence for each: what is there, and what is not, is nobody's business.
+    /// By the text of the URL alone.
     pub fn check(&self, url: &RepoUrl) -> Result<(), String> {
         let host = url.host.to_ascii_lowercase();
-        if host.is_empty() || host == self.server.to_ascii_lowercase() {
+        let is_good = self.is_configured(&host) || (self.allowed.is_empty() && !self.is_own(name_of(&host)));
+        if is_good { Ok(()) } else { Err(refusal(&host)) }
+    }
+
+    /// By the addresses that its name stands for just now. One that stands for none is left to git.
+    pub fn check_addresses(&self, url: &RepoUrl) -> Result<(), String> {
+        let host = url.host.to_ascii_lowercase();
+        let is_own = |address: &IpAddr| self.is_own_address(*address);
+        if self.is_configured(&host) || !addresses_of(name_of(&host)).iter().any(is_own) {
             return Ok(());
         }
-        let name = without_port(&host).trim_matches(['[', ']']).trim_end_matches('.');
+        Err(refusal(&host))
+    }
+
+    /// Named by the settings, or no host at all.
+    fn is_configured(&self, host: &str) -> bool {
+        let name = name_of(host);
         let is_allowed = |rule: &String| match rule.to_ascii_lowercase() {
-            rule if rule == host || rule == name => true,
+            rule if rule == *host || rule == *name => true,
             rule => rule.strip_prefix("*.").is_some_and(|below| {
                 name.strip_suffix(below).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
             }),
         };
-        let is_listed = self.allowed.iter().any(is_allowed);
-        if is_listed || (self.allowed.is_empty() && !self.is_own(name)) {
-            return Ok(());
-        }
-        Err(format!(
-            "repo_url is on `{host}`, which this server does not use: allowed are the hosts in AGENTICORE_REPO_HOSTS, \
-             if that is set, and else all but this machine's own and its network's services"
-        ))
+        host.is_empty() || *host == self.server.to_ascii_lowercase() || self.allowed.iter().any(is_allowed)
     }
 
     fn is_own(&self, name: &str) -> bool {
@@ -47,16 +60,43 @@ impl Hosts<'_> {
         if METADATA.contains(&name) || (is_local && !self.allow_local) {
             return true;
         }
-        match address_of(name) {
-            Some(IpAddr::V4(address)) => {
-                address.is_link_local() || (!self.allow_local && (address.is_loopback() || address.is_unspecified()))
-            }
-            Some(IpAddr::V6(address)) => {
-                let is_loopback = address.is_loopback() || address.is_unspecified();
-                address.is_unicast_link_local() || address == METADATA_V6 || (!self.allow_local && is_loopback)
-            }
-            None => false,
-        }
+        address_of(name).is_some_and(|address| self.is_own_address(address))
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_loopback = address.is_loopback() || address.is_unspecified();
+        let is_link_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA_V6,
+        };
+        is_link_local || (is_loopback && !self.allow_local)
+    }
+}
+
+/// The same sentence for each: what is there, and what is not, is nobody's business.
+fn refusal(host: &str) -> String {
+    format!(
+        "repo_url is on `{host}`, which this server does not use: allowed are the hosts in AGENTICORE_REPO_HOSTS, if \
+         that is set, and else all but this machine's own and its network's services"
+    )
+}
+
+fn name_of(host: &str) -> &str {
+    without_port(host).trim_matches(['[', ']']).trim_end_matches('.')
+}
+
+/// What a name stands for. The resolver of the C library knows no limit, so it is asked by a thread of its own.
+fn addresses_of(name: &str) -> Vec<IpAddr> {
+    let (told, hears) = mpsc::channel();
+    let asked = (name.to_owned(), 0);
+    let resolves = std::thread::Builder::new().name("resolver".into()).spawn(move || {
+        let found = asked.to_socket_addrs().map(|found| found.map(|address| address.ip()).collect());
+        let _ = told.send(found.unwrap_or_default());
+    });
+    match resolves {
+        Ok(_) => hears.recv_timeout(RESOLVE_LIMIT).unwrap_or_default(),
+        Err(_) => Vec::new(),
     }
 }
 
@@ -131,6 +171,28 @@ mod tests {
         {
             assert!(check(good, false, &[]), "{good}");
         }
+    }
+
+    #[test]
+    fn addresses_are_judged_in_every_form() {
+        let hosts = |allow_local| Hosts { server: "", allowed: &[], allow_local };
+        for (address, locally) in [
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("0.0.0.0", false),
+            ("::ffff:127.0.0.1", false),
+            ("169.254.169.254", true),
+            ("::ffff:169.254.1.1", true),
+            ("fe80::1", true),
+        ] {
+            let address = address.parse().unwrap();
+            assert!(hosts(false).is_own_address(address), "{address}");
+            assert_eq!(hosts(true).is_own_address(address), locally, "{address}");
+        }
+        assert!(
+            ["10.0.0.1", "192.168.1.1", "fd00::1"].iter().all(|ip| !hosts(false).is_own_address(ip.parse().unwrap()))
+        );
+        assert_eq!(addresses_of("127.0.0.1"), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -330,3 +330,37 @@ fn what_a_push_leaves_running_on_this_machine_is_reaped() {
     });
     server.stop();
 }
+
+/// S9: a name that stands for this machine's own address is refused as the address is, and nothing is asked there.
+#[test]
+fn a_name_for_this_machines_own_address_is_no_repository() {
+    let probe = std::process::Command::new("unshare").args(["-m", "--propagation", "private", "true"]).output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to make mount namespaces");
+        eprintln!("SKIPPED a_name_for_this_machines_own_address_is_no_repository: no mount namespaces");
+        return;
+    }
+    let lab = Lab::new().with("AGENTICORE_ALLOW_LOCAL_REPOS", "false").with("AGENTICORE_ALLOW_HTTP_REPOS", "true");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let names = lab.path("hosts");
+    std::fs::write(&names, "127.0.0.1 localhost git.example\n169.254.169.254 meta.example\n").unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["-m", "--propagation", "private", "sh", "-c"])
+        .args(["mount --bind \"$0\" /etc/hosts && exec \"$@\"", names.to_str().unwrap()])
+        .args([crate::support::BINARY, "serve"])
+        .env_clear()
+        .envs(&lab.variables);
+    let server = crate::support::Server::start(command);
+    for url in [format!("http://git.example:{port}/o/r"), "http://meta.example/o/r".into()] {
+        let job = server.run(json!({"task": "[[say x]]", "repo_url": url}));
+        let error = job["error"].as_str().unwrap_or_default();
+        assert!(job["status"] == "failed" && error.contains("which this server does not use"), "{job:#}");
+        let asked = server.send("/worktrees", &[], &json!({"repo_url": url}).to_string());
+        assert_eq!(asked.0, 400, "{asked:?}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "something was asked there");
+    server.stop();
+}
