@@ -5,7 +5,7 @@
 use crate::process::sys;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,18 @@ const UNFINISHED: &str = ".tmp";
 const LONGEST: u64 = 64 << 20;
 
 pub fn explain(action: &str, path: &Path, error: &io::Error) -> String {
-    format!("cannot {action} {}: {error}", path.display())
+    let told = format!("cannot {action} {}: {error}", path.display());
+    match whose(path).filter(|_| matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))) {
+        Some(whose) => format!("{told}; {whose}: give it to this server's user, or run as that one"),
+        None => told,
+    }
+}
+
+/// Whose the file is, or the nearest directory above it that can be looked at.
+fn whose(path: &Path) -> Option<String> {
+    let (there, meta) = path.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?)))?;
+    let (uid, mode) = (meta.uid(), meta.mode() & 0o7777);
+    Some(format!("{} belongs to uid {uid}, mode {mode:04o}, and this is uid {}", there.display(), sys::effective_uid()))
 }
 
 /// Replaces `path` by `bytes`: temporary name, sync, rename, sync of the directory.

@@ -216,6 +216,15 @@ fn a_volume_of_another_user_is_named_with_its_owner_and_what_to_do() {
     Command::new("chown").arg("1000").arg(lab.path("repos/0123456789ab")).status().unwrap();
     let server = Server::start(command("1000").unwrap());
     assert_eq!(server.stop(), Some(0));
+    // P10: one file of another user's among its own.
+    let ended = lab.path(&format!("jobs/{OLD}.json"));
+    std::fs::write(&ended, old_job(OLD, "succeeded")).unwrap();
+    std::fs::set_permissions(&ended, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let server = Server::start(command("1000").unwrap());
+    let (status, answer) = server.get(&format!("/jobs/{OLD}"));
+    let told = format!("{answer} {}", server.log());
+    assert!(told.contains("belongs to uid 0, mode 0600, and this is uid 1000"), "{status} {told}");
+    assert_eq!(server.stop(), Some(0));
 }
 
 const OLD: &str = "11111111-2222-4333-8444-555555555555";
