@@ -123,6 +123,54 @@ fn a_thousand_waiting_requests_leave_the_probes_alone_and_hold_no_thread() {
     server.stop();
 }
 
+fn memory_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// C1 and C2 together, with the limits that machines begin with: a soft one of 1 024, and a hard one that is the same.
+#[test]
+fn idle_and_waiting_connections_beside_one_another_harm_nobody() {
+    let own = format!("--pid={}", std::process::id());
+    let raised = Command::new("prlimit").args([own.as_str(), "--nofile=4096:"]).status();
+    assert!(raised.is_ok_and(|status| status.success()), "this test holds 2 000 connections");
+    let check = |server: &Server, repo: &crate::support::Repo| {
+        for path in ["/ready", "/health"] {
+            let began = std::time::Instant::now();
+            assert_eq!(server.get(path).0, 200, "{path}");
+            println!("{path} took {} ms", began.elapsed().as_millis());
+        }
+        let job = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+        assert_eq!(job["status"], "succeeded", "{job:#}");
+    };
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "2");
+    let repo = lab.repo();
+    let gate = lab.path("gate");
+    let server = Server::start(with_limits(&lab, 1024, 8192));
+    let idle: Vec<TcpStream> = (0..900).map(|_| connect(&server)).collect();
+    let task = format!("[[wait-for {}]] [[say done]]", gate.display());
+    let mut waiting: Vec<TcpStream> = (0..1_000).map(|_| wait_for(&server, "one", &task)).collect();
+    check(&server, &repo);
+    let memory = memory_of(server.child.id());
+    println!("{memory} MiB");
+    assert!(memory <= 120, "{memory} MiB");
+    std::fs::write(&gate, "").unwrap();
+    for stream in &mut waiting {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.contains(r#""output":"done""#), "{text}");
+    }
+    drop((idle, waiting));
+    server.stop();
+
+    let server = Server::start(with_limits(&lab, 1024, 1024));
+    let idle: Vec<TcpStream> = (0..600).map(|_| connect(&server)).collect();
+    check(&server, &repo);
+    drop(idle);
+    server.stop();
+}
+
 /// C3: a thousand bodies of 1 MiB at once took 1.05 GB.
 #[test]
 fn large_bodies_that_come_at_once_are_bounded_together() {
@@ -147,12 +195,8 @@ fn large_bodies_that_come_at_once_are_bounded_together() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let memory = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-    };
-    assert!(memory() < 100, "{} MiB", memory());
+    let memory = memory_of(server.child.id());
+    assert!(memory < 100, "{memory} MiB");
     // A short request waits for none of them.
     assert_eq!(server.get("/ready").0, 200);
     let small = server.submit(json!({"task": "[[say small]]"}));
