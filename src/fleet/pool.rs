@@ -4,7 +4,7 @@
 use super::drain::Drain;
 use super::running::Running;
 use super::solo::Solo;
-use crate::api::Stops;
+use crate::api::{Check, Stops};
 use crate::job::JobId;
 use crate::log;
 use crate::pipeline::Runner;
@@ -249,9 +249,13 @@ impl Shared {
 
     fn measure(&self) {
         let runner = &self.runner;
-        let mut was_well = true;
+        let (mut was_well, mut is_first) = (true, true);
         while !self.running.goes_away() {
             runner.machine.measure(&runner.config);
+            if std::mem::take(&mut is_first) {
+                let told: Vec<String> = runner.checks().iter().filter(|check| check.ok).map(Check::shown).collect();
+                log::info(&format!("found {}", told.join("; ")));
+            }
             let unwell = runner.why_machine_unwell();
             match &unwell {
                 Some(why) if was_well => log::warn(&format!("no job is begun here until this is put right: {why}")),

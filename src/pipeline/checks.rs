@@ -109,7 +109,10 @@ fn claude(config: &Config, machine: &Machine) -> Check {
 fn login(config: &Config) -> Check {
     match config.login() {
         Ok(login) => well("login", login),
-        Err(what) => wrong("login", "there is none for Claude", what).stopping(Stops::Agents),
+        Err(what) => {
+            let what = format!("{what}, {}", config.then_restart());
+            wrong("login", "there is none for Claude", what).stopping(Stops::Agents)
+        }
     }
 }
 

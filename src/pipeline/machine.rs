@@ -110,6 +110,10 @@ pub fn wrong(name: &str, why: impl Into<String>, what_to_do: impl Into<String>) 
 }
 
 impl Check {
+    pub fn shown(&self) -> String {
+        format!("{}: {}", self.name, self.why)
+    }
+
     pub fn stopping(self, stops: Stops) -> Self {
         Self { stops, ..self }
     }

@@ -124,7 +124,7 @@ fn say_what_runs(service: &Service, address: Option<&str>) {
     ));
     config.warnings.iter().chain(&service.profiles().warnings).for_each(|warning| log::warn(warning));
     for missing in service.missing() {
-        log::warn(&format!("this server needs {missing}"));
+        log::warn(&missing);
     }
     if let Some(address) = address.filter(|_| !config.is_local() && config.api_keys.is_empty()) {
         let token = config.github.token.is_some() || config.github.app.is_some();

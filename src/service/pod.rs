@@ -66,10 +66,20 @@ impl Service {
         self.runner.why_waiting(&self.runner.config.default_profile)
     }
 
-    /// Whatever is missing for this server to take jobs and run them, a sentence's end each.
+    /// Whatever is missing for this server to take jobs and run them, as far as it is known at the start: a line each.
     pub fn missing(&self) -> Vec<String> {
-        let no_store = self.runner.store.waits_for().filter(|_| self.runner.config.redis.is_none());
-        [no_store, self.waits_for_operator()].into_iter().flatten().collect()
+        let config = self.config();
+        let no_store = self.runner.store.waits_for().filter(|_| config.redis.is_none());
+        let no_workers = self.waits_for_operator().filter(|_| config.max_parallel_jobs == 0);
+        let needs = [no_store, no_workers].into_iter().flatten().map(|what| format!("this server needs {what}"));
+        let checks = self.runner.checks();
+        // The others are said where they are found.
+        let wanted = checks.iter().filter(|check| ["claude", "login", "profiles"].contains(&check.name.as_str()));
+        let unwell = wanted.filter(|check| !check.ok && config.max_parallel_jobs > 0).map(|check| {
+            let what_to_do = check.what_to_do.as_deref().unwrap_or_default();
+            format!("{}; {what_to_do}", check.shown())
+        });
+        needs.chain(unwell).collect()
     }
 
     pub fn profiles(&self) -> ProfilesAnswer {
