@@ -72,7 +72,7 @@ LABEL org.opencontainers.image.title="agenticore" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/usr/local/bin:/usr/bin:/bin HOME=/home/agenticore AGENTICORE_HOST=0.0.0.0 AGENTICORE_TRANSPORT=sse \
-    LANG=C.UTF-8 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+    AGENTICORE_AGENTIHOOKS=true LANG=C.UTF-8 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 1000:0
 WORKDIR /home/agenticore
 EXPOSE 8200

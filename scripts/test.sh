@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/test-tools.sh >/dev/null
 scripts/mcp-clients.sh >/dev/null
+scripts/agentihooks.sh >/dev/null
 if cargo nextest --version >/dev/null 2>&1; then
   exec cargo nextest run --no-fail-fast "$@"
 fi

@@ -3,6 +3,7 @@
 mod agent;
 mod api;
 mod change;
+mod checkouts;
 mod cli;
 mod config;
 mod doctor;

@@ -4,12 +4,14 @@
 //! field of the record is private until it is written down here too. Servers write these types, the command line
 //! reads them.
 
+mod checkout;
 mod event;
 mod job;
 mod plan;
 mod request;
 mod worktree;
 
+pub use checkout::{Checkout, SyncAnswer};
 pub use event::{Change, ChangePage, Event, EventPage};
 pub use job::{Job, JobSummary, KeptWork};
 pub use plan::{ExecuteRequest, Plan, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};

@@ -73,6 +73,11 @@ pub enum Command {
         wait: Option<Duration>,
         json: bool,
     },
+    HooksSync {
+        target: String,
+        url: Option<String>,
+        json: bool,
+    },
     InitSharedFs {
         root: Option<String>,
         json: bool,
@@ -221,6 +226,14 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             wait: raw.has("wait"),
             json,
         }),
+        "hooks" => match raw.only_word("hooks", "sync")?.as_str() {
+            "sync" => Command::HooksSync {
+                target: raw.value("target")?.unwrap_or_else(|| "all".into()),
+                url: raw.value("url")?,
+                json,
+            },
+            other => return Err(format!("`agenticore hooks` knows `sync` alone, not `{other}`")),
+        },
         "cancel" => Command::Cancel { id: raw.only_word("cancel", "ID")?, json },
         _ => {
             raw.no_words(name)?;

@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 18] = [
+pub const COMMANDS: [Row; 19] = [
     Row {
         name: "serve",
         word: None,
@@ -249,13 +249,28 @@ With --wait: 0 as soon as it takes jobs in; those may still wait for a login.
 ",
     },
     Row {
+        name: "hooks",
+        word: Some("sync"),
+        summary: "hooks sync: fetch the checkouts of agentihooks and of a bundle again",
+        about: "Has the newest of agentihooks (AGENTICORE_AGENTIHOOKS_URL) and of a bundle of profiles
+(AGENTICORE_AGENTIHOOKS_BUNDLE_URL): clones what is not there, fetches what is, installs it. Jobs that begin
+afterwards use it. It works with this command's settings, so run it where the server runs: in a pod by
+kubectl exec. POST /admin/sync asks a server to do the same.",
+        flags: &[
+            flag("target", Some("WHICH"), "all (the default), agentihooks or bundle"),
+            flag("url", Some("URL"), "fetch this repository instead of the configured one"),
+            JSON,
+        ],
+        more: "Exit code 1: something could not be fetched; what was there stays as it was.\n",
+    },
+    Row {
         name: "init-shared-fs",
         word: None,
         summary: "prepare and try a volume that servers share",
         about: "Makes profiles/, repos/, jobs/ and job-state/ on the volume that servers share, where they are
 missing, and tries what servers need of it: locks, renames, links, modes, space. What it lacks is
-said, a sentence each. Servers do the same when they start. It changes no owner, and many pods may
-run it at once.",
+said, a sentence each. Then clones agentihooks and the bundle, if their URLs are set. Servers do the
+same when they start. It changes no owner, and many pods may run it at once.",
         flags: &[flag("shared-root", Some("PATH"), "the volume (AGENTICORE_SHARED_FS_ROOT)"), JSON],
         more: "Exit code 1: no server can run on it.\n",
     },

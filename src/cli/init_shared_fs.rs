@@ -2,10 +2,12 @@
 //!
 //! Run again, or by many pods at once, it changes nothing. Never changes an owner.
 
-use super::{Exit, Refusal, pretty, print};
+use super::{Exit, Refusal, hooks, pretty, print};
 use crate::config::Config;
+use crate::service::checkouts;
 use crate::volume::{self, probe};
 use serde_json::json;
+use std::io::Write;
 use std::path::PathBuf;
 
 pub fn run(config: &Config, root: Option<String>, json: bool) -> Result<Exit, Refusal> {
@@ -18,6 +20,7 @@ pub fn run(config: &Config, root: Option<String>, json: bool) -> Result<Exit, Re
         return Err(Refusal::new(Exit::BadUsage, why));
     }
     volume::make_layout(&root).map_err(|why| Refusal::new(Exit::Failed, why))?;
+    let fetched = checkouts::make_missing(config.clone(), &root);
     let found = probe::look(&root.join("job-state"));
     let is_fit = !found.lacks.iter().any(|lack| lack.is_fatal);
     if json {
@@ -34,7 +37,16 @@ pub fn run(config: &Config, root: Option<String>, json: bool) -> Result<Exit, Re
             let mark = if lack.is_fatal { "unfit" } else { "note" };
             text.push_str(&format!("{mark}: {}\n", lack.sentence));
         }
+        if let Ok(answer) = &fetched
+            && !answer.synced.is_empty()
+        {
+            text.push_str(&hooks::told(answer));
+        }
         print(&text)?;
+    }
+    // Servers begin without them, and try again.
+    if let Err(why) = fetched {
+        let _ = writeln!(std::io::stderr(), "agenticore: warn: {why}");
     }
     if is_fit {
         return Ok(Exit::Done);

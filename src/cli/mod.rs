@@ -9,6 +9,7 @@ mod drain;
 mod events;
 mod follow;
 mod help;
+mod hooks;
 mod init_shared_fs;
 mod local;
 mod mcp;
@@ -153,6 +154,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Doctor { fix, discard: None, json } => doctor::run(config, fix, json),
         Command::Doctor { discard: Some(id), .. } => doctor::discard(config, &id),
         Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
+        Command::HooksSync { target, url, json } => hooks::sync(config, &target, url.as_deref(), json),
         Command::InitSharedFs { root, json } => init_shared_fs::run(&config, root, json),
         Command::Status { alive: true, .. } => {
             Client::new(&config).get::<Health>("/health")?;

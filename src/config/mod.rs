@@ -2,6 +2,7 @@
 //!
 //! Never global, never read again later. Prints no secret.
 
+mod checkouts;
 mod file;
 mod login;
 mod proxy;
@@ -10,6 +11,7 @@ mod settings;
 mod unknown;
 mod values;
 
+pub use checkouts::Checkouts;
 pub use file::not_yaml;
 pub use redis::Redis;
 pub use settings::parse_duration;
@@ -50,6 +52,7 @@ pub struct Config {
     pub github: GitHub,
     /// Where profiles are looked for, after the built-in ones; later ones win.
     pub profile_dirs: Vec<PathBuf>,
+    pub checkouts: Checkouts,
     /// What runs below one job's id: merged profile, working directory without a repository.
     pub job_dirs_root: PathBuf,
     /// What lives no longer than one server: agents' homes, private git directories. Short, because
@@ -234,9 +237,10 @@ impl Config {
         let temporary = variables.get("TMPDIR").filter(|t| !t.is_empty()).map_or("/tmp".into(), PathBuf::from);
         let job_dirs_root =
             shared_root.as_ref().map_or_else(|| temporary.join("agenticore-jobs"), |root| root.join("jobs"));
-        let agentihooks = values.path("AGENTICORE_AGENTIHOOKS_PATH").map(|path| path.join("profiles"));
+        let checkouts = Checkouts::read(&values, shared_root.as_deref(), &own_dir);
         let shared_profiles = shared_root.as_ref().map(|root| root.join("profiles"));
-        let profile_dirs = agentihooks.into_iter().chain(shared_profiles).chain([own_dir.join("profiles")]).collect();
+        let own_profiles = own_dir.join("profiles");
+        let profile_dirs = checkouts.profile_dirs().into_iter().chain(shared_profiles).chain([own_profiles]).collect();
         let jobs_dir = values.path("AGENTICORE_JOBS_DIR").unwrap_or_default();
         let mut repos = values.repos();
         if repos.mcp_file_dirs.is_empty() {
@@ -245,7 +249,7 @@ impl Config {
         let claude = values.claude(home.as_deref());
         let store = values.text("AGENTICORE_STORE");
         let redis = if store == "embedded" { None } else { redis::read(&values, claude.kill_grace)? };
-        let variables = proxy::normalized(variables);
+        let variables = checkouts.with_its_command(proxy::normalized(variables));
         let variables = login::with_credential(variables, values.get("AGENTICORE_ANTHROPIC_CREDENTIAL"));
         Ok(Self {
             host: values.text("AGENTICORE_HOST"),
@@ -271,6 +275,7 @@ impl Config {
             shutdown_grace: values.duration("AGENTICORE_SHUTDOWN_GRACE"),
             github: values.github()?,
             profile_dirs,
+            checkouts,
             job_dirs_root,
             own_dir,
             warnings,

@@ -5,23 +5,11 @@ use crate::suggest;
 use std::collections::BTreeMap;
 
 /// Names of the Python program that this one takes and has no use for, or not yet.
-const TAKEN: &[&str] = &[
-    "AGENTICORE_AGENTIHOOKS_URL",
-    "AGENTICORE_AGENTIHOOKS_BRANCH",
-    "AGENTICORE_AGENTIHOOKS_BUNDLE_URL",
-    "AGENTICORE_AGENTIHOOKS_BUNDLE_BRANCH",
-    "AGENTICORE_AGENTIHOOKS_SYNC_INTERVAL",
-];
-const TAKEN_KEYS: &[&str] = &[
-    "agentihooks_url",
-    "agentihooks_branch",
-    "agentihooks_bundle_url",
-    "agentihooks_bundle_branch",
-    "agentihooks_sync_interval",
-    "langfuse.host",
-    "langfuse.public_key",
-    "langfuse.secret_key",
-];
+const TAKEN: &[&str] = &[SYNC_INTERVAL];
+const TAKEN_KEYS: &[&str] =
+    &["agentihooks_sync_interval", "langfuse.host", "langfuse.public_key", "langfuse.secret_key"];
+/// Taken, and said to be of no use.
+const SYNC_INTERVAL: &str = "AGENTICORE_AGENTIHOOKS_SYNC_INTERVAL";
 
 /// What a process of ours sets for another one of ours, and what tests set.
 const OWN: &[&str] = &["AGENTICORE_TEST_", "AGENTICORE_BELOW_INIT", "AGENTICORE_ASKPASS"];
@@ -38,7 +26,10 @@ pub fn warnings(variables: &BTreeMap<String, String>, file: &BTreeMap<String, St
         let meant = suggest::did_you_mean(name, TABLE.iter().map(|row| row.variable));
         format!("the variable {name} is not known and is ignored{meant}")
     });
-    of_keys.chain(of_variables).collect()
+    let no_interval = variables.get(SYNC_INTERVAL).filter(|value| !value.trim().is_empty()).map(|_| {
+        format!("{SYNC_INTERVAL} does nothing any more: checkouts are fetched again by `agenticore hooks sync`")
+    });
+    of_keys.chain(of_variables).chain(no_interval).collect()
 }
 
 fn is_known_key(key: &str) -> bool {

@@ -47,6 +47,14 @@ struct Shared {
     turn: Mutex<()>,
 }
 
+/// Workers may begin.
+type Ready = (Mutex<bool>, Condvar);
+
+fn tell(ready: &Ready) {
+    *ready.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    ready.1.notify_all();
+}
+
 impl Pool {
     /// Starts `workers` threads. They begin once what an earlier server left is taken over.
     pub fn start(runner: Arc<Runner>, workers: usize) -> std::io::Result<Self> {
@@ -56,9 +64,9 @@ impl Pool {
         let mut threads = Vec::new();
         let keeper = shared.clone();
         // Takes over at start and starts the workers' work, then expires and forgets jobs.
-        let ready = Arc::new((Mutex::new(false), Condvar::new()));
+        let ready: Arc<Ready> = Arc::new((Mutex::new(false), Condvar::new()));
         let tell = ready.clone();
-        threads.push(std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.keep(&tell))?);
+        threads.push(std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.clone().keep(&tell))?);
         let measurer = shared.clone();
         // Measures disks and programs, which may take long or never end; nobody waits for it.
         std::thread::Builder::new().name("machine".into()).spawn(move || measurer.measure())?;
@@ -212,7 +220,7 @@ impl Shared {
         self.running.remove(&attempt_id);
     }
 
-    fn keep(&self, ready: &(Mutex<bool>, Condvar)) {
+    fn keep(self: Arc<Self>, ready: &Arc<Ready>) {
         let (store, running) = (&self.runner.store, &self.running);
         loop {
             let error = match store.recover(RECOVERY_LIMIT) {
@@ -227,8 +235,15 @@ impl Shared {
             }
         }
         self.runner.clear_runtime();
-        *ready.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        ready.1.notify_all();
+        let (shared, begins) = (self.clone(), ready.clone());
+        // Clones and installs what agents are to have; ends with that. Jobs wait for it, and nothing else does.
+        let set_up = std::thread::Builder::new().name("checkouts".into()).spawn(move || {
+            shared.runner.checkouts().set_up().iter().for_each(|why| log::warn(why));
+            tell(&begins);
+        });
+        if set_up.is_err() {
+            tell(ready);
+        }
         let mut next = Instant::now();
         while !running.goes_away() {
             if Instant::now() >= next {
@@ -242,6 +257,8 @@ impl Shared {
             // Also told when a job ends, and when the server goes.
             running.wait(KEEPER_PERIOD);
         }
+        // Workers that wait to begin end.
+        tell(ready);
         // A job that ended since the last round is not left for the next server.
         self.tidy_leftovers();
         self.runner.sweep_worktrees(|id| running.runs(id));

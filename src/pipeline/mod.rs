@@ -22,6 +22,7 @@ mod submodules;
 mod tidy;
 
 use crate::api::Stops;
+use crate::checkouts::Checkouts;
 use crate::config::Config;
 use crate::event::{Draft, Kind};
 use crate::forge::GitHub;
@@ -135,7 +136,7 @@ impl Runner {
         let spaces = Workspaces::new(&config, locks, pod.clone())
             .map_err(|error| format!("cannot find this program's own file: {error}"))?;
         Ok(Self {
-            profiles: Profiles::new(config.profile_dirs.clone(), config.claude.timeout),
+            profiles: Profiles::new(config.profile_dirs.clone(), config.claude.timeout).above(config.checkouts.layer()),
             redactor: Redactor::new(config.secrets()),
             is_root: sys::effective_uid() == 0,
             store,
@@ -170,6 +171,10 @@ impl Runner {
             true => Ok(()),
             false => self.hosts().check_addresses(url),
         }
+    }
+
+    pub fn checkouts(&self) -> Checkouts<'_> {
+        Checkouts { config: &self.config, spaces: &self.spaces, github: &self.github }
     }
 
     fn hosts(&self) -> Hosts<'_> {

@@ -64,7 +64,8 @@ impl Profile {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies files and directories; links are followed, and what leads nowhere is left out.
+pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -75,10 +76,11 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         let entry = entry?;
         let target = to.join(entry.file_name());
         // Links are followed: a profile is its owner's own.
-        if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
+        match fs::metadata(entry.path()) {
+            Ok(meta) if meta.is_dir() => copy_tree(&entry.path(), &target)?,
+            Ok(_) => drop(fs::copy(entry.path(), target)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -33,6 +33,8 @@ const BUILT_IN: &[(&str, &str)] = &[
 pub struct Profiles {
     directories: Vec<PathBuf>,
     default_timeout: Duration,
+    /// A directory whose files are below those of every profile, once it is there.
+    lowest: Option<PathBuf>,
 }
 
 /// One `profile.yml`, as it stands there.
@@ -103,7 +105,12 @@ impl fmt::Display for Error {
 
 impl Profiles {
     pub fn new(directories: Vec<PathBuf>, default_timeout: Duration) -> Self {
-        Self { directories, default_timeout }
+        Self { directories, default_timeout, lowest: None }
+    }
+
+    /// With the files of this directory below those of every profile.
+    pub fn above(self, lowest: Option<PathBuf>) -> Self {
+        Self { lowest, ..self }
     }
 
     /// All that can be read, by name, and what is wrong with the others.
@@ -174,6 +181,7 @@ impl Profiles {
         for layer in chain.iter().rev() {
             flags.overlay(&layer.flags);
         }
+        let own = chain.iter().rev().filter_map(|layer| layer.directory.clone());
         Profile {
             name: chain[0].name.clone(),
             description: chain.iter().find_map(|layer| layer.description.clone()).unwrap_or_default(),
@@ -187,7 +195,7 @@ impl Profiles {
             worktree: first(&|layer| layer.worktree, true),
             timeout: chain.iter().find_map(|layer| layer.timeout).unwrap_or(self.default_timeout),
             flags,
-            directories: chain.iter().rev().filter_map(|layer| layer.directory.clone()).collect(),
+            directories: self.lowest.iter().filter(|lowest| lowest.is_dir()).cloned().chain(own).collect(),
         }
     }
 }

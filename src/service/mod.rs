@@ -4,6 +4,7 @@
 //! names the store, the pool or the runner.
 
 mod changes;
+pub mod checkouts;
 mod jobs;
 pub mod local;
 mod plans;

@@ -139,10 +139,15 @@ impl Workspaces {
 
     /// The lock of a directory that is no cache: one at a time, in the whole fleet.
     pub fn lock_directory(&self, directory: &Path) -> Result<lock::Guard, String> {
-        self.locks.take(directory, TIDY_LIMIT, &Stop::default()).map_err(|error| match error {
+        self.lock_directory_within(directory, TIDY_LIMIT)
+    }
+
+    /// The same with a limit of its own.
+    pub fn lock_directory_within(&self, directory: &Path, limit: Duration) -> Result<lock::Guard, String> {
+        self.locks.take(directory, limit, &Stop::default()).map_err(|error| match error {
             lock::Error::Away(why) => why,
             lock::Error::Io(error) => error.to_string(),
-            _ => format!("somebody else had {} for {} s", directory.display(), TIDY_LIMIT.as_secs()),
+            _ => format!("somebody else had {} for {} s", directory.display(), limit.as_secs()),
         })
     }
 

@@ -7,6 +7,7 @@ mod support;
 mod agent_limits;
 mod cache;
 mod changes;
+mod checkouts;
 mod claude;
 mod cli;
 mod crash;

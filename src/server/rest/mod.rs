@@ -161,6 +161,11 @@ impl Rest {
         json(200, &self.service.begin_drain(limit.map_err(|why| Refusal::invalid("timeout", why))?))
     }
 
+    fn sync(&self, asked: &Asked) -> Answered {
+        let target = asked.parameters().find(|(name, _)| name == "target");
+        json(200, &self.service.sync(target.as_ref().map_or("all", |(_, target)| target))?)
+    }
+
     fn take_back_drain(&self, _: &Asked) -> Answered {
         json(200, &self.service.take_back_drain()?)
     }

@@ -34,7 +34,7 @@ const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &As
 }
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 23] = [
+pub static ROUTES: [Route; 24] = [
     public("/health", "whether the server answers, and what it waits for", Rest::health),
     public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
     route(Method::Get, "/status", &[], "what this server needs to run jobs, and whether it has it", Rest::status),
@@ -63,6 +63,8 @@ pub static ROUTES: [Route; 23] = [
     route(Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
     route(Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),
     route(Method::Delete, "/admin/drain", &[], "takes the drain back", Rest::take_back_drain),
+    route(Method::Post, "/admin/sync", &["target"],
+        "fetches the checkouts again: target=all|agentihooks|bundle", Rest::sync),
 ];
 
 impl Route {
