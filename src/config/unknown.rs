@@ -81,7 +81,6 @@ mod tests {
             ("PATH", "/bin"),
             ("AGENTIHOOKS_PROFILE", "x"),
             ("AGENTICORE_TRANSPORT", "sse"),
-            ("AGENTICORE_AGENTIHOOKS_SYNC_INTERVAL", "60"),
             ("AGENTICORE_COLOUR", " "),
             ("AGENTICORE_SERVICE_HOST", "10.0.0.1"),
             ("AGENTICORE_HEADLESS_SERVICE_PORT_HTTP", "8200"),
@@ -92,5 +91,11 @@ mod tests {
             ("AGENTICORE_REDIS_PORT", "tcp://10.0.0.1:6379"),
         ];
         assert_eq!(of(&variables, &[("langfuse.host", "x"), ("server.transport", "sse")]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn what_does_nothing_any_more_is_said_once() {
+        let said = of(&[(SYNC_INTERVAL, "60")], &[]);
+        assert!(said.len() == 1 && said[0].contains("agenticore hooks sync"), "{said:?}");
     }
 }
