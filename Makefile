@@ -1,5 +1,5 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo test lint bench static soak model nfs images test-deploy chart-files
+.PHONY: help demo test lint bench static release soak model nfs images test-deploy chart-files
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
@@ -10,6 +10,7 @@ help:
 	@echo "make model   the fleet's transitions explored exhaustively with two faults (ten minutes)"
 	@echo "make nfs     a fleet over real NFS, between two machines in user mode (root, Debian)"
 	@echo "make static  a fully static release binary"
+	@echo "make release that binary with its unit, install.sh, SBOM and sums, in one archive"
 	@echo "make images  both container images, from source, with docker, podman or buildah"
 	@echo "make test-deploy  images, chart, manifests and Compose, built and run (root, Debian; half an hour the first time)"
 	@echo "make chart-files  write the chart's README and the raw manifests, which follow from its values"
@@ -32,6 +33,9 @@ bench:
 
 static:
 	@scripts/static.sh
+
+release:
+	@scripts/release.sh
 
 images:
 	@scripts/images.sh

@@ -9,9 +9,9 @@ case $part in quick | all) ;; *) echo "scripts/test-deploy.sh takes quick, or no
 if [ "$(id -u)" != 0 ]; then echo "SKIPPED: the deployment tests need root" >&2; exit 1; fi
 eval "$(scripts/deploy-tools.sh "$part")"
 cargo build --bins
-export AGENTICORE_BINARY=$PWD/target/debug/agenticore PYTHONWARNINGS=ignore::ResourceWarning
+export DEPLOY_PART=$part AGENTICORE_BINARY=$PWD/target/debug/agenticore PYTHONWARNINGS=ignore::ResourceWarning
 hadolint --ignore DL3008 --ignore DL3006 --ignore DL3059 Dockerfile
-modules=(test_chart test_keda test_pods test_document)
+modules=(test_chart test_keda test_pods test_document test_systemd)
 if [ "$part" = all ]; then
   if ! podman image exists localhost/debian:bookworm-slim; then
     base=target/tools/deploy/debian-bookworm.tar
