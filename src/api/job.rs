@@ -26,6 +26,9 @@ pub struct Job {
     pub pid: Option<u32>,
     pub pod_name: Option<String>,
     pub worktree_path: Option<String>,
+    /// In a fleet: the pod that has it on its disk.
+    #[serde(default)]
+    pub worktree_on: Option<String>,
     pub branch: Option<String>,
     pub job_config_dir: Option<String>,
     pub file_path: Option<String>,
@@ -113,6 +116,7 @@ impl Job {
             ttl_seconds: record.ttl_seconds,
             pid: record.pid,
             pod_name: record.pod_name,
+            worktree_on: record.worktree_on.filter(|_| record.worktree_path.is_some()),
             worktree_path: record.worktree_path,
             branch: record.branch,
             job_config_dir: record.job_config_dir,
@@ -196,12 +200,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What a record holds and nobody is shown.
-    const PRIVATE: [&str; 13] = [
+    const PRIVATE: [&str; 12] = [
         "verdict",
         "session_cost_usd",
         "resume_session",
         "key",
-        "worktree_on",
         "format",
         "events",
         "handovers",

@@ -139,6 +139,7 @@ pub fn job(job: &Job) -> String {
         ("session_id", &job.session_id),
         ("job_config_dir", &job.job_config_dir),
         ("worktree_path", &job.worktree_path),
+        ("worktree_on", &job.worktree_on),
         ("kept", &fetch),
         ("kept", &lacks),
         ("pod_name", &job.pod_name),

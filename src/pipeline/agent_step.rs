@@ -125,7 +125,7 @@ impl Execution<'_> {
         let output = match heard {
             Heard::Started(pid) => {
                 self.runner.parking.works(Kind::Machine);
-                self.runner.note_kept_used(&self.record.id);
+                self.runner.set_kept_aside(&self.record.id);
                 let started = Draft::new(event::Kind::AgentStarted, format!("process {pid}"));
                 return self.mark(Mark::AgentStarted { pid }, Some(started));
             }

@@ -9,6 +9,7 @@ use crate::process::stop::Stop;
 use crate::workspace::cache;
 use crate::workspace::kept::Kept;
 use crate::workspace::remove;
+use crate::workspace::unsaved;
 use crate::workspace::url::RepoUrl;
 use crate::workspace::worktree::Worktree;
 use std::fs;
@@ -48,7 +49,7 @@ impl Runner {
             return None;
         }
         let directory = self.kept_directory(&record.id);
-        // What an earlier attempt saved, and this one has not gone on from: it is all there is.
+        // What an earlier attempt saved, and no agent has worked since: it is all there is.
         if Kept::read(&directory).is_some_and(|kept| !kept.used) {
             return None;
         }
@@ -79,17 +80,53 @@ impl Runner {
         }
     }
 
-    /// An attempt works from here on: what was saved before is not gone on from any more.
-    pub fn note_kept_used(&self, id: &JobId) {
+    /// Notes the conversation of a job without a repository, whose files stay where they are. Returns what is lost.
+    pub fn save_conversation(&self, record: &Record) -> Option<String> {
+        let (session, from) = record.session_id.as_deref().zip(record.job_config_dir.as_deref())?;
+        let directory = self.kept_directory(&record.id);
+        let write = || -> io::Result<()> {
+            remove::tree(&directory)?;
+            if home::bring_session(session, Path::new(from), &directory.join(CONVERSATION))? {
+                fs::create_dir_all(&directory)?;
+                Kept::of_conversation(session).write(&directory)?;
+            }
+            Ok(())
+        };
+        let failed = write().err()?;
+        Some(format!("its conversation could not be saved in {}: {failed}", directory.display()))
+    }
+
+    /// An agent works from here on. What was saved before and was not gone on from stays, out of the way.
+    pub fn set_kept_aside(&self, id: &JobId) {
         let directory = self.kept_directory(id);
-        if let Some(kept) = Kept::read(&directory).filter(|kept| !kept.used)
-            && let Err(error) = (Kept { used: true, ..kept }).write(&directory)
-        {
+        let Some(kept) = Kept::read(&directory).filter(|kept| !kept.used) else { return };
+        let moved = match (kept.bytes, directory.parent()) {
+            (1.., Some(all)) => fs::rename(&directory, unsaved::next_free(all, id)),
+            _ => remove::tree(&directory),
+        };
+        if let Err(error) = moved {
             log::warn(&format!("job {id}: {}: {error}", directory.display()));
         }
     }
 
-    /// All of it is somewhere else, or the job is forgotten.
+    /// Where the work of a job lies that is saved and was gone on from by none, and what it is.
+    pub fn shown_kept(&self, id: &JobId) -> Option<(PathBuf, Kept)> {
+        let directory = self.kept_directory(id);
+        let earlier = || unsaved::newest_earlier(directory.parent()?, id);
+        let found = if directory.is_dir() { directory.clone() } else { earlier()? };
+        let kept = Kept::read(&found)?;
+        Some((found, kept))
+    }
+
+    /// The job is forgotten.
+    pub fn forget_kept(&self, id: &JobId) {
+        self.drop_kept(id);
+        if let Some(Err(error)) = self.kept_directory(id).parent().map(|all| unsaved::remove_earlier(all, id)) {
+            log::warn(&format!("job {id}: what was kept of it cannot be removed: {error}"));
+        }
+    }
+
+    /// All of it is somewhere else.
     pub fn drop_kept(&self, id: &JobId) {
         let directory = self.kept_directory(id);
         // With what a server that died had begun to save.
@@ -121,6 +158,49 @@ impl Execution<'_> {
         Ok(kept.map(|kept| GoesOn { kept, directory: runner.kept_directory(&earlier.id), is_own: false }))
     }
 
+    /// The directory of a job without a repository is as an earlier attempt left it, and its agent goes on in it.
+    pub fn goes_on_in_directory(&mut self, job_dir: &Path) -> Result<bool, Halt> {
+        let id = &self.record.id;
+        let kept = self.runner.kept_of(id).filter(|kept| !kept.used && kept.repo_url.is_empty());
+        let Some(kept) = kept.filter(|kept| kept.session.is_some() && job_dir.is_dir()) else { return Ok(false) };
+        let directory = self.runner.kept_directory(id);
+        let used = Kept { used: true, ..kept.clone() };
+        used.write(&directory).map_err(|error| Halt::Failed(format!("{}: {error}", directory.display())))?;
+        self.goes_on = kept.session;
+        self.say(Kind::WorktreeReady, "the files are as the earlier attempt left them")?;
+        Ok(true)
+    }
+
+    /// The worktree of an earlier attempt, whose work could not be saved whole, is on this disk: it is gone on in. The
+    /// path of it.
+    pub fn go_on_in_place(&mut self, worktree: &Worktree) -> Result<Option<PathBuf>, Halt> {
+        let record = &self.record;
+        let is_here = record.worktree_on == self.runner.pod && record.base_commit.is_some();
+        if !is_here || !worktree.is_unsaved() {
+            return Ok(None);
+        }
+        let (path, session) = (worktree.path(), record.session_id.clone());
+        self.runner.spaces.hold(&record.id).map_err(|error| Halt::Failed(format!("{}: {error}", path.display())))?;
+        // Its conversation is with what was saved; or where the attempt had it, from where the next one's is made anew.
+        let saved = self.runner.kept_directory(&self.record.id).join(CONVERSATION);
+        if let Some((session, from)) = session.as_deref().zip(self.record.job_config_dir.as_deref())
+            && !saved.is_dir()
+        {
+            let brought = home::bring_session(session, Path::new(from), &saved);
+            brought.map_err(|error| Halt::Failed(format!("cannot bring the conversation from {from}: {error}")))?;
+        }
+        if let Some(kept) = self.runner.kept_of(&self.record.id).filter(|kept| !kept.used) {
+            let directory = self.runner.kept_directory(&self.record.id);
+            let used = Kept { used: true, ..kept };
+            used.write(&directory).map_err(|error| Halt::Failed(format!("{}: {error}", directory.display())))?;
+        }
+        self.goes_on = session;
+        let text =
+            format!("{} is as the earlier attempt left it, which could not save all of its work", path.display());
+        self.say(Kind::WorktreeReady, text)?;
+        Ok(Some(path))
+    }
+
     /// Brings what an agent that was judged had done, where another server has its worktree. False: it was not saved.
     pub fn bring_work(&mut self, url: &RepoUrl) -> Result<bool, Halt> {
         let id = self.record.id.clone();
@@ -137,11 +217,16 @@ impl Execution<'_> {
     }
 
     /// Brings the conversation that the agent goes on with, if it goes on.
-    pub fn bring_own_session(&self, config_dir: &Path) -> Result<(), Halt> {
+    pub fn bring_own_session(&mut self, config_dir: &Path) -> Result<(), Halt> {
         let Some(session) = &self.goes_on else { return Ok(()) };
         let from = self.runner.kept_directory(&self.record.id).join(CONVERSATION);
         match home::bring_session(session, &from, config_dir) {
-            Ok(_) => Ok(()),
+            Ok(true) => Ok(()),
+            // It begins anew, with the files as they are.
+            Ok(false) => {
+                self.goes_on = None;
+                Ok(())
+            }
             Err(error) => Err(Halt::Failed(format!("cannot bring the conversation from {}: {error}", from.display()))),
         }
     }
@@ -165,7 +250,9 @@ impl Execution<'_> {
                 .map_err(|error| Halt::Failed(format!("{}: {error}", goes_on.directory.display())))?;
             self.goes_on = goes_on.kept.session.clone();
         }
-        self.say(Kind::WorktreeReady, "the files are as the earlier attempt or job left them")?;
+        let but_for = goes_on.kept.lacks.as_ref().map(|lacks| format!("; what was kept of them does not hold {lacks}"));
+        let text = format!("the files are as the earlier attempt or job left them{}", but_for.unwrap_or_default());
+        self.say(Kind::WorktreeReady, text)?;
         Ok(true)
     }
 }

@@ -35,17 +35,21 @@ impl Execution<'_> {
         let runner = self.runner;
         let profile = runner.profiles.find(&self.record.profile).map_err(|error| Halt::Failed(error.to_string()))?;
         let job_dir = self.job_dir();
+        let mut stays = false;
         let directory = match self.url()? {
             Some(url) => match self.record.worktree_id.clone() {
                 Some(id) => self.enter_prepared(&url, &id, profile.worktree)?,
                 None => self.make_worktree(&url, profile.worktree, profile.submodules)?,
             },
-            None => job_dir.clone(),
+            None => {
+                stays = self.goes_on_in_directory(&job_dir)?;
+                job_dir.clone()
+            }
         };
         let more: Vec<&Path> = runner.config.claude.default_mcp_file.as_deref().into_iter().collect();
         let of_job = self.record.file_path.as_ref().map(PathBuf::from);
         let more: Vec<&Path> = more.into_iter().chain(of_job.as_deref()).collect();
-        let written = materialize::write(&profile, &job_dir, &more).map_err(Halt::Failed)?;
+        let written = materialize::write(&profile, &job_dir, stays, &more).map_err(Halt::Failed)?;
         self.mark(Mark::Directory(written.config_dir.display().to_string()), None)?;
         let cost_before = self.bring_session(&written)?;
         let system_prompt_file = self.write_system_prompt(&profile, &directory, &job_dir)?;
@@ -67,6 +71,11 @@ impl Execution<'_> {
 
     /// `with_branch`: on a branch of its own, else on a detached HEAD.
     pub fn make_worktree(&mut self, url: &RepoUrl, with_branch: bool, submodules: Wanted) -> Result<PathBuf, Halt> {
+        let id = self.record.id.clone();
+        let there = Worktree::of(&self.runner.spaces, url, &id, self.record.branch.clone());
+        if let Some(path) = self.go_on_in_place(&there)? {
+            return Ok(path);
+        }
         let goes_on = self.find_kept(url)?;
         Ok(self.make_worktree_from(url, with_branch, submodules, goes_on)?.0)
     }
@@ -160,7 +169,7 @@ impl Execution<'_> {
     }
 
     /// Brings the conversation that is to be resumed; returns what it cost so far.
-    fn bring_session(&self, written: &Materialized) -> Result<f64, Halt> {
+    fn bring_session(&mut self, written: &Materialized) -> Result<f64, Halt> {
         self.bring_own_session(&written.config_dir)?;
         let Some(session) = self.record.resume_session.as_deref() else { return Ok(0.0) };
         let runner = self.runner;

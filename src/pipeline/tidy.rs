@@ -79,13 +79,35 @@ impl Execution<'_> {
         // It may be another pod's by now, also when it was to be handed back first and this pod slept since:
         // then nothing that is shared is touched, and the next round tidies this disk.
         let is_ours = !self.stop.is_lost() && self.attempt.prove().is_ok();
-        let mut lost = None;
-        if is_ours && self.record.session_id.is_some() {
-            // Its disk may go with this server. What ends the attempt does not end this.
-            lost = self.runner.save_work(&self.record, &Stop::default());
+        if !is_ours {
+            return None;
         }
-        if self.record.verdict.is_none() && is_ours {
-            self.runner.discard(&self.record, Some(self.stop));
+        let mut lost = None;
+        if self.record.pid.is_some() || self.record.session_id.is_some() {
+            // Its disk may go with this server. What ends the attempt does not end this.
+            lost = match self.record.repo_url {
+                Some(_) => self.runner.save_work(&self.record, &Stop::default()),
+                None => self.runner.save_conversation(&self.record),
+            };
+        }
+        if self.record.verdict.is_some() {
+            return lost;
+        }
+        match &lost {
+            None => {
+                self.runner.unmark(&self.record);
+                self.runner.discard(&self.record, Some(self.stop));
+                if self.record.worktree_path.is_some() && !self.runner.has_worktree(&self.record) {
+                    // What is read of the job until another attempt begins; a store that is away has the old word.
+                    let _ = self.attempt.mark(Mark::WorktreeRemoved, None);
+                }
+            }
+            // What is nowhere else stays where it is.
+            Some(why) => {
+                if let Some(stays) = self.runner.leave_unsaved(&self.record) {
+                    return Some(format!("{why}; the worktree stays: {stays}"));
+                }
+            }
         }
         lost
     }
@@ -145,7 +167,12 @@ impl Runner {
             match self.store.get(&id) {
                 Ok(Seen { stale: true, .. }) | Err(_) => return,
                 Ok(Seen { it: Some(record), .. }) => self.tidy_left(&record),
-                Ok(Seen { it: None, .. }) => self.remove_own_worktree(&id),
+                Ok(Seen { it: None, .. }) => {
+                    self.remove_own_worktree(&id);
+                    if let Err(error) = self.spaces.remove_unsaved(&id) {
+                        log::warn(&format!("job {id}: {error}"));
+                    }
+                }
             }
         }
     }
@@ -153,7 +180,9 @@ impl Runner {
     /// A worktree on this disk of a job that does not run here.
     fn tidy_left(&self, record: &Record) {
         let is_its = record.worktree_on == self.pod;
-        if record.status().has_ended() {
+        if self.spaces.has_unsaved(&record.id) && (!is_its || !record.status().has_ended()) {
+            self.note_kept(&record.id);
+        } else if record.status().has_ended() {
             if !is_its || record.worktree_path.is_none() {
                 self.remove_own_worktree(&record.id);
             } else if record.kept_because.is_some() {
@@ -217,6 +246,26 @@ impl Runner {
         }
     }
 
+    fn unmark(&self, record: &Record) {
+        if let Some(url) = self.url_of(record) {
+            Worktree::of(&self.spaces, &url, &record.id, None).unmark();
+        }
+    }
+
+    /// The work in it is nowhere else, and could not be saved whole: its worktree stays. Returns where it is.
+    fn leave_unsaved(&self, record: &Record) -> Option<String> {
+        let url = self.url_of(record)?;
+        let worktree = Worktree::of(&self.spaces, &url, &record.id, None);
+        if !worktree.is_there() {
+            return None;
+        }
+        if let Err(error) = worktree.note_unsaved() {
+            // Whoever finds it without the mark takes it for one of an attempt that was cut off.
+            log::warn(&format!("job {}: its worktree cannot be marked: {error}", record.id));
+        }
+        Some(worktree.path().display().to_string())
+    }
+
     /// What an earlier server that died left among the things that live no longer than a server.
     pub fn clear_runtime(&self) {
         if let Err(error) = remove::tree(&self.config.runtime_dir) {
@@ -227,8 +276,13 @@ impl Runner {
 
     /// A job whose time to live is over leaves with all that belongs to it.
     pub fn forget(&self, record: &Record) {
-        self.discard(record, None);
-        self.drop_kept(&record.id);
+        if let Some(url) = self.url_of(record) {
+            let worktree = Worktree::of(&self.spaces, &url, &record.id, None);
+            if let Err(error) = worktree.forget() {
+                log::warn(&format!("job {}: {error}", record.id));
+            }
+        }
+        self.forget_kept(&record.id);
         let directory = self.config.job_dirs_root.join(record.id.as_str());
         if let Err(error) = remove::tree(&directory) {
             log::warn(&format!("cannot remove {}: {error}", directory.display()));

@@ -20,13 +20,16 @@ pub struct Materialized {
 }
 
 /// Makes `job_dir` anew from `profile`. `more_servers`: `.mcp.json` files whose servers come on top,
-/// the last one winning.
-pub fn write(profile: &Profile, job_dir: &Path, more_servers: &[&Path]) -> Result<Materialized, String> {
+/// the last one winning. `stays`: what else an earlier attempt left there.
+pub fn write(profile: &Profile, job_dir: &Path, stays: bool, more_servers: &[&Path]) -> Result<Materialized, String> {
     let config_dir = job_dir.join(".claude");
     let mcp_file = job_dir.join(".mcp.json");
     let fail = |error: io::Error| format!("cannot write the job's directory {}: {error}", job_dir.display());
     // What an earlier attempt left would be read by this one, or be a trap for it.
-    remove::tree(job_dir).map_err(fail)?;
+    match stays {
+        true => remove::tree(&config_dir).and_then(|()| remove::tree(&mcp_file)).map_err(fail)?,
+        false => remove::tree(job_dir).map_err(fail)?,
+    }
     let mode = if sys::shares_by_group() { 0o770 } else { 0o700 };
     fs::DirBuilder::new().recursive(true).mode(mode).create(job_dir).map_err(fail)?;
     fs::create_dir(&config_dir).map_err(fail)?;
@@ -112,7 +115,7 @@ mod tests {
         let job = dir.path().join("job");
         fs::create_dir_all(job.join(".claude")).unwrap();
         fs::write(job.join(".claude/stale"), "").unwrap();
-        let made = write(&profile, &job, &[&dir.path().join("extra.json")]).unwrap();
+        let made = write(&profile, &job, false, &[&dir.path().join("extra.json")]).unwrap();
         assert_eq!(fs::read_to_string(made.config_dir.join("CLAUDE.md")).unwrap(), "child");
         assert_eq!(fs::read_to_string(made.config_dir.join("agents/a.md")).unwrap(), "agent");
         assert!(!made.config_dir.join("stale").exists());

@@ -15,8 +15,7 @@ impl Service {
     }
 
     fn kept_work(&self, record: &Record) -> Option<KeptWork> {
-        let directory = self.runner.kept_directory(&record.id);
-        let kept = self.runner.kept_of(&record.id)?;
+        let (directory, kept) = self.runner.shown_kept(&record.id)?;
         let bundle = kept.bundle(&directory).map(|path| path.display().to_string());
         if bundle.is_none() && kept.lacks.is_none() {
             return None;

@@ -107,7 +107,8 @@ impl Worktree<'_> {
     /// with contents that are nowhere else. Only once the record tells of all that can be seen no more then.
     pub fn show(&self, commit: &str, found: &Inspection) -> Result<(), Error> {
         let is_other = found.hidden.is_some() || !found.staged.only_staged.is_empty() || commit == found.head;
-        let Some(branch) = self.branch.as_ref().filter(|_| !is_other && self.is_on_disk()) else { return Ok(()) };
+        let shows = !is_other && self.is_on_disk() && self.has_its_own_repository();
+        let Some(branch) = self.branch.as_ref().filter(|_| shows) else { return Ok(()) };
         let ours = self.view(commit)?;
         let index = ours.path("index");
         let _ = regular_file::copy(&self.first_index(), &index, INDEX_LIMIT);
@@ -118,6 +119,13 @@ impl Worktree<'_> {
             .and_then(|()| self.show_index(&index))
             .and_then(|()| self.end_operations(&CONCLUDED));
         shown.map_err(|error| Error::Final(format!("branch {branch} of its repository: {error}")))
+    }
+
+    /// No link stands in the place of its repository: what is written there is written nowhere else.
+    fn has_its_own_repository(&self) -> bool {
+        let own = self.repository();
+        let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        [own.clone(), own.join("refs"), own.join("refs/heads")].iter().all(|path| is_directory(path))
     }
 
     /// Removes git's notes of what is under way in the repository.
@@ -137,6 +145,9 @@ impl Worktree<'_> {
     pub fn begin_at(&self, commit: &str) -> Result<(), Error> {
         let (own, branch) = (self.repository(), self.id.branch());
         let cannot = |error: io::Error| Error::Final(format!("cannot check out {branch} in its worktree: {error}"));
+        if !self.has_its_own_repository() {
+            return Err(Error::Final(format!("a link stands in the place of the repository {}", own.display())));
+        }
         refs::set_branch(&own, &branch, commit).map_err(cannot)?;
         let head = format!("ref: refs/heads/{branch}\n");
         regular_file::write(&own.join("HEAD"), head.as_bytes()).map_err(cannot)?;

@@ -71,6 +71,26 @@ impl Kept {
         serde_json::from_slice::<Self>(&bytes).ok().filter(|kept| kept.format <= FORMAT)
     }
 
+    /// Of a job without a repository: its files are where they were.
+    pub fn of_conversation(session: &str) -> Self {
+        Self {
+            format: FORMAT,
+            repo_url: String::new(),
+            base: String::new(),
+            head: String::new(),
+            branch: None,
+            own_branch: None,
+            stash: None,
+            others: Vec::new(),
+            work: None,
+            heads: BTreeMap::new(),
+            bytes: 0,
+            session: Some(session.to_owned()),
+            lacks: None,
+            used: false,
+        }
+    }
+
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         regular_file::write(&directory.join(STATE), &serde_json::to_vec(self)?)
     }
@@ -117,7 +137,7 @@ impl Worktree<'_> {
             let left = self.left_beside(&ours, &files)?;
             let lost = [link.or(left), found.staged.lost(&[]), found.unfinished.clone(), kept.lacks.take()];
             let lost: Vec<String> = lost.into_iter().flatten().collect();
-            kept.lacks = (!lost.is_empty()).then(|| format!("all of it: {}", lost.join("; ")));
+            kept.lacks = (!lost.is_empty()).then(|| format!("some of it: {}", lost.join("; ")));
             self.write_bundle(&ours, &mut kept, &directory.join(BUNDLE), limit, stop)?;
         }
         kept.write(directory).map_err(cannot)?;

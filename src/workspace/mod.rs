@@ -32,5 +32,6 @@ pub mod remove;
 mod staging;
 pub mod submodules;
 mod take_over;
+pub mod unsaved;
 pub mod url;
 pub mod worktree;

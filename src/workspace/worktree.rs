@@ -187,6 +187,8 @@ impl Worktree<'_> {
             Some(stop) => self.spaces.lock(self.url, stop)?,
             None => self.spaces.lock_briefly(self.url)?,
         };
+        // Whoever removes it looked into it.
+        self.unmark();
         self.clear_and_unlock(locked)
     }
 
@@ -201,6 +203,14 @@ impl Worktree<'_> {
             locked.lease = Some(lease.clone());
         }
         self.clear_and_unlock(locked)
+    }
+
+    /// Removes all of it, with what was moved aside: the job is forgotten.
+    pub fn forget(&self) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::Final(format!("cannot remove {}: {error}", self.path().display()));
+        self.unmark();
+        self.discard(None)?;
+        self.remove_unsaved().map_err(failed)
     }
 
     fn clear_and_unlock(&self, locked: Locked) -> Result<(), Error> {
@@ -236,6 +246,7 @@ impl Worktree<'_> {
         locked.check()?;
         refs::remove_branch(&locked.git_dir, &self.id.branch());
         self.return_borrowed();
+        self.set_unsaved_aside().map_err(|error| explain(&self.path(), error))?;
         // A version before this one had it in the cache.
         let of_earlier = locked.git_dir.join("worktrees").join(self.id.as_str());
         let disk = &self.spaces.settings.worktree_root;

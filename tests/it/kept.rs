@@ -270,28 +270,94 @@ fn branches_and_stashes_are_there_again_after_a_hand_back() {
     assert!(seen.contains("stash@{0}") && job["kept_because"].is_string(), "{seen} {job:#}");
 }
 
-/// Its conversation would tell of files that are not there.
+/// On the same disk it goes on in the worktree itself, with all that no bundle holds.
 #[test]
-fn an_agent_whose_work_could_not_be_saved_whole_begins_anew() {
+fn work_that_could_not_be_saved_whole_stays_and_is_gone_on_in() {
     let lab = Lab::new().with("AGENTICORE_KEPT_LIMIT", "1");
     let repo = lab.repo();
     repo.commit("feat", &[("f.txt", "1")]);
-    for (habit, lost) in [
+    for (habit, lost, there) in [
         (
             "echo c > c; git add c; git commit -qm c; head -c 3000000 /dev/urandom > big",
             "AGENTICORE_KEPT_LIMIT is 1 MiB",
+            "big",
         ),
-        ("mkdir q; cd q; git init -q; echo q > q; git add q; git commit -qm q; cd ..", "repository of its own"),
-        ("git merge -q --no-commit --no-ff origin/feat", "did not finish a merge"),
+        ("mkdir q; cd q; git init -q; echo q > q; git add q; git commit -qm q; cd ..", "repository of its own", "q"),
+        ("git merge -q --no-commit --no-ff origin/feat", "did not finish a merge", "f.txt"),
     ] {
         let dump = lab.path("dump");
         let (_, job) = handed_back(&lab, &repo, habit, &format!("ls > {}", dump.display()));
         let listed = std::fs::read_to_string(&dump).unwrap();
-        assert!(!listed.contains("big") && !listed.contains('q') && !listed.contains("f.txt"), "{habit}: {listed}");
+        assert!(listed.contains(there) && listed.contains("README.md"), "{habit}: {listed}");
         let events = crate::support::events(&lab, job["id"].as_str().unwrap());
         let told = events.iter().find(|event| event["kind"] == "handed_back").unwrap();
-        assert!(told["text"].as_str().unwrap().contains(lost), "{habit}: {told}");
+        let told = told["text"].as_str().unwrap();
+        assert!(told.contains(lost) && told.contains("the worktree stays"), "{habit}: {told}");
     }
+}
+
+/// Elsewhere it begins anew, because its conversation would tell of files that are not there. What the first attempt had
+/// done stays, on its disk and in the bundle, until the job is forgotten.
+#[test]
+fn what_another_pod_does_anew_removes_nothing_of_what_could_not_be_saved() {
+    let Some(fleet) = Fleet::new() else { return };
+    let began = fleet.lab.path("began");
+    let first = fleet.pod("first");
+    let own = "mkdir q; cd q; git init -q; echo q > q; git add q; git commit -qm q; cd ..";
+    let task = format!(
+        "[[bash if test -e {0}; then echo 2 > second.txt; else echo c > c.txt; git add -A; git commit -qm c; {own}; fi]] \
+         [[count {0}]] [[bash test -e second.txt || sleep 600]]",
+        began.display()
+    );
+    let id = first.submit(fleet.job(task));
+    eventually("it works", || began.exists().then_some(()));
+    eventually("it has a session", || first.job(&id)["session_id"].as_str().map(drop));
+    first.stop();
+    let theirs = fleet.disk_of("first").join("worktrees").join(&id);
+    assert!(theirs.join("q/q").exists() && theirs.join("c.txt").exists(), "the worktree stays");
+    let second = fleet.pod("second");
+    let job = second.wait(&id);
+    assert_eq!((&job["status"], &job["pod_name"]), (&json!("succeeded"), &json!("second")), "{job:#}");
+    assert_eq!(fleet.repo.file(job["branch"].as_str().unwrap(), "second.txt").as_deref(), Some("2"));
+    let job = second.job(&id);
+    let clone = fetched(&fleet.lab, &fleet.repo.url(), &job);
+    assert_eq!(git(&clone, &["show", "refs/kept/head:c.txt"]).as_deref(), Ok("c"), "{job:#}");
+    // Its own pod comes back, and leaves it alone. It is a repository that git can use.
+    let first = fleet.pod("first");
+    let probe = first.run(fleet.job("[[say a sweep or two]]"));
+    assert_eq!(probe["status"], "succeeded");
+    assert!(theirs.join("q/q").exists(), "still there");
+    let mut jobs = std::fs::read_dir(fleet.lab.path("shared/repos")).unwrap().flatten().map(|e| e.path().join("jobs"));
+    let jobs = jobs.find(|jobs| jobs.is_dir()).unwrap();
+    let aside = jobs.join(format!("{id}.earlier-1/git"));
+    assert_eq!(git(&aside, &["log", "--format=%s", "-1", "HEAD"]).as_deref(), Ok("c"), "{}", aside.display());
+    first.stop();
+    second.stop();
+}
+
+/// A job without a repository works in a directory of its own, which stays as long as the record.
+#[test]
+fn a_job_without_a_repository_goes_on_with_its_files() {
+    let lab = Lab::new();
+    let began = lab.path("began");
+    let dump = lab.path("dump");
+    let server = lab.serve();
+    let task = format!(
+        "[[bash test -e a.txt && cat a.txt > {1} || echo first > a.txt]] [[count {0}]] \
+         [[bash test -e {1} || sleep 600]] [[say done]]",
+        began.display(),
+        dump.display()
+    );
+    let id = server.submit(json!({ "task": task }));
+    eventually("it works", || began.exists().then_some(()));
+    eventually("it has a session", || server.job(&id)["session_id"].as_str().map(drop));
+    server.stop();
+    let server = lab.serve();
+    let job = server.wait(&id);
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    assert_eq!(std::fs::read_to_string(&dump).unwrap(), "first\n");
+    assert!(server.job(&id)["kept"].is_null());
+    server.stop();
 }
 
 #[test]

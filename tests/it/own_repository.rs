@@ -175,3 +175,31 @@ fn its_repository_goes_with_the_job() {
     server.stop();
     lab.assert_tidy();
 }
+
+/// The agent puts a link to somebody else's repository in the place of its own: nothing is written through it.
+#[test]
+fn a_link_in_the_place_of_the_repository_leads_nowhere() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let victim = lab.path("victim");
+    std::fs::create_dir_all(&victim).unwrap();
+    let git_in = |words: &[&str]| crate::support::repo::git(&victim, words);
+    git_in(&["init", "-q", "-b", "main"]).unwrap();
+    std::fs::write(victim.join("theirs.txt"), "theirs").unwrap();
+    git_in(&["add", "-A"]).unwrap();
+    git_in(&["-c", "user.name=v", "-c", "user.email=v@v", "commit", "-qm", "theirs"]).unwrap();
+    let before = (std::fs::read(victim.join(".git/index")).unwrap(), git_in(&["for-each-ref"]).unwrap());
+    let server = lab.serve();
+    let find = "g=$(git rev-parse --path-format=absolute --git-common-dir)";
+    for habit in [
+        format!("{find}; mv $g $g.m; ln -s {}/.git $g; echo x > x", victim.display()),
+        format!("{find}; mv $g/refs $g/refs.m; ln -s {}/.git/refs $g/refs; echo x > x", victim.display()),
+    ] {
+        let job = server.run(serde_json::json!({"task": format!("[[bash {habit}]]"), "repo_url": repo.url()}));
+        assert!(job["status"] != "running", "{job:#}");
+        let after = (std::fs::read(victim.join(".git/index")).unwrap(), git_in(&["for-each-ref"]).unwrap());
+        assert!(before == after, "{habit}: {job:#}");
+        git_in(&["fsck", "--strict"]).unwrap();
+    }
+    server.stop();
+}
