@@ -102,7 +102,15 @@ impl Checkouts<'_> {
             run(self.command_of(&python, own).args(["-m", "venv"]).arg(&venv), INIT_LIMIT)?;
         }
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--editable"];
-        run(self.command_of(&venv.join("bin/python3"), own).args(pip).arg(checkout), INSTALL_LIMIT)
+        run(self.command_of(&venv.join("bin/python3"), own).args(pip).arg(checkout), INSTALL_LIMIT)?;
+        // Alone: agents keep the python3 that they have.
+        let commands = self.config.checkouts.commands();
+        let link = || {
+            remove::tree(&commands)?;
+            fs::create_dir_all(&commands)?;
+            symlink(venv.join("bin/agentihooks"), commands.join("agentihooks"))
+        };
+        link().map_err(|error| format!("cannot write {}: {error}", commands.display()))
     }
 
     fn command_of(&self, program: &Path, home: &Path) -> Command {

@@ -51,6 +51,11 @@ impl Checkouts {
         self.path.clone().or_else(|| self.url.as_ref().map(|_| self.agentihooks()))
     }
 
+    /// Where its command lies, and no other program: agents have this before their PATH.
+    pub fn commands(&self) -> PathBuf {
+        self.own.join("bin")
+    }
+
     /// Profiles in them, later ones winning. They need not be there yet.
     pub(super) fn profile_dirs(&self) -> Vec<PathBuf> {
         let bundle = self.bundle_url.as_ref().map(|_| self.bundle());
@@ -66,7 +71,7 @@ impl Checkouts {
     pub(super) fn with_its_command(&self, mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
         if self.in_use().is_some() {
             let path = variables.entry("PATH".into()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".into());
-            *path = format!("{}:{path}", self.own.join("venv/bin").display());
+            *path = format!("{}:{path}", self.commands().display());
         }
         variables
     }

@@ -109,6 +109,14 @@ fn a_checkout_is_cloned_once_installed_and_fetched_again_when_asked() {
     let profiles = server.get("/profiles").1.to_string();
     assert!(profiles.contains("from-hooks") && profiles.contains("from-bundle"), "{profiles}");
 
+    let which = lab.path("which");
+    let find = format!("(command -v agentihooks; command -v python3) > {}", which.display());
+    let job = server.run(json!({"task": format!("[[bash {find}]]")}));
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    let which = std::fs::read_to_string(which).unwrap();
+    assert!(which.lines().next().unwrap().ends_with("agentihooks.d/bin/agentihooks"), "{which}");
+    assert!(!which.lines().nth(1).unwrap().contains("agentihooks.d"), "{which}");
+
     // The home of the server's user is its own.
     assert!(!lab.path("home/.claude/rules").exists());
 
