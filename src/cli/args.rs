@@ -59,6 +59,7 @@ pub enum Command {
     },
     Doctor {
         fix: bool,
+        cluster: bool,
         /// The id of a job whose worktree is to be removed.
         discard: Option<String>,
         json: bool,
@@ -253,7 +254,12 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                     json,
                 },
                 "mcp" => Command::Mcp,
-                "doctor" => Command::Doctor { fix: raw.has("fix"), discard: raw.value("discard")?, json },
+                "doctor" => Command::Doctor {
+                    fix: raw.has("fix"),
+                    cluster: raw.has("cluster"),
+                    discard: raw.value("discard")?,
+                    json,
+                },
                 "profiles" => Command::Profiles { json },
                 "status" => Command::Status {
                     alive: raw.has("alive"),

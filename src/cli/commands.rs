@@ -208,6 +208,7 @@ What may be about to change is looked at twice, so it can take some seconds. --f
 is provably nobody's and holds no work; what cannot be proved is reported, and stays.",
         flags: &[
             flag("fix", None, "repair what can be repaired without risk"),
+            flag("cluster", None, "look at the whole fleet: pods, what scales them, the volume, jobs that wait"),
             flag("discard", Some("ID"), "remove this job's worktree; says first what is lost"),
             flag("json", None, "print the findings as a JSON array"),
         ],

@@ -9,16 +9,21 @@ use crate::doctor::{self, Doctor, Finding};
 use crate::job::JobId;
 use std::io::Write;
 
-pub fn run(config: Config, fix: bool, json: bool) -> Result<Exit, Refusal> {
+/// `cluster`: the fleet, instead of this pod.
+pub fn run(config: Config, fix: bool, cluster: bool, json: bool) -> Result<Exit, Refusal> {
     let show = |finding: &Finding| {
         if !json {
             let _ = std::io::stdout().write_all(text(finding).as_bytes());
         }
     };
-    let mut findings = vec![subject(&config)];
+    if fix && cluster {
+        let why = "--cluster repairs nothing: run `agenticore doctor --fix` in the pod that it names";
+        return Err(Refusal::new(Exit::BadUsage, why));
+    }
+    let mut findings = if cluster { Vec::new() } else { vec![subject(&config)] };
     findings.iter().for_each(show);
     let doctor = Doctor::new(config, fix).map_err(|why| Refusal::new(Exit::BadUsage, why))?;
-    findings.extend(doctor.examine(show));
+    findings.extend(if cluster { doctor.examine_cluster(show) } else { doctor.examine(show) });
     if json {
         print(&pretty(&findings))?;
     }
@@ -76,7 +81,8 @@ fn text(finding: &Finding) -> String {
         (false, true) => ("?    ", Colour::Yellow),
         (false, false) => ("WRONG", Colour::Red),
     };
-    let mut text = format!("{} {}: {}\n", paint(word, colour), finding.check, plain(&finding.evidence));
+    let subject = finding.subject.as_ref().map(|subject| format!(" {}", plain(subject))).unwrap_or_default();
+    let mut text = format!("{} {}{subject}: {}\n", paint(word, colour), finding.check, plain(&finding.evidence));
     for problem in &finding.problems {
         text.push_str(&format!("      {}\n", plain(problem)));
     }

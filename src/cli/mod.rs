@@ -151,7 +151,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             }
             print(&if json { pretty(&answer.profiles) } else { show::profiles(&answer.profiles) })
         }
-        Command::Doctor { fix, discard: None, json } => doctor::run(config, fix, json),
+        Command::Doctor { fix, cluster, discard: None, json } => doctor::run(config, fix, cluster, json),
         Command::Doctor { discard: Some(id), .. } => doctor::discard(config, &id),
         Command::Drain { limit, cancel, json } => drain::run(&config, limit, cancel, json),
         Command::HooksSync { target, url, json } => hooks::sync(config, &target, url.as_deref(), json),

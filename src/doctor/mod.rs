@@ -3,6 +3,7 @@
 //! Looks on while the servers work: what may be about to change is looked at twice. Repairs only what
 //! is safe, and only when asked to.
 
+mod cluster;
 mod disk;
 mod processes;
 mod queue;
@@ -27,6 +28,9 @@ use std::time::Duration;
 #[derive(Debug, Serialize)]
 pub struct Finding {
     pub check: &'static str,
+    /// The pod that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     pub ok: bool,
     /// It could not be looked at, so nobody knows.
     pub unknown: bool,
@@ -45,6 +49,7 @@ impl Finding {
         let ok = problems.is_empty();
         Self {
             check,
+            subject: None,
             ok,
             unknown: false,
             evidence: evidence.into(),

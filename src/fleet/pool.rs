@@ -12,7 +12,7 @@ use crate::pipeline::parking::Permit;
 use crate::process::children;
 use crate::process::stop::Reason;
 use crate::profile::SELF_TEST;
-use crate::store::{Back, Cancelled, Claim, End, Error};
+use crate::store::{About, Back, Cancelled, Claim, End, Error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,6 +26,8 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
 /// How often the machine is measured.
 const MEASURE_PERIOD: Duration = Duration::from_secs(2);
+/// In how many of these rounds all is looked at that others may ask for: profiles are read for it.
+const TELL_EVERY: u64 = 5;
 /// How often overdue and outlived jobs are looked for.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How many jobs are forgotten in one round: each has files to be removed, and what else the keeper does waits.
@@ -43,6 +45,8 @@ struct Shared {
     running: Arc<Running>,
     drain: Arc<Drain>,
     solo: Solo,
+    /// How many jobs run here at once.
+    slots: usize,
     /// Of the one that claims.
     turn: Mutex<()>,
 }
@@ -60,7 +64,8 @@ impl Pool {
     pub fn start(runner: Arc<Runner>, workers: usize) -> std::io::Result<Self> {
         let running = Arc::<Running>::default();
         let drain = Arc::new(Drain::new(runner.store.clone(), running.clone()));
-        let shared = Arc::new(Shared { runner, running, drain, solo: Solo::default(), turn: Mutex::default() });
+        let shared =
+            Arc::new(Shared { runner, running, drain, solo: Solo::default(), slots: workers, turn: Mutex::default() });
         let mut threads = Vec::new();
         let keeper = shared.clone();
         // Takes over at start and starts the workers' work, then expires and forgets jobs.
@@ -266,12 +271,15 @@ impl Shared {
 
     fn measure(&self) {
         let runner = &self.runner;
-        let (mut was_well, mut is_first) = (true, true);
+        let (mut was_well, mut is_first, mut rounds) = (true, true, 0..);
         while !self.running.goes_away() {
             runner.machine.measure(&runner.config);
             if std::mem::take(&mut is_first) {
                 let told: Vec<String> = runner.checks().iter().filter(|check| check.ok).map(Check::shown).collect();
                 log::info(&format!("found {}", told.join("; ")));
+            }
+            if rounds.next().is_some_and(|round: u64| round.is_multiple_of(TELL_EVERY)) {
+                runner.store.tell(About { slots: self.slots, unwell: runner.unwell() });
             }
             let unwell = runner.why_machine_unwell();
             match &unwell {

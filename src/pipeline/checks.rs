@@ -45,6 +45,12 @@ impl Runner {
         self.necessary().into_iter().find(|check| !check.ok && check.stops >= stops)
     }
 
+    /// A line for all that is not well.
+    pub fn unwell(&self) -> Vec<String> {
+        let told = |check: &Check| Some(format!("{}; {}", check.shown(), check.what_to_do.as_ref()?));
+        self.checks().iter().filter(|check| !check.ok).filter_map(told).collect()
+    }
+
     /// What of this machine keeps jobs from being begun.
     pub fn why_machine_unwell(&self) -> Option<String> {
         let stops = |check: &Check| check.stops >= Stops::Jobs;

@@ -210,6 +210,15 @@ pub trait Jobs: Send + Sync {
     fn watch_changes(&self) -> ChangeWatcher;
 }
 
+/// What a server says of itself, beside what it runs.
+#[derive(Clone, Default, Debug)]
+pub struct About {
+    /// How many jobs it may run at once.
+    pub slots: usize,
+    /// What it lacks, a line each.
+    pub unwell: Vec<String>,
+}
+
 /// Why a server could not run a job. None: it could.
 pub type Lacks<'a> = dyn Fn(&Record) -> Option<String> + 'a;
 
@@ -264,6 +273,9 @@ pub trait Attempt: Send + Sync {
 
 /// This server as others see it through the store: for the drain, for `/ready`, and for the end.
 pub trait Presence: Send + Sync {
+    /// Says of this server what others may want to know.
+    fn tell(&self, _about: About) {}
+
     /// Says, to whoever asks the store, that this server drains, or no longer does. Until when: for
     /// how much longer its jobs may run.
     fn tell_draining(&self, _until: Option<Duration>) -> Result<(), Error> {

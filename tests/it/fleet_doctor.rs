@@ -106,3 +106,45 @@ fn a_volume_without_hard_links_and_a_redis_that_is_away_are_said() {
     assert!(done.status.code() == Some(0) && text.contains("0 live, 1 have ended"), "{text}");
     server.stop();
 }
+
+/// From one place, all pods: what each lacks, what KEDA has to read, and the jobs that nobody took.
+#[test]
+fn the_whole_fleet_is_looked_at_from_one_place() {
+    let Some(fleet) = Fleet::new() else { return };
+    let command = |words: &[&str]| {
+        let done = fleet.command("beside", words, &[]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.code(), text(&done.stdout), text(&done.stderr))
+    };
+    let (code, said, _) = command(&["doctor", "--cluster"]);
+    assert!(code == Some(1) && said.contains("no pod has said anything lately"), "{said}");
+    let well = fleet.pod("well");
+    let without = fleet.pod_with("without", &[("AGENTICORE_CLAUDE_BINARY", "/nonexistent/agent")]);
+    let said = eventually("each says of itself", || {
+        let (_, said, _) = command(&["doctor", "--cluster"]);
+        (said.contains("pod well: version") && said.contains("/nonexistent/agent")).then_some(said)
+    });
+    let line =
+        |begin: &str| said.lines().find(|line| line.contains(begin)).unwrap_or_else(|| panic!("{said}")).to_owned();
+    assert!(line("pod well:").starts_with("ok") && line("pod well:").contains("0 of 3 slots in use"), "{said}");
+    assert!(line("pod without:").starts_with("WRONG"), "{said}");
+    assert!(line("claude: `/nonexistent/agent`").contains("AGENTICORE_CLAUDE_BINARY"), "{said}");
+    assert!(line("fleet:").contains("2 pods, 0 of 6 slots"), "{said}");
+    assert!(line("what to scale on:").contains("`agenticore:queue` (now 0 long)"), "{said}");
+    assert!(line("shared volume:").starts_with("ok"), "{said}");
+    well.stop();
+    // With the one that cannot alone: what waits is told.
+    let id = without.submit(fleet.job("[[say x]]"));
+    let found = eventually("it waits", || {
+        let (code, said, _) = command(&["doctor", "--cluster", "--json"]);
+        assert_eq!(code, Some(1));
+        let found: Vec<Value> = serde_json::from_str(&said).unwrap();
+        let waits = found.iter().find(|one| one["check"] == "jobs that wait")?.clone();
+        waits["evidence"].as_str()?.starts_with("1 wait").then_some(waits)
+    });
+    assert_eq!(found["problems"], json!([]), "it was not tried: its pod lacks what is told there");
+    assert_eq!(without.cancel(&id).0, 200);
+    without.stop();
+    let (code, _, said) = command(&["doctor", "--cluster", "--fix"]);
+    assert!(code == Some(2) && said.contains("--cluster repairs nothing"), "{said}");
+}

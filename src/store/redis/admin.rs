@@ -28,6 +28,19 @@ pub struct PodState {
     #[serde(default)]
     pub handed_back: Vec<String>,
     pub time: Time,
+    /// Of a version that says so: its version, how many jobs it may run, and what it lacks.
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    pub slots: Option<usize>,
+    #[serde(default)]
+    pub unwell: Vec<String>,
+}
+
+impl PodState {
+    pub fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or("unknown")
+    }
 }
 
 /// What Redis says of where a job is.

@@ -31,7 +31,7 @@ mod sweep;
 mod tail;
 
 use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which, agents};
+use super::{About, Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which, agents};
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
@@ -281,6 +281,10 @@ impl Queue for Redis {
 }
 
 impl Presence for Redis {
+    fn tell(&self, about: About) {
+        self.own.tell(about);
+    }
+
     fn tell_draining(&self, until: Option<Duration>) -> Result<(), Error> {
         self.own.set_draining(&self.access.ctx, &self.access.link, until)
     }

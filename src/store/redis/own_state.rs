@@ -5,7 +5,7 @@ use super::keys::FORMAT;
 use super::link::Link;
 use crate::job::{JobId, Time};
 use crate::log;
-use crate::store::Error;
+use crate::store::{About, Error};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub struct OwnState {
     asked_to_drain: Mutex<Option<Option<Duration>>>,
     /// Incarnations of other servers that said they are this pod.
     namesakes: Mutex<Vec<String>>,
+    /// What this server told of itself.
+    about: Mutex<About>,
     /// Why nothing may be written there: its keys are in a format that this version does not know.
     too_new: Mutex<Option<String>>,
 }
@@ -47,6 +49,10 @@ impl OwnState {
 
     pub fn too_new(&self) -> Option<String> {
         lock(&self.too_new).clone()
+    }
+
+    pub fn tell(&self, about: About) {
+        *lock(&self.about) = about;
     }
 
     pub fn note_handed_back(&self, id: &JobId) {
@@ -98,6 +104,7 @@ impl OwnState {
 
     /// What a `drain` that cannot reach the server, and `doctor`, ask for. Stays for `stays` without being said again.
     pub fn say(&self, ctx: &Context, link: &Link, running: &[&str], stays: Duration) -> Result<(), String> {
+        let about = lock(&self.about).clone();
         let state = serde_json::json!({
             "format": FORMAT,
             "incarnation": ctx.incarnation,
@@ -105,6 +112,9 @@ impl OwnState {
             "draining": self.is_draining(),
             "handed_back": *lock(&self.handed_back),
             "time": Time::now(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "slots": about.slots,
+            "unwell": about.unwell,
         });
         let key = ctx.keys.pod(&ctx.pod);
         let before = link.with(|connection| {
