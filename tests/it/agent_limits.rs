@@ -68,7 +68,8 @@ fn programs_that_are_no_claude() {
         assert!(waits.contains(why) && status == "queued", "{status}: {waits}");
         server.stop();
         let local = lab.run(&["run", "--local", "--json", "t"]);
-        let said = String::from_utf8_lossy(&local.stdout).into_owned();
+        let said = [local.stdout, local.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
         assert!(local.status.code() == Some(1) && said.contains(why), "{said}");
     }
 }
