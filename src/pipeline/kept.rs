@@ -49,9 +49,10 @@ impl Runner {
             return None;
         }
         let directory = self.kept_directory(&record.id);
-        // What an earlier attempt saved, and no agent has worked since: it is all there is.
-        if Kept::read(&directory).is_some_and(|kept| !kept.used) {
-            return None;
+        // It is saved already, and no agent has worked since.
+        let lacking = |lacks: String| format!("what was saved does not hold {lacks}");
+        if let Some(kept) = Kept::read(&directory).filter(|kept| !kept.used) {
+            return kept.lacks.map(lacking);
         }
         // Beside it first: what is there stays until the new one is whole.
         let new = directory.with_extension("new");
@@ -71,7 +72,7 @@ impl Runner {
             finish().map_err(|error| cache::Error::Final(format!("{}: {error}", directory.display())))
         });
         match saved {
-            Ok(kept) => kept.lacks.map(|lacks| format!("what was saved does not hold {lacks}")),
+            Ok(kept) => kept.lacks.map(lacking),
             Err(error) => {
                 log::warn(&format!("job {}: its work could not be saved: {error}", record.id));
                 let _ = remove::tree(&new);
@@ -181,14 +182,21 @@ impl Execution<'_> {
         }
         let (path, session) = (worktree.path(), record.session_id.clone());
         self.runner.spaces.hold(&record.id).map_err(|error| Halt::Failed(format!("{}: {error}", path.display())))?;
-        // Its conversation is with what was saved; or where the attempt had it, from where the next one's is made anew.
+        // Its conversation is where the attempt had it, which is made anew for this one; else with what was saved.
         let saved = self.runner.kept_directory(&self.record.id).join(CONVERSATION);
-        if let Some((session, from)) = session.as_deref().zip(self.record.job_config_dir.as_deref())
-            && !saved.is_dir()
-        {
-            let brought = home::bring_session(session, Path::new(from), &saved);
-            brought.map_err(|error| Halt::Failed(format!("cannot bring the conversation from {from}: {error}")))?;
+        if let Some((session, from)) = session.as_deref().zip(self.record.job_config_dir.as_deref()) {
+            let beside = saved.with_extension("new");
+            let bring = || -> io::Result<()> {
+                remove::tree(&beside)?;
+                if home::bring_session(session, Path::new(from), &beside)? {
+                    remove::tree(&saved)?;
+                    fs::rename(&beside, &saved)?;
+                }
+                Ok(())
+            };
+            bring().map_err(|error| Halt::Failed(format!("cannot bring the conversation from {from}: {error}")))?;
         }
+        self.is_in_place = true;
         if let Some(kept) = self.runner.kept_of(&self.record.id).filter(|kept| !kept.used) {
             let directory = self.runner.kept_directory(&self.record.id);
             let used = Kept { used: true, ..kept };

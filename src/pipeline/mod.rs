@@ -105,6 +105,8 @@ struct Execution<'a> {
     worktree_is_clean: bool,
     /// Of the prepared worktree that it works in.
     lease: Option<prepared::WorktreeLease>,
+    /// It works in the worktree that an earlier attempt left, because its work could not be saved whole.
+    is_in_place: bool,
     /// The conversation of an earlier attempt that the agent goes on with.
     goes_on: Option<String>,
 }
@@ -262,6 +264,7 @@ impl Runner {
             looked,
             worktree_is_clean: false,
             lease: None,
+            is_in_place: false,
             goes_on: None,
         };
         let ended = match execution.take_steps() {

@@ -82,8 +82,13 @@ impl Execution<'_> {
         if !is_ours {
             return None;
         }
+        // What an earlier attempt left, and this one did not come to: it stays as it is.
+        if !self.is_in_place && self.runner.is_marked(&self.record) {
+            return None;
+        }
         let mut lost = None;
-        if self.record.pid.is_some() || self.record.session_id.is_some() {
+        let has_worked = self.record.pid.is_some() || self.record.verdict.is_some();
+        if has_worked || self.is_in_place {
             // Its disk may go with this server. What ends the attempt does not end this.
             lost = match self.record.repo_url {
                 Some(_) => self.runner.save_work(&self.record, &Stop::default()),
@@ -168,10 +173,10 @@ impl Runner {
                 Ok(Seen { stale: true, .. }) | Err(_) => return,
                 Ok(Seen { it: Some(record), .. }) => self.tidy_left(&record),
                 Ok(Seen { it: None, .. }) => {
-                    self.remove_own_worktree(&id);
                     if let Err(error) = self.spaces.remove_unsaved(&id) {
                         log::warn(&format!("job {id}: {error}"));
                     }
+                    self.remove_own_worktree(&id);
                 }
             }
         }
@@ -244,6 +249,10 @@ impl Runner {
                 log::warn(&format!("job {}: {error}", record.id));
             }
         }
+    }
+
+    fn is_marked(&self, record: &Record) -> bool {
+        self.url_of(record).is_some_and(|url| Worktree::of(&self.spaces, &url, &record.id, None).is_marked())
     }
 
     fn unmark(&self, record: &Record) {

@@ -18,7 +18,12 @@ impl Workspaces {
         self.settings.worktree_root.join(format!(".{MARK}-{id}"))
     }
 
-    /// What a job has on this disk must not go before the job does.
+    /// Something of a job was moved aside on this disk.
+    pub(super) fn has_set_aside(&self, id: &JobId) -> bool {
+        !earlier(&self.settings.worktree_root, id).is_empty()
+    }
+
+    /// The worktree that a job has on this disk must not go before the job does.
     pub fn has_unsaved(&self, id: &JobId) -> bool {
         self.mark_on_disk(id).exists()
     }
@@ -50,6 +55,11 @@ impl Worktree<'_> {
         let _ = fs::remove_file(self.spaces.mark_on_disk(self.id));
     }
 
+    /// An attempt left it so. Its files may be on another disk.
+    pub fn is_marked(&self) -> bool {
+        self.mark().exists()
+    }
+
     /// An earlier attempt's, whole, on this disk.
     pub fn is_unsaved(&self) -> bool {
         self.spaces.has_unsaved(self.id)
@@ -77,6 +87,7 @@ impl Worktree<'_> {
             if let Some(repository) = repository {
                 regular_file::write(&aside.join(".git"), format!("{}\n", gitdir(&repository)).as_bytes())?;
             }
+            let _ = fs::remove_file(self.spaces.mark_on_disk(self.id));
             crate::log::warn(&format!("job {}: work that could not be saved stays in {}", self.id, aside.display()));
         }
         Ok(())

@@ -38,7 +38,8 @@ impl Workspaces {
         }
         remove::tree(&self.settings.worktree_root.join(id.as_str()))?;
         self.forget_owner(id)?;
-        fs::remove_file(note)
+        // What was moved aside is found by it once the job is forgotten.
+        if self.has_set_aside(id) { Ok(()) } else { fs::remove_file(note) }
     }
 }
 
@@ -227,6 +228,7 @@ impl Worktree<'_> {
         let mut removed = Removed::default();
         self.return_borrowed();
         removed.take(&self.path(), &self.spaces.settings.worktree_root)?;
+        self.unmark();
         removed.take(&self.registration(), &directory)?;
         self.spaces.forget_owner(self.id)
     }

@@ -380,3 +380,70 @@ fn an_attempt_that_fails_before_it_begins_keeps_what_was_saved() {
     assert_work(&fetched(&lab, &repo.url(), &job), &job);
     server.stop();
 }
+
+/// A pod that goes before its agent begins has nothing to save, and takes nothing of an earlier attempt's with it. What
+/// was moved aside goes with the job, whichever pod forgets it.
+#[test]
+fn what_an_attempt_did_not_come_to_stays_and_goes_with_the_job_alone() {
+    let Some(fleet) = Fleet::new() else { return };
+    let settings = [("AGENTICORE_KEPT_LIMIT", "1"), ("AGENTICORE_JOB_TTL", "40")];
+    let began = fleet.lab.path("began");
+    let first = fleet.pod_with("first", &settings);
+    let task = format!(
+        "[[bash test -e {0} || {{ head -c 3000000 /dev/urandom > big; git add -A; git commit -qm big; }}]] [[count {0}]] \
+         [[bash test $(cat {0} | wc -l) -gt 1 || sleep 600]] [[say done]]",
+        began.display()
+    );
+    let id = first.submit(fleet.job(task));
+    eventually("it works", || began.exists().then_some(()));
+    eventually("it has a session", || first.job(&id)["session_id"].as_str().map(drop));
+    first.stop();
+    let on_first = fleet.disk_of("first").join("worktrees");
+    assert!(on_first.join(&id).join("big").exists());
+    // Another pod takes it, and waits for the repository's lock until it goes.
+    let mut caches = std::fs::read_dir(fleet.lab.path("shared/repos")).unwrap().flatten();
+    let cache = caches.find(|entry| entry.path().join("repo").is_dir()).unwrap();
+    let lock = format!("agenticore:lock:clone:{}", cache.file_name().to_string_lossy());
+    fleet.redis.ask::<()>(&["SET", &lock, "somebody"]);
+    let second = fleet.pod_with("second", &settings);
+    eventually("it has it", || (second.job(&id)["attempt"] == 2).then_some(()));
+    eventually("it waits for the lock", || (second.job(&id)["status"] == "running").then_some(()));
+    second.stop();
+    fleet.redis.ask::<i64>(&["DEL", &lock]);
+    assert!(cache.path().join("jobs").join(&id).join("git").is_dir(), "the repository of the first attempt stays");
+    // Its own pod goes on in it.
+    let first = fleet.pod_with("first", &settings);
+    let job = first.wait(&id);
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    let branch = job["branch"].as_str().unwrap();
+    assert!(fleet.repo.git(&["log", "--format=%s", branch]).unwrap().lines().any(|line| line == "big"), "{job:#}");
+    assert!(!on_first.join(&id).exists() && !on_first.join(format!(".unsaved-{id}")).exists());
+
+    // Moved aside on its disk, and forgotten by another pod.
+    std::fs::remove_file(&began).unwrap();
+    let own = "mkdir q; cd q; git init -q; echo q > q; git add q; git commit -qm q; cd ..";
+    let task = format!(
+        "[[bash test -e {0} || {{ {own}; }}]] [[count {0}]] [[bash test $(cat {0} | wc -l) -gt 1 || sleep 600]] [[say done]]",
+        began.display()
+    );
+    let id = first.submit(fleet.job(task));
+    eventually("it works", || began.exists().then_some(()));
+    eventually("it has a session", || first.job(&id)["session_id"].as_str().map(drop));
+    first.stop();
+    let second = fleet.pod_with("second", &settings);
+    assert_eq!(second.wait(&id)["status"], "succeeded");
+    assert!(on_first.join(&id).join("q").exists());
+    eventually("it is forgotten", || (second.get(&format!("/jobs/{id}")).0 == 404).then_some(()));
+    let first = fleet.pod_with("first", &settings);
+    eventually("its own pod removes it", || (!on_first.join(&id).exists()).then_some(()));
+    let left = |path: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.contains(&id)).collect()
+    };
+    eventually("nothing is left", || left(&on_first).is_empty().then_some(()));
+    assert_eq!(left(&cache.path().join("jobs")), Vec::<String>::new());
+    assert_eq!(left(&fleet.lab.path("shared/job-state/kept")), Vec::<String>::new());
+    first.stop();
+    second.stop();
+}
