@@ -55,9 +55,9 @@ impl Worktree<'_> {
         let _ = fs::remove_file(self.spaces.mark_on_disk(self.id));
     }
 
-    /// An attempt left it so. Its files may be on another disk.
+    /// An attempt left it so: here, or what is shared of it.
     pub fn is_marked(&self) -> bool {
-        self.mark().exists()
+        self.mark().exists() || self.spaces.has_unsaved(self.id)
     }
 
     /// An earlier attempt's, whole, on this disk.
