@@ -9,7 +9,7 @@ case $part in quick | all) ;; *) echo "scripts/test-deploy.sh takes quick, or no
 if [ "$(id -u)" != 0 ]; then echo "SKIPPED: the deployment tests need root" >&2; exit 1; fi
 eval "$(scripts/deploy-tools.sh "$part")"
 cargo build --bins
-export DEPLOY_PART=$part AGENTICORE_BINARY=$PWD/target/debug/agenticore PYTHONWARNINGS=ignore::ResourceWarning
+export AGENTICORE_BINARY=$PWD/target/debug/agenticore PYTHONWARNINGS=ignore::ResourceWarning
 hadolint --ignore DL3008 --ignore DL3006 --ignore DL3059 Dockerfile
 modules=(test_chart test_keda test_pods test_document test_systemd test_install)
 if [ "$part" = all ]; then
@@ -18,7 +18,7 @@ if [ "$part" = all ]; then
     [ -f "$base" ] || tests/deploy/base-image.sh "$base"
     podman import -q "$base" localhost/debian:bookworm-slim
   fi
-  modules+=(test_images test_compose)
+  modules+=(test_systemd_boot test_images test_compose)
 fi
 log=$(mktemp)
 status=0

@@ -88,6 +88,21 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// It keeps or looks at files of this machine's; the others ask a server.
+    pub fn needs_home(&self) -> bool {
+        match self {
+            Command::Run(run) => run.local,
+            Command::Serve { .. }
+            | Command::Doctor { .. }
+            | Command::HooksSync { .. }
+            | Command::InitSharedFs { .. }
+            | Command::Config { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Default, PartialEq)]
 pub struct Run {
     pub task: String,

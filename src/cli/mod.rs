@@ -86,7 +86,8 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Version => return print(concat!("agenticore ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
     }
-    let mut config = Config::load().map_err(|error| Refusal::new(Exit::BadUsage, error.to_string()))?;
+    let mut config =
+        Config::load(command.needs_home()).map_err(|error| Refusal::new(Exit::BadUsage, error.to_string()))?;
     config.client.url = server.or(config.client.url);
     match command {
         Command::Help(_) | Command::Version => Ok(Exit::Done),

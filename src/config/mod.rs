@@ -213,11 +213,15 @@ fn may_be_secret(name: &str) -> bool {
 
 impl Config {
     /// Reads the process's environment and `~/.agenticore/config.yml`.
-    pub fn load() -> Result<Self, Error> {
+    /// `needs_home`: keeps files there. Who only asks a server may have none, as in a timer.
+    pub fn load(needs_home: bool) -> Result<Self, Error> {
         // A variable that is not UTF-8 cannot be one of ours, whose values are all text.
-        let variables = std::env::vars_os()
+        let mut variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        if !needs_home {
+            variables.entry("HOME".into()).or_insert_with(|| "/nonexistent".into());
+        }
         Self::from(variables)
     }
 

@@ -151,7 +151,9 @@ impl Shared {
             // One at a time, so that none is claimed beside one that runs alone.
             let claimed = {
                 let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-                let claimed = if self.solo.may_begin() { store.claim(CLAIM_WAIT, only) } else { Ok(None) };
+                // It may have been parked while this worker waited for its turn.
+                let may_claim = !matches!(permit, Permit::Everything) || self.runner.parking.trouble().is_none();
+                let claimed = if may_claim && self.solo.may_begin() { store.claim(CLAIM_WAIT, only) } else { Ok(None) };
                 if let Ok(Some(claim)) = &claimed
                     && claim.record.runs_alone
                 {

@@ -192,3 +192,20 @@ fn help_teaches_every_command() {
         assert!(one.status.code() == Some(0) && out(&one).starts_with(&format!("agenticore {command}")), "{command}");
     }
 }
+
+/// A timer or a cron job has no HOME, and needs none to ask a server.
+#[test]
+fn who_asks_a_server_needs_no_home() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let without = |words: &[&str]| {
+        let mut command = lab.command(words);
+        command.env_clear().env("AGENTICORE_URL", &server.url).output().unwrap()
+    };
+    for words in [&["status", "--json"][..], &["jobs"], &["run", "[[say x]]", "--wait"], &["profiles"]] {
+        let done = without(words);
+        assert_eq!(done.status.code(), Some(0), "{words:?} {done:?}");
+    }
+    assert_eq!(without(&["serve"]).status.code(), Some(2));
+    server.stop();
+}
