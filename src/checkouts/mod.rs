@@ -149,7 +149,12 @@ impl Checkouts<'_> {
             return Err(format!("{shown} was changed by somebody ({first}): take that back there, then sync again"));
         }
         let from = branch.unwrap_or("HEAD");
-        self.transfer(path, "fetch", &["fetch", "--quiet", "--no-tags", "--depth", "1", url.as_str(), from], url)?;
+        self.transfer(
+            path,
+            "fetch",
+            &["fetch", "--quiet", "--no-tags", "--depth", "1", "--", url.as_str(), from],
+            url,
+        )?;
         self.git(path, "reset", &["reset", "--quiet", "--hard", "FETCH_HEAD"]).map(drop)
     }
 

@@ -86,12 +86,10 @@ impl Runner {
         let (session, from) = record.session_id.as_deref().zip(record.job_config_dir.as_deref())?;
         let directory = self.kept_directory(&record.id);
         let write = || -> io::Result<()> {
-            remove::tree(&directory)?;
-            if home::bring_session(session, Path::new(from), &directory.join(CONVERSATION))? {
-                fs::create_dir_all(&directory)?;
-                Kept::of_conversation(session).write(&directory)?;
+            match keep_newest(session, Path::new(from), &directory.join(CONVERSATION))? {
+                true => Kept::of_conversation(session).write(&directory),
+                false => Ok(()),
             }
-            Ok(())
         };
         let failed = write().err()?;
         Some(format!("its conversation could not be saved in {}: {failed}", directory.display()))
@@ -139,6 +137,17 @@ impl Runner {
     }
 }
 
+/// Keeps a conversation in `saved`: from where an attempt had it, else the one that is there. False: neither is.
+fn keep_newest(session: &str, from: &Path, saved: &Path) -> io::Result<bool> {
+    let beside = saved.with_extension("new");
+    remove::tree(&beside)?;
+    if home::bring_session(session, from, &beside)? {
+        remove::tree(saved)?;
+        fs::rename(&beside, saved)?;
+    }
+    Ok(saved.is_dir())
+}
+
 impl Execution<'_> {
     /// What this attempt goes on from: what its job's earlier attempt saved, or the job whose conversation it resumes.
     pub fn find_kept(&self, url: &RepoUrl) -> Result<Option<GoesOn>, Halt> {
@@ -167,6 +176,8 @@ impl Execution<'_> {
         let directory = self.runner.kept_directory(id);
         let used = Kept { used: true, ..kept.clone() };
         used.write(&directory).map_err(|error| Halt::Failed(format!("{}: {error}", directory.display())))?;
+        // Cut off before its agent begins, it is noted again.
+        self.is_in_place = true;
         self.goes_on = kept.session;
         self.say(Kind::WorktreeReady, "the files are as the earlier attempt left them")?;
         Ok(true)
@@ -185,16 +196,8 @@ impl Execution<'_> {
         // Its conversation is where the attempt had it, which is made anew for this one; else with what was saved.
         let saved = self.runner.kept_directory(&self.record.id).join(CONVERSATION);
         if let Some((session, from)) = session.as_deref().zip(self.record.job_config_dir.as_deref()) {
-            let beside = saved.with_extension("new");
-            let bring = || -> io::Result<()> {
-                remove::tree(&beside)?;
-                if home::bring_session(session, Path::new(from), &beside)? {
-                    remove::tree(&saved)?;
-                    fs::rename(&beside, &saved)?;
-                }
-                Ok(())
-            };
-            bring().map_err(|error| Halt::Failed(format!("cannot bring the conversation from {from}: {error}")))?;
+            let kept = keep_newest(session, Path::new(from), &saved);
+            kept.map_err(|error| Halt::Failed(format!("cannot bring the conversation from {from}: {error}")))?;
         }
         self.is_in_place = true;
         if let Some(kept) = self.runner.kept_of(&self.record.id).filter(|kept| !kept.used) {

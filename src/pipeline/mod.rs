@@ -105,7 +105,8 @@ struct Execution<'a> {
     worktree_is_clean: bool,
     /// Of the prepared worktree that it works in.
     lease: Option<prepared::WorktreeLease>,
-    /// It works in the worktree that an earlier attempt left, because its work could not be saved whole.
+    /// It works where an earlier attempt left off: in a worktree whose work could not be saved whole, or in the
+    /// directory of a job without a repository.
     is_in_place: bool,
     /// The conversation of an earlier attempt that the agent goes on with.
     goes_on: Option<String>,
