@@ -20,6 +20,7 @@ mod server;
 mod service;
 mod store;
 mod suggest;
+mod tls;
 mod volume;
 mod workspace;
 

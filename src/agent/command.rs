@@ -2,34 +2,13 @@
 //!
 //! The environment is an allow-list. Nothing in it can push, reach Redis, or open our own doors.
 
-use crate::config::Claude;
+use crate::config::{self, Claude};
 use crate::profile::Profile;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What an agent may know of the server's environment as it is.
-const PASSED_ON: &[&str] = &[
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "USER",
-    "LOGNAME",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "NODE_EXTRA_CA_CERTS",
-    "ANTHROPIC_BASE_URL",
-    "ANTHROPIC_MODEL",
-];
+/// What an agent may know of the server's environment as it is, beside what leads to the model.
+const PASSED_ON: [&str; 7] = ["PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME"];
 
 /// Claude's credentials. With an OAuth token the other two are withheld: Claude would send them too.
 const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
@@ -99,7 +78,8 @@ pub fn environment(
     let has_oauth = variables.get(OAUTH_TOKEN).is_some_and(|token| !token.is_empty());
     let credentials = if has_oauth { &[OAUTH_TOKEN] } else { OTHER_CREDENTIALS };
     let extra = claude.extra_env.iter().map(String::as_str);
-    for name in PASSED_ON.iter().copied().chain(credentials.iter().copied()).chain(extra) {
+    let of_model = config::of_the_model(variables);
+    for name in PASSED_ON.into_iter().chain(of_model).chain(credentials.iter().copied()).chain(extra) {
         if let Some(value) = variables.get(name).filter(|value| !value.is_empty()) {
             set(name, value);
         }

@@ -4,6 +4,7 @@
 //! Never touches the home of the server's user. A failure is said, and stops nothing.
 
 use super::Checkouts;
+use crate::config::NETWORK;
 use crate::process::limited::{self, Limits};
 use crate::process::sys;
 use crate::profile::materialize::copy_tree;
@@ -22,20 +23,8 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 const INIT_LIMIT: Duration = Duration::from_secs(120);
 /// The profile of agentihooks that is always there.
 const ITS_DEFAULT: &str = "default";
-/// What programs may know of the server's environment: how to find programs and the network.
-const PASSED_ON: [&str; 11] = [
-    "PATH",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "PIP_INDEX_URL",
-    "PIP_CERT",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
+/// What programs may know of the server's environment beside the network.
+const PASSED_ON: [&str; 3] = ["PATH", "TMPDIR", "PIP_INDEX_URL"];
 
 impl Checkouts<'_> {
     /// Clones what is missing, installs a checkout of agentihooks, and runs its command. Returns what went wrong, a
@@ -116,7 +105,8 @@ impl Checkouts<'_> {
     fn command_of(&self, program: &Path, home: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("HOME", home).env("LC_ALL", "C.UTF-8").current_dir(home);
-        command.envs(PASSED_ON.iter().filter_map(|name| Some((*name, self.config.variables.get(*name)?))));
+        command
+            .envs(PASSED_ON.iter().chain(&NETWORK).filter_map(|name| Some((*name, self.config.variables.get(*name)?))));
         command
     }
 }

@@ -3,6 +3,7 @@
 use super::{Exit, Refusal};
 use crate::api::Problem;
 use crate::config::Config;
+use crate::tls;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -26,16 +27,22 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(config: &Config) -> Self {
-        let settings = ureq::Agent::config_builder()
+    /// Refused: a proxy or a certificate that cannot be used.
+    pub fn new(config: &Config) -> Result<Self, Refusal> {
+        let bad = |why| Refusal::new(Exit::BadUsage, why);
+        let url = config.server_url();
+        let proxy = config.proxy_to(&url).map(|proxy| ureq::Proxy::new(&proxy)).transpose();
+        let proxy = proxy.map_err(|error| bad(format!("the proxy for {url} cannot be used: {error}")))?;
+        let mut settings = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(REQUEST_LIMIT))
             .timeout_connect(Some(CONNECT_LIMIT))
-            // The server is ours: no proxy stands between.
-            .proxy(None)
-            .build();
+            .proxy(proxy);
+        if let Some(path) = config.ca_file().filter(|_| url.starts_with("https:")) {
+            settings = settings.tls_config(tls::trusting(path).map_err(bad)?);
+        }
         let key = config.client.key.clone().or_else(|| config.api_keys.first().cloned());
-        Self { agent: settings.into(), url: config.server_url(), key }
+        Ok(Self { agent: settings.build().into(), url, key })
     }
 
     pub fn url(&self) -> &str {

@@ -56,8 +56,7 @@ pub fn discard(config: Config, id: &str) -> Result<Exit, Refusal> {
 
 /// What is being looked at: this command's settings decide, not the server's.
 fn subject(config: &Config) -> Finding {
-    let client = Client::new(config);
-    let server = client.get::<ServerStatus>("/status").ok();
+    let server = Client::new(config).and_then(|client| client.get::<ServerStatus>("/status")).ok();
     let answers = if server.is_some() { "answers" } else { "does not answer" };
     // What only the server can know; the rest is looked at from here.
     let of_server = ["account", "machine", "redis", "clock"];
@@ -70,7 +69,7 @@ fn subject(config: &Config) -> Finding {
     let (pod, jobs) = (&config.pod_name, config.jobs_dir.display());
     Finding::new(
         "looked at",
-        format!("pod {pod}, jobs in {jobs}, {store}; its server at {} {answers}", client.url()),
+        format!("pod {pod}, jobs in {jobs}, {store}; its server at {} {answers}", config.server_url()),
         problems.collect(),
     )
 }

@@ -79,7 +79,7 @@ enum Door {
 
 impl Door {
     fn open(config: &Config) -> Result<Self, Refusal> {
-        let client = Client::new(config);
+        let client = Client::new(config)?;
         let unreachable = match client.get::<Status>("/health") {
             Ok(_) => return Ok(Door::Server(client)),
             Err(refusal) if refusal.exit == Exit::Unreachable => refusal,

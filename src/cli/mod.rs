@@ -111,10 +111,10 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             print(&config::text(&config, json))
         }
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
-        Command::Run(run) => submit(&Client::new(&config), &run),
+        Command::Run(run) => submit(&Client::new(&config)?, &run),
         Command::Jobs { limit, status, json } => {
             let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
-            let (client, path) = (Client::new(&config), format!("/jobs?limit={limit}{status}"));
+            let (client, path) = (Client::new(&config)?, format!("/jobs?limit={limit}{status}"));
             if json {
                 let mut answer: JobsAnswer<Job> = client.get(&path)?;
                 say_if_stale(answer.stale);
@@ -126,27 +126,27 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             print(&show::jobs(&answer.jobs))
         }
         Command::Job { id, json } => {
-            let mut answer: JobAnswer = Client::new(&config).get(&format!("/jobs/{}", path_part(&id)?))?;
+            let mut answer: JobAnswer = Client::new(&config)?.get(&format!("/jobs/{}", path_part(&id)?))?;
             say_if_stale(answer.stale);
             answer.job.stale = answer.stale;
             print(&if json { pretty(&answer.job) } else { show::job(&answer.job) })
         }
-        Command::Mcp => mcp::run(Client::new(&config)),
-        Command::Logs(logs) => follow::logs(&Client::new(&config), &logs),
+        Command::Mcp => mcp::run(Client::new(&config)?),
+        Command::Logs(logs) => follow::logs(&Client::new(&config)?, &logs),
         Command::Retry { id, wait, idempotency_key, json } => {
-            let (client, path) = (Client::new(&config), format!("/jobs/{}/retry", path_part(&id)?));
+            let (client, path) = (Client::new(&config)?, format!("/jobs/{}/retry", path_part(&id)?));
             let answer: JobAnswer = client.post_with_key(&path, &serde_json::json!({}), idempotency_key.as_deref())?;
             tell(&client, answer.job, wait, json)
         }
         Command::Cancel { id, json } => {
-            let answer: JobAnswer = Client::new(&config).delete(&format!("/jobs/{}", path_part(&id)?))?;
+            let answer: JobAnswer = Client::new(&config)?.delete(&format!("/jobs/{}", path_part(&id)?))?;
             print(&if json { pretty(&answer.job) } else { format!("{}\n", show::outcome(&answer.job)) })
         }
-        Command::Plan(plan) => plans::submit(&Client::new(&config), &plan),
-        Command::Plans { limit, json } => plans::list(&Client::new(&config), limit, json),
-        Command::ExecutePlan(execute) => plans::execute(&Client::new(&config), &execute),
+        Command::Plan(plan) => plans::submit(&Client::new(&config)?, &plan),
+        Command::Plans { limit, json } => plans::list(&Client::new(&config)?, limit, json),
+        Command::ExecutePlan(execute) => plans::execute(&Client::new(&config)?, &execute),
         Command::Profiles { json } => {
-            let answer: ProfilesAnswer = Client::new(&config).get("/profiles")?;
+            let answer: ProfilesAnswer = Client::new(&config)?.get("/profiles")?;
             for warning in answer.errors.iter().chain(&answer.warnings) {
                 let _ = writeln!(std::io::stderr(), "agenticore: {}", show::plain(warning));
             }
@@ -158,11 +158,11 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::HooksSync { target, url, json } => hooks::sync(config, &target, url.as_deref(), json),
         Command::InitSharedFs { root, json } => init_shared_fs::run(&config, root, json),
         Command::Status { alive: true, .. } => {
-            Client::new(&config).get::<Health>("/health")?;
+            Client::new(&config)?.get::<Health>("/health")?;
             Ok(Exit::Done)
         }
         Command::Status { json, wait, .. } => {
-            let client = Client::new(&config);
+            let client = Client::new(&config)?;
             if let Some(limit) = wait {
                 wait_until_ready(&client, limit)?;
             }
@@ -178,7 +178,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
 fn bridge_to(holder: &server::Holder, mut config: Config) -> Result<Client, Refusal> {
     config.client.url = config.client.url.or_else(|| holder.url.clone());
     if config.client.url.is_some() {
-        return Ok(Client::new(&config));
+        return Client::new(&config);
     }
     let (who, directory) = (&holder.process, config.jobs_dir.display());
     let why = format!(

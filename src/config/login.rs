@@ -1,14 +1,11 @@
 //! Whether Claude is there, and can log in with what the settings give it. Looks at files, and changes none.
 
-use super::Config;
+use super::{Config, providers};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What Claude logs in with, as it is called in the environment.
 pub const CREDENTIALS: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
-
-/// Claude asks another provider, which has logins of its own.
-const OTHER_PROVIDERS: [&str; 3] = ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"];
 
 /// The file with the login of a machine, in Claude's own directory.
 const LOGIN_FILE: &str = ".credentials.json";
@@ -37,22 +34,21 @@ impl Config {
     /// What Claude logs in with, as far as it is known from here. The error says what to set.
     pub fn login(&self) -> Result<String, String> {
         let has = |name: &&str| self.variables.get(*name).is_some_and(|value| !value.trim().is_empty());
-        let provider =
-            self.claude.extra_env.iter().find(|name| OTHER_PROVIDERS.contains(&name.as_str()) && has(&name.as_str()));
         let file = self.claude.login_dir.as_ref().map(|dir| dir.join(LOGIN_FILE)).filter(|path| path.is_file());
+        // Claude asks it whatever else is given, and it has logins of its own.
+        if let Some(provider) = providers::in_use(&self.variables).next() {
+            return Ok(format!("{}'s", provider.name));
+        }
         if let Some(credential) = CREDENTIALS.into_iter().find(|name| has(name)) {
             return Ok(match has(&"ANTHROPIC_BASE_URL") {
                 true => format!("{credential}, at ANTHROPIC_BASE_URL"),
                 false => credential.to_owned(),
             });
         }
-        match (provider, file) {
-            (Some(provider), _) => Ok(format!("the provider of {provider}")),
-            (None, Some(file)) => Ok(format!("this machine's, {}", file.display())),
-            (None, None) if !self.is_claude() => Ok(format!("whatever `{}` brings", self.claude.binary)),
-            (None, None) => {
-                Err(self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)"))
-            }
+        match file {
+            Some(file) => Ok(format!("this machine's, {}", file.display())),
+            None if !self.is_claude() => Ok(format!("whatever `{}` brings", self.claude.binary)),
+            None => Err(self.where_to_set("anthropic-api-key", "ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN)")),
         }
     }
 
@@ -119,7 +115,7 @@ mod tests {
             // A wrapper that is there: /bin/sh stands for one.
             &[("AGENTICORE_CLAUDE_BINARY", "/bin/sh")][..],
             &[("CLAUDE_CODE_OAUTH_TOKEN", "t")],
-            &[("AGENTICORE_AGENT_ENV", "CLAUDE_CODE_USE_BEDROCK"), ("CLAUDE_CODE_USE_BEDROCK", "1")],
+            &[("CLAUDE_CODE_USE_BEDROCK", "1")],
         ] {
             assert_eq!(config(enough).missing_for_agents(), None, "{enough:?}");
         }
@@ -127,6 +123,6 @@ mod tests {
             config(&[("ANTHROPIC_API_KEY", "k"), ("AGENTICORE_CLAUDE_BINARY", "claude"), ("PATH", "/nonexistent")]);
         let gone = gone.missing_for_agents().unwrap();
         assert!(gone.contains("`claude`, which is not here"), "{gone}");
-        assert!(config(&[("CLAUDE_CODE_USE_BEDROCK", "1")]).missing_for_agents().is_some(), "it is not passed on");
+        assert!(config(&[("CLAUDE_CODE_USE_BEDROCK", "0")]).missing_for_agents().is_some(), "it is off");
     }
 }

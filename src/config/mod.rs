@@ -5,9 +5,11 @@
 mod checkouts;
 mod file;
 mod login;
+mod providers;
 mod proxy;
 mod redis;
 mod settings;
+mod trust;
 mod unknown;
 mod values;
 
@@ -201,6 +203,32 @@ impl fmt::Debug for Config {
     }
 }
 
+/// How a program finds the network: proxies, and whom it trusts. For everything that is started.
+pub const NETWORK: [&str; 16] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_DIR",
+    trust::NAMES[0],
+    trust::NAMES[1],
+    trust::NAMES[2],
+    trust::NAMES[3],
+    trust::NAMES[4],
+    trust::NAMES[5],
+    trust::NAMES[6],
+];
+
+/// What Claude finds its model with, and the network: names among `variables`.
+pub fn of_the_model(variables: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let models = providers::MODELS.into_iter().chain([providers::HEADERS, "ANTHROPIC_BASE_URL"]);
+    NETWORK.into_iter().chain(models).chain(providers::names(variables))
+}
+
 /// What a variable of this name holds may be a secret: it is one unless its name says what else it is.
 fn may_be_secret(name: &str) -> bool {
     const PLAIN: [&str; 15] = [
@@ -250,10 +278,15 @@ impl Config {
         if repos.mcp_file_dirs.is_empty() {
             repos.mcp_file_dirs = shared_root.iter().cloned().chain([own_dir.clone()]).collect();
         }
+        let variables = proxy::normalized(variables, values.get("AGENTICORE_PROXY"));
+        let (variables, authority) = match values.path("AGENTICORE_CA_FILE") {
+            Some(file) => trust::with_authority(variables, &file, home.as_ref().map(|_| own_dir.as_path()))?,
+            None => (variables, PathBuf::new()),
+        };
         let claude = values.claude(home.as_deref());
         let store = values.text("AGENTICORE_STORE");
-        let redis = if store == "embedded" { None } else { redis::read(&values, claude.kill_grace)? };
-        let variables = checkouts.with_its_command(proxy::normalized(variables));
+        let redis = if store == "embedded" { None } else { redis::read(&values, claude.kill_grace, &authority)? };
+        let variables = providers::with_header_lines(checkouts.with_its_command(variables));
         let variables = login::with_credential(variables, values.get("AGENTICORE_ANTHROPIC_CREDENTIAL"));
         Ok(Self {
             host: values.text("AGENTICORE_HOST"),
@@ -322,7 +355,13 @@ impl Config {
         let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
         let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));
         let passed_on = passed_on.filter_map(|name| self.variables.get(name).cloned());
-        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).collect()
+        let of_network = providers::secrets(&self.variables).into_iter().chain(proxy::secrets(&self.variables));
+        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).chain(of_network).collect()
+    }
+
+    /// The certificates that our own clients trust, if not those that were built in.
+    pub fn ca_file(&self) -> Option<&str> {
+        self.variables.get("SSL_CERT_FILE").map(String::as_str).filter(|path| !path.is_empty())
     }
 
     /// The proxy that `url` is reached through.

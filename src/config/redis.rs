@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::values::Values;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What ending a tree takes beyond its grace: see `Redis::reserve`. The supervisor, who is the last resort,
@@ -43,7 +43,8 @@ impl Redis {
     }
 }
 
-pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis>, Error> {
+/// `authority`: whom TLS trusts if REDIS_CA_FILE does not say; empty: the machine's.
+pub(super) fn read(values: &Values, kill_grace: Duration, authority: &Path) -> Result<Option<Redis>, Error> {
     let Some(url) = values.get("REDIS_URL") else {
         if values.get("REDIS_SENTINELS").is_some() && values.text("AGENTICORE_STORE") != "redis" {
             let why = "REDIS_SENTINELS is set, but not REDIS_URL, which holds the user, the password and the database";
@@ -65,6 +66,8 @@ pub(super) fn read(values: &Values, kill_grace: Duration) -> Result<Option<Redis
         let why = "REDIS_CA_FILE is set, but REDIS_URL is not rediss://, so nothing would be encrypted";
         return Err(Error::Inconsistent(why.into()));
     }
+    let ca_file =
+        ca_file.or_else(|| Some(authority.to_owned()).filter(|path| server.tls && !path.as_os_str().is_empty()));
     let (lease, renew) = (values.duration("AGENTICORE_LEASE"), values.duration("AGENTICORE_LEASE_RENEW"));
     for name in ["REDIS_TIMEOUT", "AGENTICORE_REAP_PERIOD", "AGENTICORE_REAP_GRACE", "AGENTICORE_SWEEP_PERIOD"] {
         if values.duration(name).is_zero() {

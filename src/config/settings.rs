@@ -99,6 +99,11 @@ pub const TABLE: &[Row] = &[
         "names that requests may be sent to, beside IP addresses and localhost; none: any, unless bound to loopback"),
     row("AGENTICORE_ALLOWED_ORIGINS", "server.allowed_origins", "", Kind::List,
         "origins of web pages that may use the server, such as https://tools.example"),
+    row("AGENTICORE_PROXY", "network.proxy", "", Kind::Secret,
+        "http://[USER:PASSWORD@]HOST:PORT: how the internet is reached, for git, Claude, GitHub and commands alike; \
+         HTTPS_PROXY, HTTP_PROXY and NO_PROXY win over it"),
+    row("AGENTICORE_CA_FILE", "network.ca_file", "", Kind::Path,
+        "certificates (PEM) of a private authority, trusted by all of them and by rediss://, beside the public ones"),
     row("AGENTICORE_URL", "client.url", "", Kind::Url,
         "where commands find the server, if not at AGENTICORE_HOST and AGENTICORE_PORT"),
     row("AGENTICORE_API_KEY", "client.api_key", "", Kind::Secret,

@@ -92,16 +92,11 @@ impl Drop for Doctor {
 impl Doctor {
     pub fn new(config: Config, fix: bool) -> Result<Self, String> {
         let config = config.beside_the_server();
-        let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
         let spaces = Workspaces::new(&config, Locks::default(), None);
         Ok(Self {
             redis: config.redis.as_ref().map(|redis| Admin::new(redis, &config.pod_name)).transpose()?,
             spaces: spaces.map_err(|error| format!("cannot find this program's own file: {error}"))?,
-            github: GitHub::new(
-                &config.github,
-                ca_file.map(String::as_str),
-                config.proxy_to(&config.github.api_url).as_deref(),
-            )?,
+            github: GitHub::new(&config)?,
             config,
             fix,
         })

@@ -2,7 +2,7 @@
 
 use super::app_token::{self, AppTokens};
 use super::{Error, client};
-use crate::config;
+use crate::config::Config;
 use crate::job::Time;
 use crate::workspace::credentials::Login;
 use crate::workspace::url::{RepoUrl, Transport};
@@ -42,7 +42,8 @@ pub struct PullRequest<'a> {
 }
 
 impl GitHub {
-    pub fn new(settings: &config::GitHub, ca_file: Option<&str>, proxy: Option<&str>) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let settings = &config.github;
         let tokens = match (&settings.app, &settings.token) {
             (Some(app), _) => {
                 app_token::check(app)?;
@@ -51,7 +52,7 @@ impl GitHub {
             (None, Some(token)) => Tokens::Fixed(token.clone()),
             (None, None) => Tokens::None,
         };
-        let agent = client(ca_file, proxy)?;
+        let agent = client(config.ca_file(), config.proxy_to(&settings.api_url).as_deref())?;
         Ok(Self { agent, server: settings.server_url.clone(), api: settings.api_url.clone(), tokens })
     }
 

@@ -7,9 +7,9 @@ mod github;
 
 pub use github::{GitHub, PullRequest};
 
+use crate::tls;
 use std::fmt;
 use std::time::Duration;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// What one request may take in all: GitHub answers within seconds, or not at all.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -36,7 +36,9 @@ impl fmt::Display for Error {
 /// A client with limits on everything. `ca_file` (SSL_CERT_FILE) replaces the roots it was built with; `proxy`: what
 /// the API is reached through.
 fn client(ca_file: Option<&str>, proxy: Option<&str>) -> Result<ureq::Agent, String> {
-    let unusable = |error| format!("the proxy for the GitHub API cannot be used (HTTPS_PROXY, ALL_PROXY): {error}");
+    let unusable = |error| {
+        format!("the proxy for the GitHub API cannot be used (AGENTICORE_PROXY, HTTPS_PROXY, ALL_PROXY): {error}")
+    };
     let proxy = proxy.map(ureq::Proxy::new).transpose().map_err(unusable)?;
     let mut config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -48,17 +50,7 @@ fn client(ca_file: Option<&str>, proxy: Option<&str>) -> Result<ureq::Agent, Str
         .max_redirects_will_error(false)
         .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = ca_file {
-        let pem = std::fs::read(path).map_err(|error| format!("SSL_CERT_FILE: cannot read {path}: {error}"))?;
-        let roots: Vec<Certificate<'static>> = parse_pem(&pem)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
-            .collect();
-        if roots.is_empty() {
-            return Err(format!("SSL_CERT_FILE: {path} holds no certificate"));
-        }
-        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from(roots)).build());
+        config = config.tls_config(tls::trusting(path)?);
     }
     Ok(config.build().into())
 }

@@ -133,9 +133,7 @@ impl Runner {
         locks: Locks,
         pod: Option<String>,
     ) -> Result<Self, String> {
-        let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
-        let proxy = config.proxy_to(&config.github.api_url);
-        let github = GitHub::new(&config.github, ca_file.map(String::as_str), proxy.as_deref())?;
+        let github = GitHub::new(&config)?;
         let spaces = Workspaces::new(&config, locks, pod.clone())
             .map_err(|error| format!("cannot find this program's own file: {error}"))?;
         Ok(Self {

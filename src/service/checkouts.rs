@@ -37,10 +37,7 @@ fn beside_the_server<T>(config: Config, act: impl FnOnce(&Checkouts) -> Result<T
     let config = config.beside_the_server();
     let failed = |why: String| Refusal::CannotRun(why);
     let spaces = Workspaces::new(&config, Locks::default(), None).map_err(|error| failed(error.to_string()))?;
-    let ca_file = config.variables.get("SSL_CERT_FILE").filter(|path| !path.is_empty());
-    let proxy = config.proxy_to(&config.github.api_url);
-    let github =
-        GitHub::new(&config.github, ca_file.map(String::as_str), proxy.as_deref()).map_err(Refusal::CannotRun)?;
+    let github = GitHub::new(&config).map_err(Refusal::CannotRun)?;
     let done = act(&Checkouts { config: &config, spaces: &spaces, github: &github });
     // Private git directories of this process.
     let _ = remove::tree(&config.runtime_dir);

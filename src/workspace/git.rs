@@ -2,6 +2,7 @@
 
 use super::cause::{Cause, cause_of, gist, without_progress};
 use super::credentials::{self, Login};
+use crate::config;
 use crate::process::limited::{self, Finished, Limits};
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
@@ -12,26 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// What git may know of the server's environment: how to find programs, the network and keys.
-const PASSED_ON: &[&str] = &[
-    "PATH",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "GIT_SSL_CAINFO",
-    "GIT_SSH_COMMAND",
-    "GIT_SSH",
-    "GIT_SSH_VARIANT",
-    "SSH_AUTH_SOCK",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-];
+/// What git may know of the server's environment beside the network: how to find programs and keys.
+const PASSED_ON: [&str; 6] = ["PATH", "TMPDIR", "GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSH_VARIANT", "SSH_AUTH_SOCK"];
 
 /// For every call: nothing of the repository's is run, nothing is cleaned up behind our back, and a
 /// dead connection is noticed.
@@ -135,8 +118,11 @@ pub struct Call<'a> {
 
 impl Git {
     pub fn new(variables: &BTreeMap<String, String>, runtime_dir: PathBuf, timeout: Duration) -> std::io::Result<Self> {
-        let environment =
-            PASSED_ON.iter().filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone()))).collect();
+        let environment = PASSED_ON
+            .iter()
+            .chain(&config::NETWORK)
+            .filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone())))
+            .collect();
         // What runs now, whatever lies in its place by then: an agent may be able to write there.
         let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
         let askpass = if running.exists() { running } else { std::env::current_exe()? };
