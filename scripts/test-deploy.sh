@@ -11,7 +11,7 @@ eval "$(scripts/deploy-tools.sh "$part")"
 cargo build --bins
 export AGENTICORE_BINARY=$PWD/target/debug/agenticore PYTHONWARNINGS=ignore::ResourceWarning
 hadolint --ignore DL3008 --ignore DL3006 --ignore DL3059 Dockerfile
-modules=(test_chart test_keda test_pods test_document test_systemd test_install)
+modules=(test_chart test_keda test_pods test_document test_systemd test_install test_network)
 if [ "$part" = all ]; then
   if ! podman image exists localhost/debian:bookworm-slim; then
     base=target/tools/deploy/debian-bookworm.tar

@@ -21,12 +21,12 @@ TOKEN = "ghs_made-up-for-tests-0123456789"
 KEY = "sk-ant-api03-made-up-for-tests"
 
 
-def certificate(place):
+def certificate(place, *more):
     """A certificate authority, and a certificate of it for localhost and the names that containers know us by."""
     def openssl(*words, **more):
         subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, **more)
 
-    names = "DNS:localhost,DNS:outside,IP:127.0.0.1"
+    names = ",".join(["DNS:localhost", "DNS:outside", "IP:127.0.0.1", *(f"DNS:{name}" for name in more)])
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests", "-keyout", place / "ca.key", "-out", place / "ca.pem")
     openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", place / "own.key", "-out", place / "own.csr")
     (place / "names").write_text(f"subjectAltName={names}\n")
@@ -36,7 +36,7 @@ def certificate(place):
 
 
 class Outside:
-    def __init__(self, place, tls=True, address="127.0.0.1"):
+    def __init__(self, place, tls=True, address="127.0.0.1", names=()):
         self.place = pathlib.Path(place)
         self.place.mkdir(exist_ok=True)
         self.asked, self.pulls, self.complaints, self.scripts = [], [], [], []
@@ -59,7 +59,7 @@ class Outside:
         self.port, self.scheme = self.server.server_address[1], "https" if tls else "http"
         self.ca = None
         if tls:
-            self.ca = certificate(self.place)
+            self.ca = certificate(self.place, *names)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.place / "own.pem", self.place / "own.key")
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
@@ -130,6 +130,9 @@ class Outside:
         if handler.headers.get("accept") != "application/vnd.github+json" or not handler.headers.get("user-agent", "").startswith("agenticore/"):
             self.complaints.append(f"{handler.command} {path}: {dict(handler.headers)}")
             return tell(handler, 400, {"message": "as GitHub would"})
+        found = re.fullmatch(r"/repos/([^/]+/[^/]+)", path)
+        if found and handler.command == "GET" and (self.place / "repos" / f"{found[1]}.git").is_dir():
+            return tell(handler, 200, {"id": 1, "full_name": found[1], "default_branch": "main", "archived": False})
         found = re.fullmatch(r"/repos/([^/]+/[^/]+)/pulls", path)
         if not found:
             self.complaints.append(f"{handler.command} {path}")

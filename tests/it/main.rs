@@ -36,6 +36,7 @@ mod nginx;
 mod own_repository;
 mod parking;
 mod plans;
+mod providers;
 mod publish;
 mod readers;
 mod regressions;

@@ -87,7 +87,7 @@ fn script(body: &Value) -> (Vec<(String, String)>, usize) {
 }
 
 fn answer(asked: &Asked, body: &Value) -> Told {
-    let (script, played) = script(body);
+    let (script, _) = script(body);
     if let Some((_, status)) = script.iter().find(|(verb, _)| verb == "fail") {
         let kind = if status == "401" { "authentication_error" } else { "invalid_request_error" };
         return Told::json(
@@ -101,8 +101,14 @@ fn answer(asked: &Asked, body: &Value) -> Told {
             json!({"type": "error", "error": {"type": "authentication_error", "message": "no key"}}),
         );
     }
+    stream(body, &next_block(body))
+}
+
+/// What the script says next.
+pub fn next_block(body: &Value) -> Value {
+    let (script, played) = script(body);
     let mut tools = script.iter().filter(|(verb, _)| matches!(verb.as_str(), "write" | "bash" | "mcp"));
-    let block = match tools.nth(played) {
+    match tools.nth(played) {
         Some((verb, argument)) if verb == "write" => {
             let (path, text) = argument.split_once(' ').unwrap_or((argument, ""));
             tool("Write", json!({"file_path": path, "content": format!("{text}\n")}))
@@ -116,8 +122,7 @@ fn answer(asked: &Asked, body: &Value) -> Told {
             let said = script.iter().find(|(verb, _)| verb == "say").map_or("ok", |(_, text)| text.as_str());
             json!({"type": "text", "text": said})
         }
-    };
-    stream(body, &block)
+    }
 }
 
 fn tool(name: &str, input: Value) -> Value {
@@ -125,31 +130,49 @@ fn tool(name: &str, input: Value) -> Value {
 }
 
 fn stream(body: &Value, block: &Value) -> Told {
-    let is_tool = block["type"] == "tool_use";
-    let stop = if is_tool { "tool_use" } else { "end_turn" };
-    let usage = json!({"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0});
-    let envelope = |content: Value, stop: Value| {
-        json!({"id": format!("msg_{}", uuid::Uuid::new_v4().simple()), "type": "message", "role": "assistant",
-            "model": body["model"], "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage})
-    };
     if body["stream"] != true {
-        return Told::json(200, envelope(json!([block]), json!(stop)));
+        return Told::json(200, whole(body, block));
     }
-    let (empty, delta) = if is_tool {
+    sse(&events(body, block))
+}
+
+/// Events as the API's own stream has them.
+pub fn sse(events: &[Value]) -> Told {
+    let body: String =
+        events.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap())).collect();
+    Told { status: 200, headers: vec![("content-type".into(), "text/event-stream".into())], body: body.into() }
+}
+
+fn envelope(body: &Value, content: Value, stop: Value) -> Value {
+    let usage = json!({"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0});
+    json!({"id": format!("msg_{}", uuid::Uuid::new_v4().simple()), "type": "message", "role": "assistant",
+        "model": body["model"], "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage})
+}
+
+fn stop_of(block: &Value) -> &'static str {
+    if block["type"] == "tool_use" { "tool_use" } else { "end_turn" }
+}
+
+/// A message that is no stream.
+pub fn whole(body: &Value, block: &Value) -> Value {
+    envelope(body, json!([block]), json!(stop_of(block)))
+}
+
+pub fn events(body: &Value, block: &Value) -> [Value; 6] {
+    let (empty, delta) = if block["type"] == "tool_use" {
         let empty = json!({"type": "tool_use", "id": block["id"], "name": block["name"], "input": {}});
         (empty, json!({"type": "input_json_delta", "partial_json": block["input"].to_string()}))
     } else {
         (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": block["text"]}))
     };
-    let events = [
-        json!({"type": "message_start", "message": envelope(json!([]), Value::Null)}),
+    let message = envelope(body, json!([]), Value::Null);
+    [
+        json!({"type": "message_start", "message": message}),
         json!({"type": "content_block_start", "index": 0, "content_block": empty}),
         json!({"type": "content_block_delta", "index": 0, "delta": delta}),
         json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop_of(block), "stop_sequence": null},
+            "usage": message["usage"]}),
         json!({"type": "message_stop"}),
-    ];
-    let body: String =
-        events.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap())).collect();
-    Told { status: 200, headers: vec![("content-type".into(), "text/event-stream".into())], body: body.into() }
+    ]
 }
