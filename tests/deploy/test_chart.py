@@ -21,6 +21,14 @@ def case(name):
     return yaml.safe_load((HERE / "values" / f"{name}.yaml").read_text())
 
 
+def merged(below, above):
+    """As helm puts one file of values over another."""
+    both = {**below}
+    for name, given in above.items():
+        both[name] = merged(both[name], given) if isinstance(given, dict) and isinstance(both.get(name), dict) else given
+    return both
+
+
 class Rendering(unittest.TestCase):
     def test_helm_finds_nothing_to_complain_about(self):
         for version in lab.HELMS:
@@ -170,6 +178,11 @@ class Contract(unittest.TestCase):
                     older = {"podSecurityContext": {}, "securityContext": {}, **older}
                 with self.subTest(name):
                     lab.check_valid(lab.render(older, chart=chart), ["1.32"])
+            for earlier in sorted((HERE / "values/earlier").glob("*.yaml")):
+                computed = yaml.safe_load(earlier.read_text())
+                for name in CASES:
+                    with self.subTest(f"{earlier.stem} with {name}"):
+                        lab.check_valid(lab.render(merged(computed, case(name) or {}), chart=chart), ["1.32"])
             python = case("python-chart")
             self.assertEqual(lab.not_restricted("x", lab.server(lab.render(python, chart=chart))[0]), [])
 

@@ -162,6 +162,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {name: AGENTICORE_TRANSPORT, value: {{ $v.config.transport | quote }}}
 - {name: AGENTICORE_HOST, value: "0.0.0.0"}
 - {name: AGENTICORE_PORT, value: {{ $v.config.port | int64 | quote }}}
+{{- if $v.caConfigMap }}
+- {name: AGENTICORE_CA_FILE, value: /etc/agenticore/ca/ca.crt}
+{{- end }}
+{{- if $v.proxy }}
+- {name: AGENTICORE_PROXY, value: {{ $v.proxy | quote }}}
+{{- else }}
+{{ include "agenticore.fromSecret" (list $v "AGENTICORE_PROXY" "proxy") }}
+{{- end }}
+{{- if $v.noProxy }}
+- {name: NO_PROXY, value: {{ $v.noProxy | quote }}}
+{{- end }}
 {{- if $v.allowedHosts }}
 - {name: AGENTICORE_ALLOWED_HOSTS, value: {{ include "agenticore.hosts" . | quote }}}
 {{- end }}
@@ -244,6 +255,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- toYaml $disks -}}
+{{- end }}
+
+{{/* The private authority's certificates, for whatever has the server's environment. */}}
+{{- define "agenticore.caMount" -}}
+{{- if .caConfigMap }}
+- {name: agenticore-ca, mountPath: /etc/agenticore/ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- define "agenticore.caVolume" -}}
+{{- if .caConfigMap }}
+- name: agenticore-ca
+  configMap:
+    name: {{ .caConfigMap | quote }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
 {{- end }}
 
 {{/*
