@@ -1,8 +1,8 @@
 //! What an autoscaler reads: the list that waits, and how many pods must stay; and who works when there is
 //! less work than pods.
 
-use crate::support::eventually;
 use crate::support::fleet::Fleet;
+use crate::support::{BINARY, eventually};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -107,4 +107,47 @@ fn a_lower_pod_that_only_seems_idle_holds_nobody_up() {
     waits.sort_by(f64::total_cmp);
     eprintln!("milliseconds from accepted to claimed past a pod that seems idle: {waits:?}");
     fleet.finish(vec![two]);
+}
+
+/// What switching KEDA on does, and an upgrade that sets `replicas` again: all pods but the first are drained at once and
+/// end, whatever they run; and they come back.
+#[test]
+fn from_four_pods_to_one_and_back_with_a_job_in_each() {
+    let Some(fleet) = Fleet::new() else { return };
+    let names = ["pod-0", "pod-1", "pod-2", "pod-3"];
+    let mut pods: Vec<_> =
+        names.iter().map(|name| fleet.pod_with(name, &[("AGENTICORE_MAX_PARALLEL_JOBS", "1")])).collect();
+    let gate = fleet.lab.path("gate");
+    let task = |n: usize| {
+        let started = fleet.lab.path(&format!("started-{n}"));
+        format!("[[count {}]] [[write {n}.txt 1]] [[wait-for {}]]", started.display(), gate.display())
+    };
+    let running: Vec<String> = (0..4).map(|n| pods[0].submit(fleet.job(task(n)))).collect();
+    eventually("each pod runs one", || {
+        let on: std::collections::BTreeSet<String> =
+            running.iter().filter_map(|id| pods[0].job(id)["pod_name"].as_str().map(str::to_owned)).collect();
+        (on.len() == 4 && (0..4).all(|n| fleet.lab.path(&format!("started-{n}")).exists())).then_some(())
+    });
+    let queued: Vec<String> =
+        (4..8).map(|n| pods[0].submit(fleet.job(format!("[[write {n}.txt 1]] [[say {n}]]")))).collect();
+    let leaving = pods.split_off(1);
+    std::thread::scope(|scope| {
+        for (pod, name) in leaving.into_iter().zip(&names[1..]) {
+            let fleet = &fleet;
+            scope.spawn(move || {
+                let (code, text) = fleet.drain(std::path::Path::new(BINARY), name, &pod.port(), "1");
+                assert_eq!(code, Some(3), "{name}: {text}");
+                assert_eq!(pod.stop(), Some(0));
+            });
+        }
+    });
+    std::fs::write(&gate, "").unwrap();
+    let accepted = [running, queued].concat();
+    let jobs = fleet.check_ledger(&pods[0], &accepted);
+    assert!(jobs.iter().all(|job| job["status"] == "succeeded" && job["pod_name"] == "pod-0" && job["deaths"] == 0));
+    let twice = jobs.iter().filter(|job| job["attempt"] == 2).count();
+    assert_eq!(twice, 3, "each that ran elsewhere was handed over once: {jobs:#?}");
+    pods.push(fleet.pod("pod-1"));
+    assert_eq!(pods[1].run(fleet.job("[[write again.txt 1]]"))["status"], "succeeded");
+    fleet.finish(pods);
 }

@@ -48,6 +48,7 @@ mod sse;
 mod stdio;
 mod submodules;
 mod tidy;
+mod versions;
 mod watching;
 mod wire;
 mod worktrees;

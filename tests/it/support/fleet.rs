@@ -5,7 +5,7 @@ use super::redis::Redis;
 use super::{BINARY, GitHub, Lab, Repo, Server, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub struct Fleet {
@@ -67,8 +67,27 @@ impl Fleet {
         Server::start(self.command(name, &["serve"], more))
     }
 
+    /// A pod of another version.
+    pub fn pod_of(&self, binary: &Path, name: &str) -> Server {
+        Server::start(self.command_of(binary, name, &["serve"], &[]))
+    }
+
+    /// What a PreStop hook does, to its end.
+    pub fn drain(&self, binary: &Path, pod: &str, port: &str, seconds: &str) -> (Option<i32>, String) {
+        let more = [("AGENTICORE_PORT", port)];
+        let done = self.command_of(binary, pod, &["drain", "--timeout", seconds], &more).output().unwrap();
+        (
+            done.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr)),
+        )
+    }
+
     /// A command in the pod's namespace.
     pub fn command(&self, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> Command {
+        self.command_of(Path::new(BINARY), name, arguments, more)
+    }
+
+    fn command_of(&self, binary: &Path, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> Command {
         let (disk, own) = (self.lab.path("disk"), self.disk_of(name));
         for below in ["worktrees", "tmp", "home"] {
             std::fs::create_dir_all(own.join(below)).unwrap();
@@ -77,7 +96,7 @@ impl Fleet {
         command
             .args(["-m", "--propagation", "private", "sh", "-c", "mount --bind \"$0\" \"$1\" && shift && exec \"$@\""])
             .args([&own, &disk])
-            .arg(BINARY)
+            .arg(binary)
             .args(arguments)
             .env_clear()
             .envs(&self.lab.variables)
