@@ -5,9 +5,13 @@
 #
 # musl: with rustup's target if it is installed or can be added; else on Debian, as root, with its
 # rustc-web and rust-web-src, which build the standard library from source.
+#
+# ARCH=aarch64 (or x86_64) on a machine of the other kind: target/static/agenticore-ARCH, with rustup's target, its own
+# linker, and Debian's cross compiler for the one C library; run once under qemu-user, if that is here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-arch=$(uname -m)
+own_arch=$(uname -m)
+arch=${ARCH:-$own_arch}
 target=$arch-unknown-linux-musl
 want=${STATIC_LIBC:-any}
 only_tools=; [ "${1:-}" != --tools ] || only_tools=true
@@ -22,6 +26,33 @@ finish() { # FILE DESCRIPTION
   target/static/agenticore version >/dev/null
   say "target/static/agenticore: $2, $(stat -c %s target/static/agenticore) bytes"
 }
+
+by_cross() {
+  local cc=$arch-linux-gnu-gcc package=gcc-${arch//_/-}-linux-gnu name=target/static/agenticore-$arch
+  [ "$arch" != aarch64 ] || package=gcc-aarch64-linux-gnu
+  local sysroot; sysroot=$(rustc --print sysroot)
+  [ -d "$sysroot/lib/rustlib/$target/lib" ] || rustup target add "$target" >/dev/null 2>&1 || { say "no $target to be had here"; return 1; }
+  if ! command -v "$cc" >/dev/null; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >&2 &&
+      apt-get install -y -qq --no-install-recommends "$package" "libc6-dev-$([ "$arch" = aarch64 ] && echo arm64 || echo amd64)-cross" >&2 ||
+      { say "no $cc to be had here"; return 1; }
+  fi
+  say "building for $target with $cc (some minutes) …"
+  # glibc's headers would make calls of glibc's checked functions, which musl lacks.
+  env "CC_${arch}_unknown_linux_musl=$cc" "CFLAGS_${arch}_unknown_linux_musl=-U_FORTIFY_SOURCE" \
+    "CARGO_TARGET_${arch^^}_UNKNOWN_LINUX_MUSL_LINKER=rust-lld" \
+    cargo build --locked --release --target "$target" --bin agenticore >&2 || return 1
+  mkdir -p target/static && cp "target/$target/release/agenticore" "$name"
+  if readelf -l "$name" | grep -q INTERP; then say "the binary is not static"; return 1; fi
+  local qemu; qemu=$(command -v "qemu-$arch-static" || true)
+  if [ -n "$qemu" ]; then "$qemu" "$name" version >/dev/null; else say "not run: qemu-$arch-static is not here"; fi
+  say "$name: static, musl, $(stat -c %s "$name") bytes"
+}
+
+if [ "$arch" != "$own_arch" ]; then
+  by_cross
+  exit
+fi
 
 by_rustup() {
   local sysroot; sysroot=$(rustc --print sysroot)

@@ -40,6 +40,7 @@ mod providers;
 mod publish;
 mod readers;
 mod regressions;
+mod restore;
 mod retry;
 mod roaming;
 mod secrets;

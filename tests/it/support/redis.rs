@@ -68,6 +68,18 @@ impl Redis {
         });
     }
 
+    /// Starts it with the data of an RDB file, or with none. It must not be running.
+    pub fn come_back_with(&mut self, rdb: Option<&Path>) {
+        self.set_state(None);
+        let Some(rdb) = rdb else { return self.come_back() };
+        std::fs::copy(rdb, self.directory.join("dump.rdb")).unwrap();
+        // As docs/operations.md says: with appendonly it would begin empty, without a word.
+        self.arguments.extend(["--appendonly".to_owned(), "no".to_owned()]);
+        self.come_back();
+        let _: String = self.ask(&["CONFIG", "SET", "appendonly", "yes"]);
+        self.arguments.truncate(self.arguments.len() - 2);
+    }
+
     pub fn connection(&self) -> redis::RedisResult<redis::Connection> {
         let client = redis::Client::open(self.url())?;
         let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
