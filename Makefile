@@ -1,5 +1,5 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo test lint bench static release soak model nfs images test-deploy chart-files
+.PHONY: help demo test lint bench static release publish bundle vendor versions soak model nfs images test-deploy chart-files
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
@@ -10,7 +10,11 @@ help:
 	@echo "make model   the fleet's transitions explored exhaustively with two faults (ten minutes)"
 	@echo "make nfs     a fleet over real NFS, between two machines in user mode (root, Debian)"
 	@echo "make static  a fully static release binary"
-	@echo "make release that binary with its unit, install.sh, SBOM and sums, in one archive"
+	@echo "make release that binary, x86-64 and arm64, with its unit, install.sh, SBOM and sums, in one archive each"
+	@echo "make publish REGISTRY=…  pushes the images, then the chart with their digests"
+	@echo "make bundle  images, chart, manifests, binary and docs in one archive, for a network that reaches nothing"
+	@echo "make vendor  every crate's sources, to build without a network"
+	@echo "make versions  the version before beside this one, both ways, on one Redis and one volume"
 	@echo "make images  both container images, from source, with docker, podman or buildah"
 	@echo "make test-deploy  images, chart, manifests and Compose, built and run (root, Debian; half an hour the first time)"
 	@echo "make chart-files  write the chart's README and the raw manifests, which follow from its values"
@@ -36,6 +40,19 @@ static:
 
 release:
 	@scripts/release.sh
+
+publish:
+	@scripts/publish.sh $(REGISTRY)
+
+bundle:
+	@scripts/bundle.sh
+
+vendor:
+	@scripts/vendor.sh
+
+versions:
+	@scripts/test-tools.sh >/dev/null
+	@AGENTICORE_OLDER_BINARY=$$(scripts/older.sh) scripts/test.sh versions::
 
 images:
 	@scripts/images.sh

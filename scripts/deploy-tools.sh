@@ -9,7 +9,7 @@ tools=$PWD/target/tools/deploy
 wanted=(systemd-analyze:systemd ip:iproute2 curl:curl redis-server:redis-server redis-cli:redis-tools setpriv:util-linux nsenter:util-linux ps:procps python3:python3)
 if [ "${1:-}" = all ]; then
   wanted+=(podman:podman buildah:buildah runc:runc mmdebstrap:mmdebstrap dockerd:docker.io docker-compose:docker-compose
-    docker-registry:docker-registry iptables:iptables openssl:openssl git:git debootstrap:debootstrap /usr/lib/podman/netavark:netavark)
+    docker-registry:docker-registry skopeo:skopeo iptables:iptables openssl:openssl git:git debootstrap:debootstrap /usr/lib/podman/netavark:netavark)
 fi
 missing=()
 for pair in "${wanted[@]}"; do

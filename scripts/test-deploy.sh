@@ -18,7 +18,7 @@ if [ "$part" = all ]; then
     [ -f "$base" ] || tests/deploy/base-image.sh "$base"
     podman import -q "$base" localhost/debian:bookworm-slim
   fi
-  modules+=(test_systemd_boot test_images test_compose)
+  modules+=(test_systemd_boot test_images test_compose test_bundle)
 fi
 log=$(mktemp)
 status=0

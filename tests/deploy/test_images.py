@@ -317,13 +317,16 @@ class Releases(unittest.TestCase):
         wanted = {f"{registry}/tccw/agenticore:{tag}{suffix}" for tag in (version, f"v{version}", "latest") for suffix in ("", "-scratch")}
         self.assertEqual(set(pushed), wanted)
         digest = pushed[f"{registry}/tccw/agenticore:v{version}"]
-        subprocess.run([lab.TOP / "scripts/package-chart.sh", version, self.place, digest], check=True, capture_output=True, env={**os.environ, "HELM": lab.HELMS[4]})
-        lab.helm("push", self.place / f"agenticore-{version}.tgz", f"oci://{registry}/charts", "--plain-http")
-        dry = lab.helm("install", "agenticore", f"oci://{registry}/charts/agenticore", "--version", version, "--plain-http", "--dry-run=client", "--set", "storage.className=standard")
-        self.assertIn(f"tccw/agenticore:v{version}@{digest}", dry.stdout)
+        published = subprocess.run(["make", "-s", "publish", f"REGISTRY={registry}/tccw"], cwd=lab.TOP, capture_output=True, text=True, env=build_environment(
+            INSECURE_REGISTRY="true", BUILDER=pinned, BASE=pinned, HELM=lab.HELMS[4], RELEASE_DIRTY="1"))
+        self.assertEqual(published.returncode, 0, published.stderr[-3000:])
+        self.assertIn(f"oci://{registry}/tccw/charts/agenticore --version {version}", published.stdout)
+        digest = re.search(rf"{re.escape(registry)}/tccw/agenticore:v{re.escape(version)}@(sha256:\S+)", published.stdout)[1]
+        dry = lab.helm("install", "agenticore", f"oci://{registry}/tccw/charts/agenticore", "--version", version, "--plain-http", "--dry-run=client", "--set", "storage.className=standard")
+        self.assertIn(f"{registry}/tccw/agenticore:v{version}@{digest}", dry.stdout)
         self.assertIn('storageClassName: "standard"', dry.stdout)
         for version_of_helm in lab.HELMS:
-            text = lab.helm("template", "agenticore", f"oci://{registry}/charts/agenticore", "--version", version, "--plain-http", version=version_of_helm).stdout
+            text = lab.helm("template", "agenticore", f"oci://{registry}/tccw/charts/agenticore", "--version", version, "--plain-http", version=version_of_helm).stdout
             self.assertIn(digest, text)
         inspected = podman("pull", "-q", "--tls-verify=false", f"{registry}/tccw/agenticore@{digest}").stdout.strip()
         self.assertTrue(inspected)
