@@ -278,7 +278,11 @@ impl Config {
         if repos.mcp_file_dirs.is_empty() {
             repos.mcp_file_dirs = shared_root.iter().cloned().chain([own_dir.clone()]).collect();
         }
-        let variables = proxy::normalized(variables, values.get("AGENTICORE_PROXY"));
+        let proxy = values.get("AGENTICORE_PROXY");
+        if proxy.is_some_and(|proxy| !proxy.starts_with("http://") && !proxy.starts_with("https://")) {
+            return Err(Error::Inconsistent("AGENTICORE_PROXY must be http://HOST:PORT, or https://HOST:PORT".into()));
+        }
+        let variables = proxy::normalized(variables, proxy);
         let (variables, authority) = match values.path("AGENTICORE_CA_FILE") {
             Some(file) => trust::with_authority(variables, &file, home.as_ref().map(|_| own_dir.as_path()))?,
             None => (variables, PathBuf::new()),

@@ -169,3 +169,10 @@ class Network(unittest.TestCase):
             self.assertIn("AGENTICORE_CA_FILE", done.stderr)
             self.assertIn(part, done.stderr)
             self.assertNotIn("panicked", done.stderr)
+
+    def test_a_proxy_without_a_scheme_is_refused(self):
+        self.port = free_port()
+        done = subprocess.run([BINARY, "config"], env=self.settings(AGENTICORE_PROXY="user:pa55-word@proxy:3128"), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("AGENTICORE_PROXY must be http://HOST:PORT", done.stderr)
+        self.assertNotIn("pa55", done.stderr)
