@@ -4,6 +4,7 @@
 
 mod checkouts;
 mod file;
+mod handed_on;
 mod login;
 mod providers;
 mod proxy;
@@ -15,6 +16,7 @@ mod values;
 
 pub use checkouts::Checkouts;
 pub use file::not_yaml;
+pub use handed_on::{NETWORK, of_the_model};
 pub use redis::Redis;
 pub use settings::parse_duration;
 
@@ -203,42 +205,6 @@ impl fmt::Debug for Config {
     }
 }
 
-/// How a program finds the network: proxies, and whom it trusts. For everything that is started.
-pub const NETWORK: [&str; 16] = [
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_DIR",
-    trust::NAMES[0],
-    trust::NAMES[1],
-    trust::NAMES[2],
-    trust::NAMES[3],
-    trust::NAMES[4],
-    trust::NAMES[5],
-    trust::NAMES[6],
-];
-
-/// What Claude finds its model with, and the network: names among `variables`.
-pub fn of_the_model(variables: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    let models = providers::MODELS.into_iter().chain([providers::HEADERS, "ANTHROPIC_BASE_URL"]);
-    NETWORK.into_iter().chain(models).chain(providers::names(variables))
-}
-
-/// What a variable of this name holds may be a secret: it is one unless its name says what else it is.
-fn may_be_secret(name: &str) -> bool {
-    const PLAIN: [&str; 15] = [
-        "REGION", "PATH", "DIR", "HOME", "LANG", "TZ", "HOST", "PORT", "LEVEL", "MODE", "MODEL", "ENV", "VERSION",
-        "LOCALE", "SHELL",
-    ];
-    let last = name.rsplit('_').next().unwrap_or(name).to_ascii_uppercase();
-    !PLAIN.contains(&last.as_str())
-}
-
 impl Config {
     /// Reads the process's environment and `~/.agenticore/config.yml`.
     /// `needs_home`: keeps files there. Who only asks a server may have none, as in a timer.
@@ -350,27 +316,6 @@ impl Config {
 
     pub fn effective(&self) -> &[Effective] {
         &self.effective
-    }
-
-    /// Every secret among the settings and among what Claude is given, to be kept out of texts.
-    pub fn secrets(&self) -> Vec<String> {
-        let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
-        let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
-        let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
-        let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));
-        let passed_on = passed_on.filter_map(|name| self.variables.get(name).cloned());
-        let of_network = providers::secrets(&self.variables).into_iter().chain(proxy::secrets(&self.variables));
-        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).chain(of_network).collect()
-    }
-
-    /// The certificates that our own clients trust, if not those that were built in.
-    pub fn ca_file(&self) -> Option<&str> {
-        self.variables.get("SSL_CERT_FILE").map(String::as_str).filter(|path| !path.is_empty())
-    }
-
-    /// The proxy that `url` is reached through.
-    pub fn proxy_to(&self, url: &str) -> Option<String> {
-        proxy::of_url(&self.variables, url)
     }
 
     /// Where a setting has to be made that is missing: `variable`, or `key` of the Secret that the settings come from.

@@ -68,7 +68,7 @@ fn minutes() -> Option<Minutes> {
 
 /// Everything is lost; the volume comes back as of one minute, Redis as of another, or empty.
 fn comes_back(volume_of: fn(&Minutes) -> &PathBuf, redis_of: fn(&Minutes) -> Option<PathBuf>, is_newest: bool) {
-    let Some(mut lost) = minutes() else { return };
+    let Some(lost) = minutes() else { return };
     let refused = restore(&lost.fleet, volume_of(&lost)).unwrap_err();
     assert!(refused.contains("pods are alive (pod-0 )"), "{refused}");
     let redis = redis_of(&lost).map(|backup| backup.join("redis.rdb"));

@@ -1,0 +1,65 @@
+//! What of the server's variables programs are given to find the network and the model, and which of all that is
+//! secret.
+//! Pure.
+
+use super::{Config, login, providers, proxy, trust};
+use std::collections::BTreeMap;
+
+/// How a program finds the network: proxies, and whom it trusts. For everything that is started.
+pub const NETWORK: [&str; 16] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_DIR",
+    trust::NAMES[0],
+    trust::NAMES[1],
+    trust::NAMES[2],
+    trust::NAMES[3],
+    trust::NAMES[4],
+    trust::NAMES[5],
+    trust::NAMES[6],
+];
+
+/// What Claude finds its model with, and the network: names among `variables`.
+pub fn of_the_model(variables: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let models = providers::MODELS.into_iter().chain([providers::HEADERS, "ANTHROPIC_BASE_URL"]);
+    NETWORK.into_iter().chain(models).chain(providers::names(variables))
+}
+
+/// What a variable of this name holds may be a secret: it is one unless its name says what else it is.
+fn may_be_secret(name: &str) -> bool {
+    const PLAIN: [&str; 15] = [
+        "REGION", "PATH", "DIR", "HOME", "LANG", "TZ", "HOST", "PORT", "LEVEL", "MODE", "MODEL", "ENV", "VERSION",
+        "LOCALE", "SHELL",
+    ];
+    let last = name.rsplit('_').next().unwrap_or(name).to_ascii_uppercase();
+    !PLAIN.contains(&last.as_str())
+}
+
+impl Config {
+    /// Every secret among the settings and among what Claude is given, to be kept out of texts.
+    pub fn secrets(&self) -> Vec<String> {
+        let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
+        let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
+        let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
+        let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));
+        let passed_on = passed_on.filter_map(|name| self.variables.get(name).cloned());
+        let of_network = providers::secrets(&self.variables).into_iter().chain(proxy::secrets(&self.variables));
+        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).chain(of_network).collect()
+    }
+
+    /// The certificates that our own clients trust, if not those that were built in.
+    pub fn ca_file(&self) -> Option<&str> {
+        self.variables.get("SSL_CERT_FILE").map(String::as_str).filter(|path| !path.is_empty())
+    }
+
+    /// The proxy that `url` is reached through.
+    pub fn proxy_to(&self, url: &str) -> Option<String> {
+        proxy::of_url(&self.variables, url)
+    }
+}
