@@ -40,8 +40,10 @@ name=tccw/agenticore
 load() { # TAG
   case $engine in
     podman)
-      podman pull -q "oci:$here/images:$name:$1" >/dev/null
-      podman tag "$(podman images -q --no-trunc --filter "reference=*$name:$1" | head -n 1)" "docker.io/$name:$1" ;;
+      # podman calls what it takes from a layout by the directory's name.
+      id=$(podman pull -q "oci:$here/images:$name:$1" | tail -n 1)
+      podman tag "$id" "docker.io/$name:$1"
+      podman untag "$id" localhost/images:latest 2>/dev/null || true ;;
     docker)
       command -v skopeo >/dev/null || fail "--load docker wants skopeo"
       skopeo copy -q "oci:$here/images:$name:$1" "docker-daemon:$name:$1" ;;
