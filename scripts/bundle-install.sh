@@ -40,8 +40,8 @@ name=tccw/agenticore
 load() { # TAG
   case $engine in
     podman)
-      # podman calls what it takes from a layout by the directory's name.
-      id=$(podman pull -q "oci:$here/images:$name:$1" | tail -n 1)
+      # podman calls what it takes from a layout by the directory's name: here one that every path has.
+      id=$(cd "$here" && podman pull -q "oci:images:$name:$1" | tail -n 1)
       podman tag "$id" "docker.io/$name:$1"
       podman untag "$id" localhost/images:latest 2>/dev/null || true ;;
     docker)
