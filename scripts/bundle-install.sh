@@ -72,10 +72,10 @@ case $do in
     command -v "$([ "$engine" = containerd ] && echo ctr || echo "$engine")" >/dev/null || fail "$engine is not here"
     for tag in "$version" "$version-scratch"; do load "$tag"; echo "loaded docker.io/$name:$tag"; done ;;
   registry)
-    case $registry in */*) ;; *) usage "--registry needs HOST/PATH, such as registry.corp/tools" ;; esac
+    case $registry in *://*) usage "--registry is HOST/PATH without https://" ;; */*) ;; *) usage "--registry needs HOST/PATH, such as registry.corp/tools" ;; esac
     [ ! -e "$out" ] || fail "$out is there already: remove it, or give --out another directory"
+    mkdir -p "$out" || fail "cannot make $out"
     for tag in "$version" "$version-scratch"; do push "$tag"; echo "pushed $registry/agenticore:$tag"; done
-    mkdir -p "$out"
     cp -r "$here/k8s" "$here/compose" "$here"/chart/*.tgz "$out/"
     sed -i "s|agenticore:latest|$registry/agenticore:$version|g" "$out/k8s/statefulset.yaml"
     sed -i "s|\${AGENTICORE_IMAGE:-[^}]*}|$registry/agenticore:$version|" "$out"/compose/*.yml

@@ -13,6 +13,7 @@ if [ ! -x "$binary" ]; then
   trap 'rm -rf "$sources"' EXIT
   git archive "$commit" | tar -x -C "$sources"
   CARGO_TARGET_DIR=$PWD/target/older/build cargo build --quiet --locked --manifest-path "$sources/Cargo.toml" --bin agenticore >&2
-  cp target/older/build/debug/agenticore "$binary"
+  cp target/older/build/debug/agenticore "$binary.new"
+  mv "$binary.new" "$binary"
 fi
 echo "$binary"

@@ -11,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 registry=${1:-}
 [ -n "$registry" ] || { echo "publish wants a registry: make publish REGISTRY=ghcr.io/OWNER" >&2; exit 2; }
+case $registry in -* | *://*) echo "REGISTRY is HOST/OWNER, such as ghcr.io/OWNER, not $registry" >&2; exit 2 ;; esac
 registry=${registry%/}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 grep -q "^## $version\b" CHANGELOG.md || { echo "CHANGELOG.md has no section \`## $version\`: write it first" >&2; exit 1; }

@@ -2,16 +2,19 @@
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-/// The certificates of `ca_file` (SSL_CERT_FILE) instead of the built-in ones. The error is a sentence.
-pub fn trusting(ca_file: &str) -> Result<TlsConfig, String> {
-    let pem = std::fs::read(ca_file).map_err(|error| format!("SSL_CERT_FILE: cannot read {ca_file}: {error}"))?;
-    let certificates = parse_pem(&pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let roots: Vec<Certificate<'static>> = certificates.collect();
-    if roots.is_empty() {
-        return Err(format!("SSL_CERT_FILE: {ca_file} holds no certificate"));
+/// The certificates of these files (SSL_CERT_FILE) instead of the built-in ones. The error is a sentence.
+pub fn trusting(ca_files: &[&str]) -> Result<TlsConfig, String> {
+    let mut roots: Vec<Certificate<'static>> = Vec::new();
+    for path in ca_files {
+        let pem = std::fs::read(path).map_err(|error| format!("SSL_CERT_FILE: cannot read {path}: {error}"))?;
+        let before = roots.len();
+        roots.extend(parse_pem(&pem).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        }));
+        if roots.len() == before {
+            return Err(format!("SSL_CERT_FILE: {path} holds no certificate"));
+        }
     }
     Ok(TlsConfig::builder().root_certs(RootCerts::from(roots)).build())
 }

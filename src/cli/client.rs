@@ -24,6 +24,7 @@ pub struct Client {
     agent: ureq::Agent,
     url: String,
     key: Option<String>,
+    is_proxied: bool,
 }
 
 impl Client {
@@ -31,18 +32,22 @@ impl Client {
     pub fn new(config: &Config) -> Result<Self, Refusal> {
         let bad = |why| Refusal::new(Exit::BadUsage, why);
         let url = config.server_url();
-        let proxy = config.proxy_to(&url).map(|proxy| ureq::Proxy::new(&proxy)).transpose();
+        // The server of this machine is asked directly, by whatever address it listens on.
+        let proxy = config.client.url.as_ref().and_then(|url| config.proxy_to(url));
+        let is_proxied = proxy.is_some();
+        let proxy = proxy.map(|proxy| ureq::Proxy::new(&proxy)).transpose();
         let proxy = proxy.map_err(|error| bad(format!("the proxy for {url} cannot be used: {error}")))?;
         let mut settings = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(REQUEST_LIMIT))
             .timeout_connect(Some(CONNECT_LIMIT))
             .proxy(proxy);
-        if let Some(path) = config.ca_file().filter(|_| url.starts_with("https:")) {
-            settings = settings.tls_config(tls::trusting(path).map_err(bad)?);
+        let trusted = config.ca_files_of_client();
+        if url.starts_with("https:") && !trusted.is_empty() {
+            settings = settings.tls_config(tls::trusting(&trusted).map_err(bad)?);
         }
         let key = config.client.key.clone().or_else(|| config.api_keys.first().cloned());
-        Ok(Self { agent: settings.build().into(), url, key })
+        Ok(Self { agent: settings.build().into(), url, key, is_proxied })
     }
 
     pub fn url(&self) -> &str {
@@ -193,8 +198,9 @@ impl Client {
     }
 
     fn unreachable(&self, error: ureq::Error) -> Refusal {
+        let way = if self.is_proxied { " through the proxy (AGENTICORE_PROXY, HTTPS_PROXY, HTTP_PROXY)" } else { "" };
         let why = format!(
-            "no server answers at {}: {error}; start one with `agenticore serve`, or set AGENTICORE_URL, or \
+            "no server answers at {}{way}: {error}; start one with `agenticore serve`, or set AGENTICORE_URL, or \
              AGENTICORE_HOST and AGENTICORE_PORT",
             self.url
         );

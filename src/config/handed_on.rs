@@ -44,13 +44,30 @@ fn may_be_secret(name: &str) -> bool {
 impl Config {
     /// Every secret among the settings and among what Claude is given, to be kept out of texts.
     pub fn secrets(&self) -> Vec<String> {
-        let ours = self.effective.iter().filter(|e| e.is_secret).filter_map(|e| e.value.clone());
+        // Of a proxy's address only the login is one.
+        let ours = self
+            .effective
+            .iter()
+            .filter(|e| e.is_secret && e.variable != "AGENTICORE_PROXY")
+            .filter_map(|e| e.value.clone());
         let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
         let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
         let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));
         let passed_on = passed_on.filter_map(|name| self.variables.get(name).cloned());
-        let of_network = providers::secrets(&self.variables).into_iter().chain(proxy::secrets(&self.variables));
+        let proxy = self.effective.iter().find(|e| e.variable == "AGENTICORE_PROXY").and_then(|e| e.value.as_deref());
+        let proxies: Vec<&str> = proxy::urls(&self.variables).into_iter().chain(proxy).collect();
+        let of_network = providers::secrets(&self.variables).into_iter().chain(proxy::secrets(&proxies));
         ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).chain(of_network).collect()
+    }
+
+    /// The certificates that a command trusts: the same, and AGENTICORE_CA_FILE.
+    pub fn ca_files_of_client(&self) -> Vec<&str> {
+        let Some(own) = self.client.ca_file.as_deref() else { return self.ca_file().into_iter().collect() };
+        let public = match self.ca_file() {
+            Some(path) => Some(path),
+            None => trust::public_file(),
+        };
+        public.into_iter().chain([own]).collect()
     }
 
     /// The certificates that our own clients trust, if not those that were built in.

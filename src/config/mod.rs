@@ -77,6 +77,8 @@ pub struct Client {
     /// None: at the host and port that a server would listen on.
     pub url: Option<String>,
     pub key: Option<String>,
+    /// AGENTICORE_CA_FILE, where it is not among what everything trusts.
+    pub ca_file: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -213,10 +215,15 @@ impl Config {
         let mut variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        if !needs_home {
-            variables.entry("HOME".into()).or_insert_with(|| "/nonexistent".into());
+        if needs_home {
+            return Self::from(variables);
         }
-        Self::from(variables)
+        variables.entry("HOME".into()).or_insert_with(|| "/nonexistent".into());
+        // Nothing is started that would need the authority in a file beside the public ones.
+        let ca_file = variables.remove("AGENTICORE_CA_FILE").filter(|path| !path.trim().is_empty());
+        let mut config = Self::from(variables)?;
+        config.client.ca_file = ca_file;
+        Ok(config)
     }
 
     pub fn from(variables: BTreeMap<String, String>) -> Result<Self, Error> {
@@ -264,7 +271,11 @@ impl Config {
             api_keys: values.list("AGENTICORE_API_KEYS"),
             allowed_hosts: values.list("AGENTICORE_ALLOWED_HOSTS"),
             allowed_origins: values.list("AGENTICORE_ALLOWED_ORIGINS"),
-            client: Client { url: values.owned("AGENTICORE_URL"), key: values.owned("AGENTICORE_API_KEY") },
+            client: Client {
+                url: values.owned("AGENTICORE_URL"),
+                key: values.owned("AGENTICORE_API_KEY"),
+                ca_file: None,
+            },
             redis,
             is_stdio: values.text("AGENTICORE_TRANSPORT") == "stdio",
             wants_redis: store == "redis",

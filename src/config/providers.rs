@@ -124,7 +124,11 @@ pub const HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
 
 /// Those whose switch is on.
 pub fn in_use(variables: &BTreeMap<String, String>) -> impl Iterator<Item = &'static Provider> {
-    let is_on = |name: &str| variables.get(name).is_some_and(|value| !matches!(value.trim(), "" | "0" | "false"));
+    // As Claude reads it.
+    let is_on = |name: &str| {
+        let value = variables.get(name).map(|value| value.trim().to_ascii_lowercase()).unwrap_or_default();
+        matches!(value.as_str(), "1" | "true" | "yes" | "on")
+    };
     PROVIDERS.iter().filter(move |provider| is_on(provider.switch))
 }
 
@@ -145,16 +149,32 @@ pub fn names(variables: &BTreeMap<String, String>) -> Vec<&str> {
 pub fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
     let of_providers = in_use(variables).flat_map(|provider| provider.secret).filter_map(|name| variables.get(*name));
     let headers = variables.get(HEADERS).map(String::as_str).unwrap_or_default();
-    let of_headers = headers.lines().filter_map(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned());
+    let of_headers = headers.lines().filter_map(|line| line.split_once(':'));
+    let of_headers = of_headers.filter(|(name, _)| is_login(name)).flat_map(|(_, value)| {
+        // `Bearer TOKEN`, `session=TOKEN; other=…`: each word alone as well.
+        let words = value.split([' ', ';', '=', ',']).filter(|word| word.len() >= SHORTEST);
+        words.chain([value.trim()]).map(str::to_owned).collect::<Vec<_>>()
+    });
     of_providers.cloned().chain(of_headers).collect()
 }
+
+/// Whether a header of this name lets somebody in. A team's name or an environment's is no secret.
+fn is_login(header: &str) -> bool {
+    const PARTS: [&str; 8] = ["auth", "key", "token", "secret", "cookie", "password", "credential", "signature"];
+    let header = header.to_ascii_lowercase();
+    PARTS.iter().any(|part| header.contains(part))
+}
+
+/// Words of a header that are shorter are no secrets: `Bearer`, `session`.
+const SHORTEST: usize = 8;
 
 /// The Python program's users gave headers as a JSON object; Claude takes lines.
 pub fn with_header_lines(mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
     if let Some(headers) = variables.get_mut(HEADERS)
-        && let Ok(object) = serde_json::from_str::<BTreeMap<String, String>>(headers)
+        && let Ok(object) = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(headers)
     {
-        let lines: Vec<_> = object.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let lines: Vec<_> = object.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
         *headers = lines.join("\n");
     }
     variables
@@ -173,7 +193,7 @@ mod tests {
         let keys =
             [("AWS_SECRET_ACCESS_KEY", "s3cret"), ("AWS_REGION", "eu-west-1"), ("VERTEX_REGION_CLAUDE_5_OPUS", "x")];
         assert!(names(&variables(&keys)).is_empty() && secrets(&variables(&keys)).is_empty());
-        let off = variables(&[&keys[..], &[("CLAUDE_CODE_USE_BEDROCK", "0")]].concat());
+        let off = variables(&[&keys[..], &[("CLAUDE_CODE_USE_BEDROCK", "False")]].concat());
         assert!(names(&off).is_empty());
         let bedrock = variables(&[&keys[..], &[("CLAUDE_CODE_USE_BEDROCK", "1")]].concat());
         assert!(names(&bedrock).contains(&"AWS_SECRET_ACCESS_KEY") && secrets(&bedrock) == ["s3cret"]);
@@ -184,10 +204,11 @@ mod tests {
 
     #[test]
     fn headers_in_json_become_lines_and_are_secret() {
-        let given = variables(&[(HEADERS, r#"{"X-Key": "k1", "X-Team": "t: 1"}"#)]);
+        let given =
+            variables(&[(HEADERS, r#"{"Authorization": "Bearer tokentoken1", "X-Team": "payments: 1", "X-Try": 3}"#)]);
         let lines = with_header_lines(given);
-        assert_eq!(lines[HEADERS], "X-Key: k1\nX-Team: t: 1");
-        assert_eq!(secrets(&lines), ["k1", "t: 1"]);
+        assert_eq!(lines[HEADERS], "Authorization: Bearer tokentoken1\nX-Team: payments: 1\nX-Try: 3");
+        assert_eq!(secrets(&lines), ["tokentoken1", "Bearer tokentoken1"]);
         assert_eq!(with_header_lines(variables(&[(HEADERS, "A: b")]))[HEADERS], "A: b");
     }
 }

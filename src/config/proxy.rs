@@ -54,6 +54,10 @@ pub fn normalized(mut variables: BTreeMap<String, String>, proxy: Option<&str>) 
 /// read ranges of addresses (2.1.330).
 fn exceptions(variables: &BTreeMap<String, String>) -> String {
     let given = variables.get("no_proxy").map(String::as_str).unwrap_or_default();
+    if words(given).any(|word| word == "*") {
+        // Programs heed it alone, not among other words.
+        return "*".to_owned();
+    }
     let cluster = variables.get("KUBERNETES_SERVICE_HOST").filter(|host| !host.is_empty());
     let of_cluster = cluster.into_iter().flat_map(|host| OF_CLUSTER.into_iter().chain([host.as_str()]));
     let models = MODEL_URLS.iter().filter_map(|name| variables.get(*name)).filter_map(|url| host_of(url));
@@ -89,13 +93,25 @@ pub fn of_url(variables: &BTreeMap<String, String>, url: &str) -> Option<String>
     (!is_direct).then(|| proxy.clone())
 }
 
-/// The passwords in the addresses of proxies.
-pub fn secrets(variables: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
-    let urls = NAMES.iter().filter_map(|(small, _)| variables.get(*small));
-    urls.filter_map(|url| {
-        let (login, _) = url.split_once("://")?.1.rsplit_once('@')?;
-        Some(login.split_once(':')?.1.to_owned())
-    })
+/// What a proxy is logged in with, as it is written in addresses and as it is: the password, or the user where there is
+/// none.
+pub fn secrets(urls: &[&str]) -> Vec<String> {
+    let logins = urls.iter().filter_map(|url| {
+        let rest = url.split_once("://").map_or(*url, |(_, rest)| rest);
+        let (login, _) = rest.rsplit_once('@')?;
+        Some(login.split_once(':').map_or(login, |(_, password)| password))
+    });
+    logins.flat_map(|login| [login.to_owned(), decoded(login)]).collect()
+}
+
+fn decoded(text: &str) -> String {
+    let pairs = format!("x={}", text.replace('+', "%2B"));
+    form_urlencoded::parse(pairs.as_bytes()).next().map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+/// The addresses among the variables.
+pub fn urls(variables: &BTreeMap<String, String>) -> Vec<&str> {
+    NAMES[..3].iter().filter_map(|(small, _)| variables.get(*small)).map(String::as_str).collect()
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {
@@ -176,7 +192,10 @@ mod tests {
         for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"] {
             assert_eq!(set[name], "http://user:pa55@p:3128");
         }
-        assert!(secrets(&set).all(|secret| secret == "pa55") && secrets(&set).count() == 2);
+        assert!(secrets(&urls(&set)).iter().all(|secret| secret == "pa55") && secrets(&urls(&set)).len() == 4);
+        assert_eq!(secrets(&["user:p%40ss@h:1", "http://token@h", "http://h:1"]), ["p%40ss", "p@ss", "token", "token"]);
+        let none = normalized(variables(&[("NO_PROXY", "a,*")]), Some("http://p:1"));
+        assert_eq!((none["NO_PROXY"].as_str(), of_url(&none, "https://x")), ("*", None));
         assert_eq!(of_url(&set, "http://redis.ai.svc:80"), None);
         let own = normalized(variables(&[("https_proxy", "http://other:1")]), Some("http://p:3128"));
         assert_eq!((own["HTTPS_PROXY"].as_str(), own["HTTP_PROXY"].as_str()), ("http://other:1", "http://p:3128"));

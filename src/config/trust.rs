@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use ureq::tls::{PemItem, parse_pem};
 
 /// Where distributions keep the public ones, if SSL_CERT_FILE does not say.
 const PUBLIC: [&str; 4] = [
@@ -38,19 +39,12 @@ pub fn with_authority(
     own_dir: Option<&Path>,
 ) -> Result<(BTreeMap<String, String>, PathBuf), Error> {
     let wrong = |why: String| Error::Inconsistent(format!("AGENTICORE_CA_FILE {why}"));
-    let own = fs::read_to_string(own_file).map_err(|error| wrong(format!("{}: {error}", own_file.display())))?;
-    if !own.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong(format!("{} holds no certificate; expected PEM (BEGIN CERTIFICATE)", own_file.display())));
-    }
-    if own.contains("PRIVATE KEY-----") {
-        return Err(wrong(format!("{} holds a private key; give it the certificates alone", own_file.display())));
-    }
+    let own = certificates(own_file).map_err(wrong)?;
     let given = variables.get("SSL_CERT_FILE").filter(|path| !path.trim().is_empty());
-    let public = given.map(PathBuf::from).or_else(|| PUBLIC.iter().map(PathBuf::from).find(|path| path.is_file()));
-    let public = public.map(|path| {
-        fs::read_to_string(&path).map_err(|error| wrong(format!("goes beside {}: {error}", path.display())))
-    });
-    let all = format!("{}\n{own}", public.transpose()?.unwrap_or_default());
+    let public = given.map(PathBuf::from).or_else(|| public_file().map(PathBuf::from));
+    let public =
+        public.map(|path| fs::read(&path).map_err(|error| wrong(format!("goes beside {}: {error}", path.display()))));
+    let all = [public.transpose()?.unwrap_or_default(), b"\n".to_vec(), own].concat();
     let dir = own_dir.ok_or_else(|| wrong("needs HOME to be set, to a directory that can be written".into()))?;
     let path = write(&dir.join("ca"), &all).map_err(|error| {
         wrong(format!("cannot be joined with the public certificates below {}: {error}", dir.display()))
@@ -64,12 +58,37 @@ pub fn with_authority(
     Ok((variables, path))
 }
 
+/// Where this machine has the public ones.
+pub fn public_file() -> Option<&'static str> {
+    PUBLIC.into_iter().find(|path| Path::new(path).is_file())
+}
+
+/// The file's bytes, if all that it holds is certificates that are whole: one that is not would spoil those beside it.
+fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    if text.contains("PRIVATE KEY-----") {
+        return Err(format!("{shown} holds a private key; give it the certificates alone"));
+    }
+    let begun = text.matches("-----BEGIN ").count();
+    if begun == 0 {
+        return Err(format!("{shown} holds no certificate; expected PEM (-----BEGIN CERTIFICATE-----)"));
+    }
+    let items = parse_pem(&bytes).map(|item| matches!(item, Ok(PemItem::Certificate(_))));
+    let whole = items.filter(|is_whole| *is_whole).count();
+    if whole != begun || text.matches("-----END ").count() != begun {
+        return Err(format!("{shown} is damaged: expected {begun} whole certificates, found {whole}; copy it again"));
+    }
+    Ok(bytes)
+}
+
 /// The file is called by its contents: processes that write it at once write the same.
-fn write(dir: &Path, contents: &str) -> io::Result<PathBuf> {
-    let digest = digest::digest(&digest::SHA256, contents.as_bytes());
+fn write(dir: &Path, contents: &[u8]) -> io::Result<PathBuf> {
+    let digest = digest::digest(&digest::SHA256, contents);
     let name: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let path = dir.join(format!("{name}.pem"));
-    if fs::read_to_string(&path).is_ok_and(|there| there == contents) {
+    if fs::read(&path).is_ok_and(|there| there == contents) {
         return Ok(path);
     }
     fs::create_dir_all(dir)?;
@@ -91,14 +110,15 @@ mod tests {
             dir.path().join(name)
         };
         let certificate = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-        let (own, public) = (file("own.pem", &certificate("own")), file("public.pem", &certificate("public")));
+        let half = format!("-----BEGIN CERTIFICATE-----\nhalf\n\n{}", certificate("half"));
+        let (own, public) = (file("own.pem", &certificate("b3du")), file("public.pem", &certificate("cHVi")));
         let variables: BTreeMap<_, _> = [("SSL_CERT_FILE", public.to_str().unwrap()), ("PIP_CERT", "/pip.pem")]
             .map(|(n, v)| (n.into(), v.into()))
             .into();
         let home = dir.path().join("home");
         let (found, path) = with_authority(variables.clone(), &own, Some(&home)).unwrap();
         let all = fs::read_to_string(&path).unwrap();
-        assert!(all.contains("own") && all.contains("public"));
+        assert!(all.contains("b3du") && all.contains("cHVi"));
         assert_eq!(
             (found["SSL_CERT_FILE"].as_str(), found["GIT_SSL_CAINFO"].as_str()),
             (path.to_str().unwrap(), path.to_str().unwrap())
@@ -107,6 +127,7 @@ mod tests {
         assert_eq!(with_authority(variables.clone(), &own, Some(&home)).unwrap().1, path);
         for (text, part) in [
             ("", "holds no certificate"),
+            (&*half, "is damaged"),
             (&*format!("{}-----BEGIN PRIVATE KEY-----", certificate("x")), "private key"),
         ] {
             let error =

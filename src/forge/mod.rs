@@ -50,7 +50,7 @@ fn client(ca_file: Option<&str>, proxy: Option<&str>) -> Result<ureq::Agent, Str
         .max_redirects_will_error(false)
         .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = ca_file {
-        config = config.tls_config(tls::trusting(path)?);
+        config = config.tls_config(tls::trusting(&[path])?);
     }
     Ok(config.build().into())
 }

@@ -83,12 +83,9 @@ impl Execution<'_> {
                 "the agent pushed the branch {branch} itself, at {there}, and went on from an earlier commit than \
                  that: the branch is left as it is, and the work stays in the worktree"
             )),
-            // An earlier attempt of this job, whose marks were lost with Redis, had got that far.
-            Ok(Push::Exists(there))
-                if self.runner.pod.is_some()
-                    && self.record.attempt > 1
-                    && self.made_by_server(&worktree, &there)? =>
-            {
+            // An earlier attempt of this job, whose marks were lost with Redis or by restoring a back-up, had got that
+            // far.
+            Ok(Push::Exists(there)) if self.made_by_server(&worktree, &there)? => {
                 let told = format!("the branch {branch} was on the remote already, at {there}, by an earlier attempt");
                 let adopted = Mark::Adopted { commit: there, pr_base: None };
                 self.mark(adopted, Some(Draft::new(Kind::Pushed, told)))

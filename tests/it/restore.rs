@@ -70,7 +70,7 @@ fn minutes() -> Option<Minutes> {
 fn comes_back(volume_of: fn(&Minutes) -> &PathBuf, redis_of: fn(&Minutes) -> Option<PathBuf>, is_newest: bool) {
     let Some(lost) = minutes() else { return };
     let refused = restore(&lost.fleet, volume_of(&lost)).unwrap_err();
-    assert!(refused.contains("pods are alive (pod-0 )"), "{refused}");
+    assert!(refused.contains("servers are alive, or were a minute ago: pod-0 "), "{refused}");
     let redis = redis_of(&lost).map(|backup| backup.join("redis.rdb"));
     let volume = volume_of(&lost).clone();
     let Minutes { mut fleet, pod, early, late, .. } = lost;
@@ -105,6 +105,17 @@ fn with_an_empty_redis() {
     comes_back(|lost| &lost.second, |_| None, true);
 }
 
+/// What waited then has been published since: its branch is taken up, not refused.
+#[test]
+fn with_both_from_before() {
+    comes_back(|lost| &lost.first, |_| None, false);
+}
+
+#[test]
+fn with_both_of_the_first_minute() {
+    comes_back(|lost| &lost.first, |lost| Some(lost.first.clone()), false);
+}
+
 #[test]
 fn with_an_older_redis() {
     comes_back(|lost| &lost.second, |lost| Some(lost.first.clone()), true);
@@ -127,7 +138,7 @@ fn what_is_no_backup_or_is_damaged_is_refused_and_nothing_moved() {
     bytes.truncate(bytes.len() - 1);
     std::fs::write(&archive, bytes).unwrap();
     let why =
-        eventually("the pod is gone", || restore(&fleet, &backup).err().filter(|why| why.contains("sums differ")));
+        eventually("the pod is gone", || restore(&fleet, &backup).err().filter(|why| why.contains("checksum differs")));
     assert!(why.starts_with("restore.sh: "), "{why}");
     assert!(restore(&fleet, &fleet.lab.path("nowhere")).unwrap_err().contains("expected volume.tar.gz"));
     assert!(fleet.lab.path("shared/job-state").is_dir());
