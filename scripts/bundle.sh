@@ -35,6 +35,7 @@ HELM=$helm scripts/package-chart.sh "$version" "$place/chart" "$digest" >/dev/nu
 cp -r k8s compose docs "$place/"
 cp target/static/agenticore scripts/install.sh "$place/bin/"
 (cd "$place/bin" && sha256sum -- agenticore install.sh > SHA256SUMS)
+mkdir "$place/scripts" && cp scripts/backup.sh scripts/restore.sh scripts/ask-redis.sh "$place/scripts/"
 cp LICENSE CHANGELOG.md README.md "$place/"
 cp scripts/bundle-install.sh "$place/install.sh"
 scripts/sbom.py "$(uname -m)-unknown-linux-musl" > "$place/sbom.cdx.json"

@@ -5,7 +5,7 @@
 #
 #   scripts/capacity.sh [JOBS]          (400)
 #
-# CAPACITY_DIR: where the volume lies, such as an NFS mount. AGENTICORE_BINARY: a binary that is there, instead of building
+# CAPACITY_PODS: how many pods, one row each ("1 2 4"). CAPACITY_DIR: where the volume lies, such as an NFS mount. AGENTICORE_BINARY: a binary that is there, instead of building
 # one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +28,7 @@ git -C "$place/repo" add -A
 git -C "$place/repo" -c user.name=x -c user.email=x@localhost commit -qm one
 echo "| pods | jobs at once | jobs | jobs a minute | server, idle | server, busy | Redis a job | Redis commands a job |"
 echo "|---|---|---|---|---|---|---|---|"
-for pods in 1 2 4; do
+for pods in ${CAPACITY_PODS:-1 2 4}; do
   redis=$(port)
   mkdir -p "$place/redis-$pods"
   redis-server --port "$redis" --bind 127.0.0.1 --save "" --dir "$place/redis-$pods" >/dev/null & redis_pid=$!

@@ -59,11 +59,15 @@ class Bundle(unittest.TestCase):
         cls.environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(store)}
         cls.addClassCleanup(subprocess.run, ["podman", "system", "reset", "-f"], env=cls.environment, capture_output=True)
 
+    def through(self):
+        # Not `ip netns exec`, which hides the control groups that runc wants.
+        return ["nsenter", f"--net=/run/netns/{self.space}"]
+
     def inside(self, *words, **more):
-        return run("ip", "netns", "exec", self.space, *words, env=self.environment, **more)
+        return run(*self.through(), *words, env=self.environment, **more)
 
     def start(self, *words, **more):
-        child = subprocess.Popen(["ip", "netns", "exec", self.space, *map(str, words)], env=self.environment, text=True, **more)
+        child = subprocess.Popen([*self.through(), *map(str, words)], env=self.environment, text=True, **more)
         self.addCleanup(child.wait)
         self.addCleanup(child.terminate)
         return child
@@ -87,7 +91,7 @@ class Bundle(unittest.TestCase):
             options += ["-e", f"{variable}={text}"]
         self.inside("podman", "run", "-d", *options, image)
         self.addCleanup(subprocess.run, ["podman", "rm", "-f", "-t", "0", name], env=self.environment, capture_output=True)
-        here, through = "http://127.0.0.1:8200", ["ip", "netns", "exec", self.space]
+        here, through = "http://127.0.0.1:8200", self.through()
         log = lambda: subprocess.run(["podman", "logs", name], env=self.environment, capture_output=True, text=True).stderr
         try:
             eventually("it is ready", lambda: (ask(f"{here}/ready", through=through) or [0])[0] == 200)
@@ -107,7 +111,7 @@ class Bundle(unittest.TestCase):
         config = self.place / "registry.yml"
         config.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {self.place}/registry}}}}\nhttp: {{addr: 127.0.0.1:5000}}\n")
         self.start("docker-registry", "serve", config, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually("the registry answers", lambda: subprocess.run(["ip", "netns", "exec", self.space, "curl", "-sf", "http://127.0.0.1:5000/v2/"], capture_output=True).returncode == 0)
+        eventually("the registry answers", lambda: subprocess.run([*self.through(), "curl", "-sf", "http://127.0.0.1:5000/v2/"], capture_output=True).returncode == 0)
         out = self.place / "files"
         self.inside(self.bundle / "install.sh", "--registry", "127.0.0.1:5000/tools", "--plain-http", "--out", out)
         chart = next(out.glob("*.tgz"))
