@@ -5,8 +5,8 @@
 #
 #   scripts/capacity.sh [JOBS]          (400)
 #
-# CAPACITY_PODS: how many pods, one row each ("1 2 4"). CAPACITY_DIR: where the volume lies, such as an NFS mount. AGENTICORE_BINARY: a binary that is there, instead of building
-# one.
+# CAPACITY_PODS: how many pods, one row each ("1 2 4"). CAPACITY_DIR: where the volume lies. AGENTICORE_BINARY: a binary
+# that is there, instead of building one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-400}
