@@ -5,9 +5,9 @@
 
 use super::askpass;
 use crate::process::sys;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -34,11 +34,13 @@ pub struct Answering {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Has `command` ask us, through `askpass_binary`, whatever it wants to know.
-pub fn answer(command: &mut Command, askpass_binary: &Path, login: Login) -> io::Result<Answering> {
+/// Has `command` ask us, through the program `askpass`, whatever it wants to know.
+pub fn answer(command: &mut Command, askpass: &File, login: Login) -> io::Result<Answering> {
     let (ours, theirs) = sys::message_pair()?;
     sys::pass_on(command, theirs.as_raw_fd());
-    command.env("GIT_ASKPASS", askpass_binary).env(askpass::VARIABLE, theirs.as_raw_fd().to_string());
+    sys::pass_on(command, askpass.as_raw_fd());
+    command.env("GIT_ASKPASS", format!("/proc/self/fd/{}", askpass.as_raw_fd()));
+    command.env(askpass::VARIABLE, theirs.as_raw_fd().to_string());
     let ours = Arc::new(ours);
     let socket = ours.clone();
     // Answers the questions of one git call; ends when the socket is shut down after it.

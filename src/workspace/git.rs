@@ -8,6 +8,7 @@ use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -54,7 +55,7 @@ pub struct Git {
     /// Where private git directories are made.
     pub(super) runtime_dir: PathBuf,
     /// This binary, as git can start it.
-    askpass: PathBuf,
+    askpass: File,
     has_lfs: OnceLock<bool>,
 }
 
@@ -123,9 +124,9 @@ impl Git {
             .chain(&config::NETWORK)
             .filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone())))
             .collect();
-        // What runs now, whatever lies in its place by then: an agent may be able to write there.
-        let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-        let askpass = if running.exists() { running } else { std::env::current_exe()? };
+        // What runs now, whatever lies in its place by then: an agent may be able to write there. Held open, because
+        // another process may not look up `/proc/PID/exe` of one that hides its memory, but for root.
+        let askpass = File::open("/proc/self/exe").or_else(|_| File::open(std::env::current_exe()?))?;
         Ok(Self { environment, timeout, runtime_dir, askpass, has_lfs: OnceLock::new() })
     }
 

@@ -2,7 +2,7 @@
 //! are those of the list that the faults were told in. Others are in the stores' suite (`src/store/conformance`).
 
 use crate::support::fleet::Fleet;
-use crate::support::{Lab, Server, eventually};
+use crate::support::{BINARY, GitHub, Lab, Server, eventually};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -34,7 +34,7 @@ fn wait_for(server: &Server, key: &str, task: &str) -> TcpStream {
 fn with_limits(lab: &Lab, soft: u32, hard: u32) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn \"$2\" && ulimit -Hn \"$1\" && exec \"$0\" serve"]);
-    command.arg(crate::support::BINARY).args([hard.to_string(), soft.to_string()]);
+    command.arg(BINARY).args([hard.to_string(), soft.to_string()]);
     command.env_clear().envs(&lab.variables);
     command
 }
@@ -491,4 +491,21 @@ fn a_server_whose_log_nobody_reads_serves_and_ends() {
     eventually("it ends", || child.try_wait().unwrap());
     drop(reader);
     full.join().unwrap();
+}
+
+/// As a pod does, which has no capabilities: there git could not start the server's own program for a login.
+#[test]
+fn a_login_reaches_git_where_no_process_may_look_into_another() {
+    let lab = Lab::new();
+    let github = GitHub::start(&lab.path("github"));
+    github.repository("team/app");
+    let lab = lab.with_all(github.variables_with_token());
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]).arg(BINARY).arg("serve");
+    command.env_clear().envs(&lab.variables);
+    let server = Server::start(command);
+    let job = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": github.repo_url("team/app")}));
+    assert!(job["status"] == "succeeded" && job["pr_url"].is_string(), "{job:#}");
+    server.stop();
+    lab.assert_tidy();
 }
