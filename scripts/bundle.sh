@@ -3,7 +3,7 @@
 # (one OCI layout), the chart, the raw manifests, Compose, the static binary's release, the documentation, an SBOM, sums,
 # and an install.sh that needs no network.
 #
-# Builds the images first (scripts/images.sh and its variables); BUNDLE_BUILD=no takes those that are there. Wants skopeo.
+# Builds the images first (scripts/images.sh and its variables); and the binary; BUNDLE_BUILD=no takes those that are there. Wants skopeo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf '%s\n' "$*" >&2; }
@@ -18,8 +18,11 @@ if ! command -v skopeo >/dev/null; then
 fi
 helm=${HELM:-helm}
 command -v "$helm" >/dev/null || { say "helm is not here: install it, or set HELM"; exit 1; }
-[ "${BUNDLE_BUILD:-}" = no ] || scripts/images.sh >/dev/null
-[ -x target/static/agenticore ] || scripts/static.sh
+if [ "${BUNDLE_BUILD:-}" != no ]; then
+  scripts/images.sh >/dev/null
+  scripts/static.sh
+fi
+[ -x target/static/agenticore ] || { say "there is no target/static/agenticore: make static"; exit 1; }
 
 rm -rf "$out" && mkdir -p "$out/$name/images" "$out/$name/chart" "$out/$name/bin"
 place=$out/$name

@@ -54,12 +54,20 @@ new=$volume/.restore-$when
 mkdir "$new" || fail "cannot write to $volume"
 moved=
 undo() {
+  left=
   for part in $moved; do
-    [ ! -e "$volume/$part" ] || mv "$volume/$part" "$new/$part" || true
-    [ ! -e "$volume/$part.before-$when" ] || mv "$volume/$part.before-$when" "$volume/$part" || true
+    # Ours is in its place only once it is no longer beside it: what was there before is never taken for it.
+    if [ ! -e "$new/$part" ] && [ -e "$volume/$part" ]; then mv "$volume/$part" "$new/$part" || left=$part; fi
+    if [ -e "$volume/$part.before-$when" ]; then
+      if [ -e "$volume/$part" ]; then left=$part; else mv "$volume/$part.before-$when" "$volume/$part" || left=$part; fi
+    fi
   done
-  rm -rf "$new"
-  echo "restore.sh: nothing was changed in $volume" >&2
+  if [ -n "$left" ]; then
+    echo "restore.sh: $left could not be put back: what was there is $volume/$left.before-$when. Move it back yourself" >&2
+  else
+    rm -rf "$new"
+    echo "restore.sh: $volume is as it was" >&2
+  fi
 }
 trap undo EXIT
 trap 'exit 130' INT TERM HUP

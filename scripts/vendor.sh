@@ -8,7 +8,7 @@ case ${1:-} in -*) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 directory=$(realpath -m -- "${1:-$top/target/vendor}")
 cd "$top"
 # cargo removes whatever else lies there.
-if [ -e "$directory" ] && [ ! -f "$directory/config.toml" ] && [ -n "$(ls -A "$directory")" ]; then
+if [ -e "$directory" ] && ! grep -qsxF "directory = \"$directory\"" "$directory/config.toml" && [ -n "$(ls -A "$directory")" ]; then
   echo "$directory holds something else: give vendor.sh a directory that is not there yet" >&2
   exit 1
 fi

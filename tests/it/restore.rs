@@ -143,3 +143,36 @@ fn what_is_no_backup_or_is_damaged_is_refused_and_nothing_moved() {
     assert!(restore(&fleet, &fleet.lab.path("nowhere")).unwrap_err().contains("expected volume.tar.gz"));
     assert!(fleet.lab.path("shared/job-state").is_dir());
 }
+
+/// One part cannot be moved aside, because it is mounted by itself: all of them are as they were.
+#[test]
+fn a_restore_that_fails_in_the_middle_leaves_the_volume_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = dir.path().join("volume");
+    let file = |path: &str| volume.join(path);
+    for path in ["agentihooks-bundle/b", "job-state/a.json", "profiles/p"] {
+        std::fs::create_dir_all(file(path).parent().unwrap()).unwrap();
+        std::fs::write(file(path), "then").unwrap();
+    }
+    let to = dir.path().join("to");
+    let done = script("backup.sh", &["--volume", volume.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    let backup = String::from_utf8(done.stdout).unwrap();
+    for path in ["agentihooks-bundle/b", "job-state/a.json", "profiles/p"] {
+        std::fs::write(file(path), "now").unwrap();
+    }
+    let restore = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/restore.sh");
+    let done = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c"])
+        .arg("mount --bind \"$1/profiles\" \"$1/profiles\" && exec \"$0\" --from \"$2\" --volume \"$1\"")
+        .arg(&restore)
+        .args([volume.to_str().unwrap(), backup.trim()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot move") && said.contains("is as it was"), "{said}");
+    for path in ["agentihooks-bundle/b", "job-state/a.json", "profiles/p"] {
+        assert_eq!(std::fs::read_to_string(file(path)).unwrap(), "now", "{path}");
+    }
+    assert_eq!(std::fs::read_dir(&volume).unwrap().count(), 3, "nothing is left beside them");
+}
