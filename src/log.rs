@@ -1,17 +1,26 @@
-//! What the server says while it runs: a line each on standard error, with a time.
+//! What the server says while it runs, on standard error: a line each, as text for people or as JSON for machines.
 //!
-//! Never holds a secret: whoever logs a text that came from outside redacts it first. Never makes anybody wait: lines
-//! are written by a thread of their own, and those that nobody reads are dropped and counted.
+//! Prints no secret that was told to [`configure`], and no control character. Never makes anybody wait: lines are written
+//! by a thread of their own, and those that nobody reads are dropped and counted.
 
-use crate::job::Time;
-use std::io::Write;
+mod line;
+
+pub use line::{Format, Level};
+
+use crate::job::{JobId, Record, Time, cut};
+use crate::redact::Redactor;
+use line::Line;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// So many lines wait for a reader that is slow.
 const WAITING_MOST: usize = 1000;
+/// The most of a job's error that the log repeats, in bytes.
+const ERROR_SHOWN: usize = 300;
 
 struct Log {
     lines: Option<SyncSender<String>>,
@@ -22,14 +31,101 @@ struct Log {
     written: Condvar,
 }
 
+struct Manner {
+    level: Level,
+    format: Format,
+    secrets: Option<Redactor>,
+}
+
 static LOG: OnceLock<Log> = OnceLock::new();
+/// Until something else is said: what a command shows that is no server.
+static MANNER: RwLock<Manner> = RwLock::new(Manner { level: Level::Warn, format: Format::Text, secrets: None });
+
+/// From here on lines below `level` are left out, and `secrets` are taken out of the others.
+pub fn configure(level: Level, format: Format, secrets: Redactor) {
+    *MANNER.write().unwrap_or_else(PoisonError::into_inner) = Manner { level, format, secrets: Some(secrets) };
+}
+
+/// The format that `name` asks for (`text`, `json`); else text for a terminal, and JSON for what collects lines.
+pub fn format_of(name: Option<&str>) -> Format {
+    match name {
+        Some("json") => Format::Json,
+        Some("text") => Format::Text,
+        _ if std::io::stderr().is_terminal() => Format::Text,
+        _ => Format::Json,
+    }
+}
+
+pub fn debug(text: &str) {
+    say(Line::new(Level::Debug, text));
+}
 
 pub fn info(text: &str) {
-    line("info", text);
+    say(Line::new(Level::Info, text));
 }
 
 pub fn warn(text: &str) {
-    line("warn", text);
+    say(Line::new(Level::Warn, text));
+}
+
+pub fn error(text: &str) {
+    say(Line::new(Level::Error, text));
+}
+
+/// Lines about one job, which can be found by its id.
+pub fn job(id: &JobId) -> AboutJob {
+    AboutJob { id: id.to_string() }
+}
+
+pub struct AboutJob {
+    id: String,
+}
+
+impl AboutJob {
+    pub fn info(&self, text: impl std::fmt::Display) {
+        say(Line { job: Some(self.id.clone()), ..Line::new(Level::Info, &text.to_string()) });
+    }
+
+    pub fn warn(&self, text: impl std::fmt::Display) {
+        say(Line { job: Some(self.id.clone()), ..Line::new(Level::Warn, &text.to_string()) });
+    }
+}
+
+/// A step of a job's way: `step` is a word to search for, `detail` says what came of it, `took` how long it was.
+pub fn step(record: &Record, level: Level, step: &'static str, detail: &str, took: Option<Duration>) {
+    let mut fields = vec![("step", Value::from(step)), ("attempt", Value::from(record.attempt))];
+    fields.extend(record.repo_url.as_ref().map(|url| ("repository", Value::from(url.as_str()))));
+    fields.push(("profile", Value::from(record.profile.as_str())));
+    fields.extend(took.map(|took| ("seconds", Value::from(line::tenths(took)))));
+    fields.extend((!detail.is_empty()).then(|| ("detail", Value::from(detail))));
+    say(Line { job: Some(record.id.to_string()), fields, ..Line::new(level, &line::told(step, detail, took, record)) });
+}
+
+/// The last line of a job's story, by whoever ended it.
+pub fn ended(record: &Record) {
+    let error = record.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+    let (status, error) = (record.status().as_str(), cut(error.to_owned(), ERROR_SHOWN));
+    let detail = if error.is_empty() { status.to_owned() } else { format!("{status}: {error}") };
+    let took = record.started_at.zip(record.ended_at).map(|(start, end)| end.since(start).max(0).unsigned_abs());
+    step(record, Level::Info, "ended", &detail, took.map(Duration::from_millis));
+}
+
+/// The last words of a command that did not do what it was asked to.
+pub fn refusal(text: &str) {
+    let format = MANNER.read().unwrap_or_else(PoisonError::into_inner).format;
+    match format {
+        Format::Json => error(text),
+        Format::Text => take(format!("agenticore: {text}\n")),
+    }
+}
+
+/// Says a fault of this program as a line like all others; what it happened in is ended as before.
+pub fn catch_panics() {
+    std::panic::set_hook(Box::new(|fault| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        error(&format!("a fault of agenticore in its thread {name}: {fault}"));
+    }));
 }
 
 /// Waits until all that was said is written, at most so long. For the end of the process.
@@ -46,13 +142,11 @@ pub fn finish(limit: Duration) {
     }
 }
 
-/// A line as it stands, after all that was said before.
-pub fn plain(text: &str) {
-    take(format!("{text}\n"));
-}
-
-fn line(level: &str, text: &str) {
-    take(format!("{} {level:4} {}\n", Time::now(), text.replace('\n', " ")));
+fn say(line: Line) {
+    let manner = MANNER.read().unwrap_or_else(PoisonError::into_inner);
+    if line.level >= manner.level {
+        take(line.written(Time::now(), manner.format, manner.secrets.as_ref()));
+    }
 }
 
 fn take(line: String) {
@@ -90,8 +184,9 @@ fn write(lines: &Receiver<String>) {
         let _ = std::io::stderr().write_all(line.as_bytes());
         let dropped = log.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let said = format!("{} warn {dropped} lines were dropped: nobody read standard error\n", Time::now());
-            let _ = std::io::stderr().write_all(said.as_bytes());
+            let said = Line::new(Level::Warn, &format!("{dropped} lines were dropped: nobody read standard error"));
+            let format = MANNER.read().unwrap_or_else(PoisonError::into_inner).format;
+            let _ = std::io::stderr().write_all(said.written(Time::now(), format, None).as_bytes());
         }
         *log.waiting.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         log.written.notify_all();

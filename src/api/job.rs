@@ -67,6 +67,9 @@ pub struct Job {
     /// Its work that is not published, as it was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptWork>,
+    /// How many jobs wait before this one; only while it waits, and is asked for by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs_ahead: Option<usize>,
     /// What an operator has to do before it can run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -143,6 +146,7 @@ impl Job {
             executed_as: record.executed_as,
             worktree_id: record.worktree_id,
             kept: None,
+            jobs_ahead: None,
             waiting_for,
             stale: false,
         }
@@ -161,6 +165,9 @@ pub struct JobSummary {
     pub repo_url: Option<String>,
     pub branch: Option<String>,
     pub pr_url: Option<String>,
+    /// The branch is on the remote.
+    #[serde(default)]
+    pub pushed: bool,
     pub pod_name: Option<String>,
     pub attempt: u32,
     /// The task's beginning.
@@ -185,6 +192,7 @@ impl From<&Job> for JobSummary {
             repo_url: job.repo_url.clone(),
             branch: job.branch.clone(),
             pr_url: job.pr_url.clone(),
+            pushed: job.pushed,
             pod_name: job.pod_name.clone(),
             attempt: job.attempt,
             task: begin(&job.task),

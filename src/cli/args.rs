@@ -45,7 +45,7 @@ pub enum Command {
         json: bool,
     },
     Cancel {
-        id: String,
+        ids: Vec<String>,
         json: bool,
     },
     Plan(Plan),
@@ -250,7 +250,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             },
             other => return Err(format!("`agenticore hooks` knows `sync` alone, not `{other}`")),
         },
-        "cancel" => Command::Cancel { id: raw.only_word("cancel", "ID")?, json },
+        "cancel" => Command::Cancel { ids: raw.some_words("cancel", "ID")?, json },
         _ => {
             raw.no_words(name)?;
             match name {
@@ -346,6 +346,13 @@ impl Raw {
             [word] => Ok(word.clone()),
             [] => Err(format!("`agenticore {command}` needs {what}: see `agenticore {command} --help`")),
             _ => Err(format!("`agenticore {command}` takes one {what}, not {}: put it in quotes", self.words.len())),
+        }
+    }
+
+    fn some_words(&self, command: &str, what: &str) -> Result<Vec<String>, String> {
+        match &self.words[..] {
+            [] => Err(format!("`agenticore {command}` needs {what}: see `agenticore {command} --help`")),
+            words => Ok(words.to_vec()),
         }
     }
 

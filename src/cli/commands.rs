@@ -112,10 +112,10 @@ from now on, to the job's end; a server that is away meanwhile is waited for, an
     },
     Row {
         name: "cancel",
-        word: Some("ID"),
-        summary: "cancel one job",
-        about: "Cancels a queued or running job: its whole process tree is ended. Of two that end it at once, one
-wins, and that stays.",
+        word: Some("ID…"),
+        summary: "cancel jobs",
+        about: "Cancels queued or running jobs: the whole process tree of each is ended. Of two that end a job at
+once, one wins, and that stays.",
         flags: &[JSON, SERVER],
         more: "",
     },

@@ -33,7 +33,7 @@ pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refu
         };
     });
     let job = job.map_err(refused)?;
-    print(&if json { pretty(&job) } else { format!("\n{}", show::job(&job)) })?;
+    print(&if json { pretty(&job) } else { format!("\n{}", show::job(&job, show::Ran::Here)) })?;
     Ok(exit_of(&job))
 }
 

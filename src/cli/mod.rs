@@ -21,6 +21,8 @@ use crate::api::{
 };
 use crate::config::Config;
 use crate::job::Status;
+use crate::log;
+use crate::redact::Redactor;
 use crate::server;
 use args::{Command, Parsed, Run};
 use client::Client;
@@ -74,10 +76,23 @@ pub fn main(arguments: Vec<std::ffi::OsString>) -> Exit {
     match result {
         Ok(exit) => exit,
         Err(refusal) => {
-            crate::log::plain(&format!("agenticore: {refusal}"));
+            log::refusal(&refusal.to_string());
             refusal.exit
         }
     }
+}
+
+/// A server tells what it does, in a form that what collects its lines can read; a command tells what is wrong.
+fn set_up_log(config: Option<&Config>, is_server: bool) {
+    let usual = if is_server { log::Level::Info } else { log::Level::Warn };
+    let level = config.and_then(|config| config.log_level).unwrap_or(usual);
+    let asked = match config {
+        Some(config) => config.log_format.clone(),
+        // Also why the settings cannot be read is said in it.
+        None => std::env::var("AGENTICORE_LOG_FORMAT").ok(),
+    };
+    let format = if is_server { log::format_of(asked.as_deref()) } else { log::Format::Text };
+    log::configure(level, format, config.map(|config| Redactor::new(config.secrets())).unwrap_or_default());
 }
 
 fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
@@ -86,9 +101,12 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Version => return print(concat!("agenticore ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
     }
+    let is_server = matches!(command, Command::Serve { .. });
+    set_up_log(None, is_server);
     let mut config =
         Config::load(command.needs_home()).map_err(|error| Refusal::new(Exit::BadUsage, error.to_string()))?;
     config.client.url = server.or(config.client.url);
+    set_up_log(Some(&config), is_server);
     match command {
         Command::Help(_) | Command::Version => Ok(Exit::Done),
         Command::Serve { host, port } => {
@@ -129,7 +147,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             let mut answer: JobAnswer = Client::new(&config)?.get(&format!("/jobs/{}", path_part(&id)?))?;
             say_if_stale(answer.stale);
             answer.job.stale = answer.stale;
-            print(&if json { pretty(&answer.job) } else { show::job(&answer.job) })
+            print(&if json { pretty(&answer.job) } else { show::job(&answer.job, show::Ran::OnServer) })
         }
         Command::Mcp => mcp::run(Client::new(&config)?),
         Command::Logs(logs) => follow::logs(&Client::new(&config)?, &logs),
@@ -138,10 +156,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             let answer: JobAnswer = client.post_with_key(&path, &serde_json::json!({}), idempotency_key.as_deref())?;
             tell(&client, answer.job, wait, json)
         }
-        Command::Cancel { id, json } => {
-            let answer: JobAnswer = Client::new(&config)?.delete(&format!("/jobs/{}", path_part(&id)?))?;
-            print(&if json { pretty(&answer.job) } else { format!("{}\n", show::outcome(&answer.job)) })
-        }
+        Command::Cancel { ids, json } => cancel(&Client::new(&config)?, &ids, json),
         Command::Plan(plan) => plans::submit(&Client::new(&config)?, &plan),
         Command::Plans { limit, json } => plans::list(&Client::new(&config)?, limit, json),
         Command::ExecutePlan(execute) => plans::execute(&Client::new(&config)?, &execute),
@@ -195,6 +210,29 @@ fn say_if_stale(is_stale: bool) {
     }
 }
 
+/// Each in turn, whatever becomes of the others; the exit code is the first that is not good.
+fn cancel(client: &Client, ids: &[String], json: bool) -> Result<Exit, Refusal> {
+    let (mut ended, mut exit) = (Vec::new(), Exit::Done);
+    for id in ids {
+        match path_part(id).and_then(|id| client.delete::<JobAnswer>(&format!("/jobs/{id}"))) {
+            Ok(answer) if json => ended.push(answer.job),
+            Ok(answer) => print(&format!("{}\n", show::outcome(&answer.job))).map(drop)?,
+            // Of one alone it is the answer.
+            Err(refusal) if ids.len() == 1 => return Err(refusal),
+            Err(refusal) => {
+                log::refusal(&format!("{id}: {refusal}"));
+                exit = if exit == Exit::Done { refusal.exit } else { exit };
+            }
+        }
+    }
+    match (json, &ended[..]) {
+        (false, _) => {}
+        (true, [one]) if ids.len() == 1 => drop(print(&pretty(one))?),
+        (true, all) => drop(print(&pretty(&all))?),
+    }
+    Ok(exit)
+}
+
 fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
     let request = request_of(run)?;
     let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
@@ -211,7 +249,7 @@ fn tell(client: &Client, mut job: Job, wait: bool, json: bool) -> Result<Exit, R
     if json {
         print(&pretty(&job))?;
     } else if wait {
-        print(&show::job(&job))?;
+        print(&show::job(&job, show::Ran::OnServer))?;
     } else if job.status.has_ended() {
         // It was submitted before: by the same key, or for the same plan.
         let again = format!("submit it again with: agenticore retry {}\n", job.id.short());
@@ -275,15 +313,24 @@ fn absolute(path: &String) -> String {
     std::path::absolute(path).map_or(path.clone(), |path| path.display().to_string())
 }
 
-/// A path of this machine is meant from here, not from where the server runs.
-fn here_or_url(repo: &String) -> String {
-    if is_here(repo) { absolute(repo) } else { repo.clone() }
+/// A path of this machine is meant from here, not from where the server runs. However it is spelled, it is the same
+/// repository.
+fn here_or_url(repo: &String) -> Result<String, Refusal> {
+    match std::fs::canonicalize(repo) {
+        Ok(path) if is_here(repo) => Ok(path.display().to_string()),
+        // An absolute one may be meant for a server elsewhere.
+        _ if repo.starts_with('.') => {
+            let why = format!("--repo is `{repo}`, but there is no such directory here: give its path, or a URL");
+            Err(Refusal::new(Exit::BadUsage, why))
+        }
+        _ => Ok(repo.clone()),
+    }
 }
 
 fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
     Ok(JobRequest {
         task: task_of(&run.task)?,
-        repo_url: run.repo.as_ref().map(here_or_url),
+        repo_url: run.repo.as_ref().map(here_or_url).transpose()?,
         profile: run.profile.clone(),
         base_ref: run.base_ref.clone(),
         session_id: run.session_id.clone(),

@@ -33,7 +33,7 @@ fn body(request: &impl serde::Serialize) -> Result<serde_json::Value, Refusal> {
 pub fn submit(client: &Client, plan: &Plan) -> Result<Exit, Refusal> {
     let request = PlanRequest {
         task: task_of(&plan.task)?,
-        repo_url: plan.repo.as_ref().map(here_or_url),
+        repo_url: plan.repo.as_ref().map(here_or_url).transpose()?,
         base_ref: plan.base_ref.clone(),
         file_path: plan.file_path.as_ref().map(super::absolute),
         wait: false,
@@ -77,7 +77,7 @@ pub fn list(client: &Client, limit: usize, json: bool) -> Result<Exit, Refusal> 
 
 pub fn execute(client: &Client, execute: &Execute) -> Result<Exit, Refusal> {
     let request = ExecuteRequest {
-        repo_url: execute.repo.as_ref().map(here_or_url),
+        repo_url: execute.repo.as_ref().map(here_or_url).transpose()?,
         profile: execute.profile.clone(),
         file_path: execute.file_path.as_ref().map(super::absolute),
         wait: false,

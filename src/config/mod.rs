@@ -20,6 +20,7 @@ pub use handed_on::{NETWORK, of_the_model};
 pub use redis::Redis;
 pub use settings::parse_duration;
 
+use crate::log::Level;
 use settings::{Kind, OLDER_NAMES, Row, TABLE, is_service_link};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,6 +54,10 @@ pub struct Config {
     pub job_ttl_seconds: u64,
     pub pod_name: String,
     pub shutdown_grace: Duration,
+    /// None: as suits what runs.
+    pub log_level: Option<Level>,
+    /// `text` or `json`; None: as suits where standard error goes.
+    pub log_format: Option<String>,
     pub github: GitHub,
     /// Where profiles are looked for, after the built-in ones; later ones win.
     pub profile_dirs: Vec<PathBuf>,
@@ -291,6 +296,8 @@ impl Config {
             job_ttl_seconds: values.number("AGENTICORE_JOB_TTL"),
             pod_name: values.get("AGENTICORE_POD_NAME").map_or_else(host_name, str::to_owned),
             shutdown_grace: values.duration("AGENTICORE_SHUTDOWN_GRACE"),
+            log_level: values.get("AGENTICORE_LOG").and_then(Level::parse),
+            log_format: values.owned("AGENTICORE_LOG_FORMAT"),
             github: values.github()?,
             profile_dirs,
             checkouts,

@@ -1,5 +1,6 @@
 //! The one table of settings: names, defaults, what a value must look like. Pure.
 
+use crate::log::{Format, Level};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,6 +100,10 @@ pub const TABLE: &[Row] = &[
         "names that requests may be sent to, beside IP addresses and localhost; none: any, unless bound to loopback"),
     row("AGENTICORE_ALLOWED_ORIGINS", "server.allowed_origins", "", Kind::List,
         "origins of web pages that may use the server, such as https://tools.example"),
+    row("AGENTICORE_LOG", "log.level", "", Kind::Choice(Level::NAMES),
+        "what is told on standard error: this and what matters more; none: info for a server, warn for a command"),
+    row("AGENTICORE_LOG_FORMAT", "log.format", "", Kind::Choice(Format::NAMES),
+        "how a server tells it; none: text on a terminal, else JSON, a line each"),
     row("AGENTICORE_PROXY", "network.proxy", "", Kind::Secret,
         "http://[USER:PASSWORD@]HOST:PORT: how the internet is reached, for git, Claude, GitHub and commands alike; \
          HTTPS_PROXY, HTTP_PROXY and NO_PROXY win over it"),

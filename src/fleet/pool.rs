@@ -194,7 +194,7 @@ impl Shared {
             self.solo.withdraw();
         }
         if let Err(error) = claim.attempt.hand_back(Back::Cannot(why)) {
-            log::warn(&format!("job {}: {error}", claim.record.id));
+            log::job(&claim.record.id).warn(&error);
             let _ = claim.attempt.release();
         }
     }
@@ -218,7 +218,7 @@ impl Shared {
         if catch_unwind(AssertUnwindSafe(|| self.runner.execute(claim))).is_err() {
             let why = "the runner failed on this job; that is a fault of agenticore: its log says more".to_owned();
             if let Err(error) = attempt.finish(End::Failed(why)) {
-                log::warn(&format!("job {id}: {error}"));
+                log::job(&id).warn(&error);
                 // Nobody runs it: it is found so, and goes on elsewhere.
                 let _ = attempt.release();
             }

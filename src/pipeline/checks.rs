@@ -51,6 +51,12 @@ impl Runner {
         self.checks().iter().filter(|check| !check.ok).filter_map(told).collect()
     }
 
+    /// What is wrong with git, for a job that has a repository.
+    pub fn why_no_git(&self) -> Option<String> {
+        let check = git(&self.config, &self.machine);
+        Some(format!("{}; {}", check.why, check.what_to_do.filter(|_| !check.ok)?))
+    }
+
     /// What of this machine keeps jobs from being begun.
     pub fn why_machine_unwell(&self) -> Option<String> {
         let stops = |check: &Check| check.stops >= Stops::Jobs;
@@ -122,17 +128,18 @@ fn login(config: &Config) -> Check {
     }
 }
 
+/// Without it nothing but a self-test without a repository can be run.
 fn git(config: &Config, machine: &Machine) -> Check {
     let told = match machine.version("git") {
         _ if config.program("git").is_none() => {
-            return wrong("git", "it is not installed, or not on PATH", "install git").stopping(Stops::Jobs);
+            return wrong("git", "git is not installed, or not on PATH", "install git").stopping(Stops::Agents);
         }
         Some(Ok(told)) => told,
         Some(Err(why)) => return well("git", format!("of a version that it does not tell ({why})")),
         None => return well("git", "which was not asked for its version yet"),
     };
     match version_number(&told) < OLDEST_GIT {
-        true => wrong("git", format!("{told} is too old"), "install git 2.34 or later").stopping(Stops::Jobs),
+        true => wrong("git", format!("{told} is too old"), "install git 2.34 or later").stopping(Stops::Agents),
         false => well("git", told),
     }
 }

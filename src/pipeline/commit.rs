@@ -80,7 +80,7 @@ impl Execution<'_> {
         let event = Draft::new(Kind::Committed, commit.as_str());
         self.mark(Mark::Committed(commit.clone()), Some(event))?;
         if let Err(error) = worktree.show(&commit, &found) {
-            log::warn(&format!("job {}: its worktree does not show the commit: {error}", self.record.id));
+            log::job(&self.record.id).warn(format!("its worktree does not show the commit: {error}"));
         }
         Ok(())
     }

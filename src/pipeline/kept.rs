@@ -74,7 +74,7 @@ impl Runner {
         match saved {
             Ok(kept) => kept.lacks.map(lacking),
             Err(error) => {
-                log::warn(&format!("job {}: its work could not be saved: {error}", record.id));
+                log::job(&record.id).warn(format!("its work could not be saved: {error}"));
                 let _ = remove::tree(&new);
                 Some(format!("its work could not be saved: {error}"))
             }
@@ -104,7 +104,7 @@ impl Runner {
             _ => remove::tree(&directory),
         };
         if let Err(error) = moved {
-            log::warn(&format!("job {id}: {}: {error}", directory.display()));
+            log::job(id).warn(format!("{}: {error}", directory.display()));
         }
     }
 
@@ -121,7 +121,7 @@ impl Runner {
     pub fn forget_kept(&self, id: &JobId) {
         self.drop_kept(id);
         if let Some(Err(error)) = self.kept_directory(id).parent().map(|all| unsaved::remove_earlier(all, id)) {
-            log::warn(&format!("job {id}: what was kept of it cannot be removed: {error}"));
+            log::job(id).warn(format!("what was kept of it cannot be removed: {error}"));
         }
     }
 

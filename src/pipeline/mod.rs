@@ -18,6 +18,7 @@ mod publish;
 mod retry;
 mod set_aside;
 mod steps;
+mod story;
 mod submodules;
 mod tidy;
 
@@ -26,7 +27,8 @@ use crate::checkouts::Checkouts;
 use crate::config::Config;
 use crate::event::{Draft, Kind};
 use crate::forge::GitHub;
-use crate::job::{JobId, Mark, Record, Time};
+use crate::job::{JobId, Mark, Record, Time, cut};
+use crate::log;
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::profile::{Profiles, SELF_TEST};
@@ -39,6 +41,7 @@ use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl, Transport};
 use machine::Machine;
 use parking::{Parking, Trouble};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -110,6 +113,8 @@ struct Execution<'a> {
     is_in_place: bool,
     /// The conversation of an earlier attempt that the agent goes on with.
     goes_on: Option<String>,
+    /// When the step that is under way began.
+    step_began: Cell<Instant>,
 }
 
 impl Runner {
@@ -207,7 +212,8 @@ impl Runner {
     pub fn why_waiting(&self, profile: &str) -> Option<String> {
         if self.config.max_parallel_jobs > 0 {
             let lacks = self.lacks(profile).map(|what| format!("{what}, {}", self.config.then_restart()));
-            return lacks.or_else(|| self.why_unwell(Stops::Jobs)).or_else(|| self.why_parked(profile));
+            let stops = if profile == SELF_TEST { Stops::Jobs } else { Stops::Agents };
+            return lacks.or_else(|| self.why_unwell(stops)).or_else(|| self.why_parked(profile));
         }
         let is_alone = self.config.redis.is_none();
         is_alone.then(|| {
@@ -265,8 +271,17 @@ impl Runner {
             lease: None,
             is_in_place: false,
             goes_on: None,
+            step_began: Cell::new(Instant::now()),
         };
-        let ended = match execution.take_steps() {
+        let claimed = format!("attempt {}, profile {}", execution.record.attempt, execution.record.profile);
+        execution.log_step(Kind::Claimed, &claimed);
+        // One that needs no agent, or a self-test, is claimed also where git is missing: another server may have it.
+        let lacks = execution.record.repo_url.as_ref().and_then(|_| self.why_no_git());
+        let done = match lacks {
+            Some(why) if self.waits_out_trouble => Err(Halt::Trouble(Trouble::of_machine(why))),
+            _ => execution.take_steps(),
+        };
+        let ended = match done {
             Ok(()) => execution.end(End::Verdict),
             Err(Halt::Trouble(trouble)) => execution.set_aside(trouble),
             Err(Halt::Failed(why)) if execution.is_trouble(&why) => execution.set_aside(Trouble::of_machine(why)),
@@ -316,6 +331,9 @@ impl Execution<'_> {
     /// disk is full just now.
     fn mark(&mut self, mark: Mark, event: Option<Draft>) -> Result<(), Halt> {
         self.record = self.persistently(|this| this.attempt.mark(mark.clone(), event.clone()))?;
+        if let Some(event) = &event {
+            self.log_step(event.kind, &event.text);
+        }
         Ok(())
     }
 
@@ -331,10 +349,20 @@ impl Execution<'_> {
     }
 
     fn say_draft(&self, draft: Draft) -> Result<(), Halt> {
+        self.log_step(draft.kind, &draft.text);
         match self.attempt.say(draft) {
             Err(store::Error::Lost) => Err(Halt::Lost),
             _ => Ok(()),
         }
+    }
+
+    /// The server's log tells the steps of a job; what its agent says is among the job's events alone.
+    fn log_step(&self, kind: Kind, detail: &str) {
+        let Some((level, step)) = story::told_of(kind) else { return };
+        let now = Instant::now();
+        // What is on the way in a step is none of its own.
+        let took = story::is_end_of_step(kind).then(|| now.duration_since(self.step_began.replace(now)));
+        log::step(&self.record, level, step, &cut(self.redactor.clean(detail), story::DETAIL_LIMIT), took);
     }
 
     fn end(&mut self, end: End) -> Result<(), Halt> {
@@ -354,7 +382,7 @@ impl Execution<'_> {
                     return Err(self.stop.reason().map_or(Halt::Lost, Halt::Stopped));
                 }
                 Err(why) => {
-                    crate::log::warn(&format!("job {} waits: {why}", self.record.id));
+                    log::job(&self.record.id).warn(format!("it waits: {why}"));
                     if let Some(reason) = self.stop.pause(pause) {
                         return Err(Halt::Stopped(reason));
                     }

@@ -44,7 +44,7 @@ impl Execution<'_> {
                 self.say_where_work_stays(&path)
             }
             Err(error) => {
-                log::warn(&format!("job {}: {error}; it stays at {path}", self.record.id));
+                log::job(&self.record.id).warn(format!("{error}; it stays at {path}"));
                 Ok(())
             }
         }
@@ -65,12 +65,14 @@ impl Execution<'_> {
     /// The job goes back to the queue. Its files go, unless the agent's work waits in them.
     pub fn hand_back(&mut self, back: Back) {
         let lost = self.discard_work();
-        match self.attempt.hand_back(back.with(lost)) {
-            Ok(()) => {}
+        let back = back.with(lost);
+        let why = back.why().to_owned();
+        match self.attempt.hand_back(back) {
+            Ok(()) => log::step(&self.record, log::Level::Info, "handed back", &why, None),
             // It was cancelled, or taken over, meanwhile.
             Err(store::Error::Lost) => self.clean_up_lost(),
             // The record names us for what we do not run: it is given back when the store can be asked.
-            Err(error) => log::warn(&format!("job {} could not be handed back yet: {error}", self.record.id)),
+            Err(error) => log::job(&self.record.id).warn(format!("it could not be handed back yet: {error}")),
         }
     }
 
@@ -128,7 +130,7 @@ impl Execution<'_> {
             self.runner.clean_up(&record);
         }
         if let Err(error) = self.attempt.release() {
-            log::warn(&format!("job {}: {error}", self.record.id));
+            log::job(&self.record.id).warn(&error);
         }
     }
 }
@@ -141,10 +143,10 @@ impl Runner {
             Ok(true) if was_there || record.pushed => self.drop_kept(&record.id),
             Ok(false) if self.is_on_our_disk(record) => drop(self.save_work(record, &Stop::default())),
             Ok(_) => {}
-            Err(error) => log::warn(&format!("job {}: {error}", record.id)),
+            Err(error) => log::job(&record.id).warn(&error),
         }
         if let Err(error) = self.store.release(record) {
-            log::warn(&format!("job {}: {error}", record.id));
+            log::job(&record.id).warn(&error);
         }
     }
 
@@ -174,7 +176,7 @@ impl Runner {
                 Ok(Seen { it: Some(record), .. }) => self.tidy_left(&record),
                 Ok(Seen { it: None, .. }) => {
                     if let Err(error) = self.spaces.remove_unsaved(&id) {
-                        log::warn(&format!("job {id}: {error}"));
+                        log::job(&id).warn(&error);
                     }
                     self.remove_own_worktree(&id);
                 }
@@ -197,7 +199,7 @@ impl Runner {
                     Ok(true) => self.remove_own_worktree(&record.id),
                     // It holds work, or cannot be looked into now: it stays as long as the record.
                     Ok(false) => self.note_kept(&record.id),
-                    Err(error) => log::warn(&format!("job {}: {error}", record.id)),
+                    Err(error) => log::job(&record.id).warn(&error),
                 }
             }
         } else if !is_its || record.verdict.is_none() {
@@ -214,7 +216,7 @@ impl Runner {
 
     fn remove_own_worktree(&self, id: &JobId) {
         if let Err(error) = self.spaces.remove_own_worktree(id) {
-            log::warn(&format!("job {id}: cannot remove its worktree from this disk: {error}"));
+            log::job(id).warn(format!("cannot remove its worktree from this disk: {error}"));
         }
     }
 
@@ -246,7 +248,7 @@ impl Runner {
         if let Some(url) = self.url_of(record) {
             let worktree = Worktree::of(&self.spaces, &url, &record.id, None);
             if let Err(error) = worktree.discard(lease) {
-                log::warn(&format!("job {}: {error}", record.id));
+                log::job(&record.id).warn(&error);
             }
         }
     }
@@ -270,7 +272,7 @@ impl Runner {
         }
         if let Err(error) = worktree.note_unsaved() {
             // Whoever finds it without the mark takes it for one of an attempt that was cut off.
-            log::warn(&format!("job {}: its worktree cannot be marked: {error}", record.id));
+            log::job(&record.id).warn(format!("its worktree cannot be marked: {error}"));
         }
         Some(worktree.path().display().to_string())
     }
@@ -288,7 +290,7 @@ impl Runner {
         if let Some(url) = self.url_of(record) {
             let worktree = Worktree::of(&self.spaces, &url, &record.id, None);
             if let Err(error) = worktree.forget() {
-                log::warn(&format!("job {}: {error}", record.id));
+                log::job(&record.id).warn(&error);
             }
         }
         self.forget_kept(&record.id);
@@ -297,7 +299,7 @@ impl Runner {
             log::warn(&format!("cannot remove {}: {error}", directory.display()));
         }
         if let Err(error) = self.store.remove(&record.id) {
-            log::warn(&format!("job {}: {error}", record.id));
+            log::job(&record.id).warn(&error);
         }
     }
 

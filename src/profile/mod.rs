@@ -5,7 +5,7 @@
 
 mod flags;
 pub mod materialize;
-mod parse;
+pub mod parse;
 
 pub use flags::Flags;
 
@@ -39,7 +39,7 @@ pub struct Profiles {
 
 /// One `profile.yml`, as it stands there.
 #[derive(Clone, Default, Debug)]
-struct Layer {
+pub struct Layer {
     name: String,
     description: Option<String>,
     extends: Option<String>,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use crate::service::{Holder, holder};
+pub use http::head;
 pub use mcp::lines;
 pub use rest::routes::shown as shown_routes;
 
@@ -43,6 +44,7 @@ fn cannot(what: &str) -> impl Fn(std::io::Error) -> StartError {
 /// Serves until SIGTERM, SIGINT or SIGHUP; returns when nothing is left behind.
 pub fn serve(config: Config) -> Result<(), StartError> {
     prepare_process()?;
+    log::catch_panics();
     let address = format!("{}:{}", bracketed(&config.host), config.port);
     let listening = format!("listen on {address} (AGENTICORE_HOST, AGENTICORE_PORT)");
     let listener = TcpListener::bind(&address).map_err(cannot(&listening))?;
@@ -75,6 +77,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 /// queue. Returns when nothing is left behind.
 pub fn serve_stdio(config: Config) -> Result<(), StartError> {
     prepare_process()?;
+    log::catch_panics();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
     let service = Arc::new(Service::start(config).map_err(StartError)?);
     service.say_where("standard input");

@@ -11,7 +11,10 @@ impl Service {
     pub fn find(&self, id: &str) -> Result<Seen<Job>, Refusal> {
         let Seen { it, stale } = self.find_record(id)?;
         let kept = self.kept_work(&it);
-        Ok(Seen { it: Job { kept, ..self.shown(&it) }, stale })
+        let waits = it.status() == Status::Queued && !stale;
+        // One that was claimed just now, or a store that is away, is no reason to say nothing of the job.
+        let jobs_ahead = if waits { self.runner.store.ahead(&it).unwrap_or_default() } else { None };
+        Ok(Seen { it: Job { kept, jobs_ahead, ..self.shown(&it) }, stale })
     }
 
     fn kept_work(&self, record: &Record) -> Option<KeptWork> {

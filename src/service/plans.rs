@@ -116,7 +116,7 @@ impl Service {
         if plan.job_id.is_none()
             && let Err(error) = self.runner.store.note(&plan.id, Note::ExecutedAs(record.id.clone()))
         {
-            log::warn(&format!("plan {} does not say that job {} carries it out: {error}", plan.id, record.id));
+            log::job(&record.id).warn(format!("the plan {} does not say that it carries it out: {error}", plan.id));
         }
         let is_as_asked = asked.0.is_none_or(|profile| profile == record.profile)
             && asked.1.is_none_or(|file| record.file_path.as_deref() == Some(&*file));

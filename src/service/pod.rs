@@ -74,7 +74,8 @@ impl Service {
         let needs = [no_store, no_workers].into_iter().flatten().map(|what| format!("this server needs {what}"));
         let checks = self.runner.checks();
         // The others are said where they are found.
-        let wanted = checks.iter().filter(|check| ["claude", "login", "profiles"].contains(&check.name.as_str()));
+        let wanted =
+            checks.iter().filter(|check| ["claude", "login", "git", "profiles"].contains(&check.name.as_str()));
         let unwell = wanted.filter(|check| !check.ok && config.max_parallel_jobs > 0).map(|check| {
             let what_to_do = check.what_to_do.as_deref().unwrap_or_default();
             format!("{}; {what_to_do}", check.shown())

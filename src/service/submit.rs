@@ -69,6 +69,10 @@ impl Service {
     fn accept(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Refusal> {
         let worktree = spec.worktree_id.clone();
         let record = self.runner.store.submit(spec, key)?;
+        // Sent again with the same key, it is the job that it was.
+        if record.attempt == 0 {
+            log::step(&record, log::Level::Info, "queued", &format!("profile {}", record.profile), None);
+        }
         if let Some(worktree) = &worktree {
             self.note_used(worktree, &record.id);
         }
@@ -111,7 +115,7 @@ impl Service {
         let record = self.accept(spec, key.as_ref())?;
         // The new job is accepted, and names the earlier one, whatever becomes of the note.
         if let Err(error) = store.note(&earlier.id, Note::RetriedAs(record.id.clone())) {
-            log::warn(&format!("job {} does not say that it was retried as {}: {error}", earlier.id, record.id));
+            log::job(&earlier.id).warn(format!("it does not say that it was retried as {}: {error}", record.id));
         }
         Ok(self.shown(&record))
     }

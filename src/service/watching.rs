@@ -295,6 +295,10 @@ mod tests {
         fn list(&self, _: usize, _: crate::store::Which) -> Result<Seen<Vec<Record>>, Error> {
             Err(Error::Lost)
         }
+        fn ahead(&self, _: &Record) -> Result<Option<usize>, Error> {
+            unreachable!()
+        }
+
         fn with_session(&self, _: &str) -> Result<Option<Record>, Error> {
             Err(Error::Lost)
         }

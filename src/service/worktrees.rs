@@ -254,7 +254,7 @@ impl Service {
     /// Whoever else names the worktree is refused until this job has ended.
     pub(super) fn note_used(&self, worktree: &JobId, job: &JobId) {
         if let Err(error) = self.runner.store.note(worktree, Note::UsedBy(job.clone())) {
-            log::warn(&format!("worktree {worktree} does not say that job {job} is to work in it: {error}"));
+            log::job(job).warn(format!("the worktree {worktree} does not say that it is to work in it: {error}"));
         }
     }
 }

@@ -66,7 +66,7 @@ impl Journal {
     fn report(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_broken, true) {
             let why = explain("keep events in", &self.path, error);
-            crate::log::warn(&format!("job {}: {why}; the job goes on without", self.job));
+            crate::log::job(&self.job).warn(format!("{why}; the job goes on without"));
         }
     }
 

@@ -99,7 +99,7 @@ pub enum Back {
 }
 
 impl Back {
-    fn why(&self) -> &str {
+    pub fn why(&self) -> &str {
         let (Back::Leaves(why) | Back::Cannot(why) | Back::TooLarge(why)) = self;
         why
     }
@@ -193,6 +193,10 @@ pub trait Jobs: Send + Sync {
     /// Newest first.
     fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error>;
 
+    /// How many jobs wait before this one, which is queued. None: it does not wait here, or so many do that they were
+    /// not counted ([`AHEAD_MOST`]).
+    fn ahead(&self, record: &Record) -> Result<Option<usize>, Error>;
+
     /// The newest ended job that reported this Claude session.
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error>;
 
@@ -209,6 +213,9 @@ pub trait Jobs: Send + Sync {
     /// Watches all jobs; begin with this, then read what there is.
     fn watch_changes(&self) -> ChangeWatcher;
 }
+
+/// So far from its head a line is looked through for a job's place.
+pub const AHEAD_MOST: usize = 10_000;
 
 /// What a server says of itself, beside what it runs.
 #[derive(Clone, Default, Debug)]

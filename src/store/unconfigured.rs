@@ -59,6 +59,10 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
+    fn ahead(&self, _: &Record) -> Result<Option<usize>, Error> {
+        self.refuse()
+    }
+
     fn with_session(&self, _: &str) -> Result<Option<Record>, Error> {
         self.refuse()
     }

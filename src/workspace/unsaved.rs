@@ -88,7 +88,7 @@ impl Worktree<'_> {
                 regular_file::write(&aside.join(".git"), format!("{}\n", gitdir(&repository)).as_bytes())?;
             }
             let _ = fs::remove_file(self.spaces.mark_on_disk(self.id));
-            crate::log::warn(&format!("job {}: work that could not be saved stays in {}", self.id, aside.display()));
+            crate::log::job(self.id).warn(format!("work that could not be saved stays in {}", aside.display()));
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod jobs;
 mod kept;
 mod left_behind;
 mod lfs;
+mod log;
 mod mcp;
 mod mcp_clients;
 mod moved;

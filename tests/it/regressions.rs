@@ -509,3 +509,26 @@ fn a_login_reaches_git_where_no_process_may_look_into_another() {
     server.stop();
     lab.assert_tidy();
 }
+
+/// The scratch image has no git: its self-test waited for one for ever.
+#[test]
+fn a_server_without_git_runs_the_self_test_and_says_what_other_jobs_wait_for() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let no_git = lab.path("bin");
+    std::fs::create_dir(&no_git).unwrap();
+    let lab = lab.with("PATH", no_git.display().to_string());
+    let server = lab.serve();
+    let waits = server.submit(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+    let done = server.run(json!({"task": "in an image with nothing in it", "profile": "self-test"}));
+    assert_eq!(done["status"], "succeeded", "{done:#}");
+    let why = "this server to be well: git is not installed, or not on PATH; install git";
+    assert_eq!((&server.job(&waits)["status"], &server.job(&waits)["waiting_for"]), (&json!("queued"), &json!(why)));
+    assert!(server.log().contains("git is not installed, or not on PATH; install git"), "{}", server.log());
+    // One that is claimed all the same, as it would be for its profile, goes back instead of failing.
+    let back = server.submit(json!({"task": "t", "profile": "self-test", "repo_url": repo.url()}));
+    eventually("it was tried and put back", || server.log().contains("handed back").then_some(()));
+    assert_eq!(server.job(&back)["status"], "queued");
+    server.stop();
+    lab.assert_no_process();
+}

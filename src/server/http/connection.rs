@@ -7,6 +7,7 @@ use super::head::{self, HEAD_LIMIT, Head, Refused};
 use super::listen::Shared;
 use super::{BODY_TIME, HEAD_TIME, IDLE_TIME, Request};
 use crate::api;
+use crate::log;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,10 +60,14 @@ impl Connection {
             let without_body = head.method == Method::Head;
             let framing = if head.is_http_1_1 { Framing::Chunked } else { Framing::Plain };
             let request = Request { head, body };
+            // Without the query, which may hold a key.
+            let asked = format!("{} {}", request.head.method, request.head.path);
+            let begin = Instant::now();
             let reply = catch_unwind(AssertUnwindSafe(|| self.shared.handler.answer(&request)));
             drop((request, share));
             match reply.unwrap_or_else(|_| problem(500, "a fault of agenticore: its log says more").into()) {
                 Reply::Whole(mut answer) => {
+                    log::debug(&format!("{asked}: {} in {} ms", answer.status, begin.elapsed().as_millis()));
                     answer.headers.extend(more);
                     answer::write(&self.stream, &answer, keep_alive, without_body)?;
                 }
@@ -70,7 +75,10 @@ impl Connection {
                     self.stream.as_ref().write_all(&framing.head(flow.content_type(), &more))?;
                     return Ok(Fate::Closed);
                 }
-                Reply::Flow(flow) => return self.begin(flow, framing, &more),
+                Reply::Flow(flow) => {
+                    log::debug(&format!("{asked}: an answer that flows"));
+                    return self.begin(flow, framing, &more);
+                }
             }
             if !keep_alive {
                 return Ok(Fate::Closed);

@@ -9,7 +9,7 @@ mod answer;
 mod connection;
 mod connections;
 mod flows;
-mod head;
+pub mod head;
 mod listen;
 
 pub use answer::{Answer, Reply};

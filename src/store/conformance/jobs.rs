@@ -59,6 +59,17 @@ pub fn cancelling_twice_is_cancelling_once(bench: &mut dyn Bench) {
     assert!(matches!(bench.store().cancel(&JobId::random()), Ok(Cancelled::Unknown)));
 }
 
+pub fn a_queued_job_has_a_place_in_the_line(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let ids: Vec<JobId> = ["a", "b", "c"].iter().map(|text| submit(&*store, text)).collect();
+    let ahead = |id: &JobId| store.ahead(&get(&*store, id).unwrap()).unwrap();
+    assert_eq!(ids.iter().map(ahead).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    let first = claim(&*store);
+    assert_eq!(ids.iter().map(ahead).collect::<Vec<_>>(), [None, Some(0), Some(1)]);
+    first.attempt.hand_back(leaves("it goes away")).unwrap();
+    assert_eq!(ids.iter().map(ahead).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)], "at the head again");
+}
+
 pub fn a_retry_is_noted_in_the_record_of_the_job_that_ended(bench: &mut dyn Bench) {
     let (first, second) = (JobId::random(), JobId::random());
     let store = bench.store();

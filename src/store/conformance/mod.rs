@@ -50,6 +50,7 @@ macro_rules! suites {
 suites! {
     jobs:
         first_in_first_out_also_over_a_restart
+        a_queued_job_has_a_place_in_the_line
         a_submission_that_is_sent_again_is_the_same_job
         a_key_for_another_request_is_refused
         a_key_is_free_again_once_its_job_is_forgotten

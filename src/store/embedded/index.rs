@@ -3,7 +3,7 @@
 
 use super::Live;
 use crate::job::{Job, JobId, Purpose, Status, Time};
-use crate::store::{Back, Which};
+use crate::store::{AHEAD_MOST, Back, Which};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -86,6 +86,11 @@ impl Index {
         self.front = self.front.min(position);
         self.back = self.back.max(position);
         self.line.insert(position, id);
+    }
+
+    /// How many stand before it in the line.
+    pub fn ahead(&self, id: &JobId) -> Option<usize> {
+        self.line.values().take(AHEAD_MOST).position(|other| other == id)
     }
 
     pub fn leave_line(&mut self, position: i64) {

@@ -24,6 +24,7 @@ use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Se
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Note, Queued, Record, Running, Spec, Status, Time};
+use crate::log;
 use crate::process::stop::Stop;
 use attempt::EmbeddedAttempt;
 use index::{Cell, Index, lock};
@@ -117,7 +118,7 @@ impl Core {
         live.job = Job::from(record.clone());
         live.log = None;
         if tidy && let Err(why) = files::remove(&self.files.open(&record.id)) {
-            crate::log::warn(&why);
+            log::warn(&why);
         }
         let mut index = self.index();
         index.live.remove(&record.id);
@@ -127,6 +128,7 @@ impl Core {
         self.changed.notify_all();
         self.hub.tell_end(&record.id);
         crash::point(Kind::Ended, "after-event");
+        log::ended(&record);
         Ok(record)
     }
 
@@ -329,6 +331,10 @@ impl Jobs for Embedded {
         // One that is removed meanwhile is left out.
         let found = wanted.iter().filter_map(|id| self.0.get(id).transpose());
         found.collect::<Result<_, _>>().map(Seen::fresh)
+    }
+
+    fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
+        Ok(self.0.index().ahead(&record.id))
     }
 
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {

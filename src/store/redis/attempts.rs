@@ -247,7 +247,7 @@ impl RedisAttempt {
         if is_held {
             match ctx.write_open("", &queued) {
                 // A volume that is full: Redis has the job's place in the line all the same.
-                Err(Error::Unavailable(why)) => log::warn(&format!("job {}: {why}", self.id)),
+                Err(Error::Unavailable(why)) => log::job(&self.id).warn(&why),
                 other => other?,
             }
         }
@@ -264,7 +264,7 @@ impl RedisAttempt {
         match answer {
             Answer::Done => {
                 if !is_held && let Err(Error::Unavailable(why)) = ctx.write_open("", &queued) {
-                    log::warn(&format!("job {}: {why}", self.id));
+                    log::job(&self.id).warn(&why);
                 }
                 if let Some(event) = event {
                     state.write(&event);
@@ -367,6 +367,7 @@ impl Attempt for RedisAttempt {
             return Err(Error::Lost);
         }
         self.pen.attempts.remove(self);
+        log::ended(&ended);
         Ok(ended)
     }
 

@@ -116,7 +116,7 @@ impl LeaseKeeper {
                 Answer::Unknown => {
                     // What is wrong with one keeps the others from nothing.
                     if let Err(why) = self.put_back(attempt) {
-                        log::warn(&format!("job {}: Redis does not take its record back: {why}", attempt.id));
+                        log::job(&attempt.id).warn(format!("Redis does not take its record back: {why}"));
                     }
                 }
                 // Its lease is as it was: the stop knows its end.

@@ -197,6 +197,10 @@ impl Jobs for Redis {
         self.access.read_page(limit, which)
     }
 
+    fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
+        self.access.read_ahead(record)
+    }
+
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {
         self.access.read_with_session(session)
     }

@@ -8,6 +8,7 @@ use super::reads::FOREIGN_STAYS;
 use super::scripts::{Answer, Write, new_stamp};
 use crate::event::Kind;
 use crate::job::{Ended, Job, JobId, Note, Record, Status};
+use crate::log;
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, Lacks, crash, files};
 use std::time::Duration;
@@ -20,7 +21,10 @@ impl Access {
     /// By whoever found a job that nobody holds in the state `read`. False: it was somebody's after all.
     pub fn seal_and_conclude(&self, outcome: Ended, read: &str) -> Result<bool, Error> {
         match self.steps().seal(&outcome.into(), "", read)? {
-            (Answer::Sealed | Answer::Ended, Some(outcome)) => self.conclude(outcome).map(|_| true),
+            (Answer::Sealed | Answer::Ended, Some(outcome)) => {
+                log::ended(&self.conclude(outcome)?);
+                Ok(true)
+            }
             _ => Ok(false),
         }
     }
@@ -75,12 +79,13 @@ impl Access {
         };
         if let Err(error) = self.close(&decided) {
             // The outcome stands; whoever sees it next closes the record.
-            crate::log::warn(&format!("job {id} is {}; Redis learns of it later: {error}", decided.status().as_str()));
+            log::job(id).warn(format!("it is {}; Redis learns of it later: {error}", decided.status().as_str()));
         }
         let is_this = decided.status() == Status::Cancelled && decided.ended_at == wanted.ended_at;
         if !is_this {
             return Ok(Cancelled::Ended(decided));
         }
+        log::ended(&decided);
         Ok(Cancelled::Done { record: decided, was_running })
     }
 
@@ -159,7 +164,7 @@ impl Access {
                 Ok(None) => continue,
                 Err(error) if self.link.trouble().is_some() => return Err(error),
                 Err(error) => {
-                    crate::log::warn(&format!("job {id}: {error}"));
+                    log::job(&id).warn(&error);
                     continue;
                 }
             };

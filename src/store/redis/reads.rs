@@ -8,7 +8,7 @@ use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Status};
 use crate::log;
-use crate::store::{Error, Seen, Which, journal, rules};
+use crate::store::{AHEAD_MOST, Error, Seen, Which, journal, rules};
 use ::redis::streams::{StreamId, StreamRangeReply};
 use ::redis::{Connection, RedisResult};
 use std::collections::BTreeMap;
@@ -273,6 +273,20 @@ impl Access {
             range.query::<StreamRangeReply>(connection)
         });
         Ok(found.map_err(Error::Unavailable)?.ids.iter().filter_map(read_change).collect())
+    }
+
+    /// How many stand before it in its line, whose head is the list's last element.
+    pub fn read_ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
+        let keys = &self.ctx.keys;
+        let line = record.runs_on.as_ref().map_or_else(|| keys.queue(), |pod| keys.queue_of(pod));
+        let found = self.link.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            let ask = pipe.atomic().cmd("LLEN").arg(&line);
+            ask.cmd("LPOS").arg(&line).arg(record.id.as_str()).arg("RANK").arg(-1).arg("MAXLEN").arg(AHEAD_MOST);
+            ask.query::<(usize, Option<usize>)>(connection)
+        });
+        let (length, place) = found.map_err(Error::Unavailable)?;
+        Ok(place.map(|place| length.saturating_sub(place + 1)))
     }
 
     pub fn read_with_session(&self, session: &str) -> Result<Option<Record>, Error> {

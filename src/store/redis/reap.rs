@@ -112,9 +112,7 @@ impl Reaper {
                 suspects.0.remove(&one.id);
                 match self.act_on(one, is_ours_no_more, together.was_alone(one)) {
                     // What is wrong with one job keeps no other waiting.
-                    Err(error) if self.access.link.trouble().is_none() => {
-                        log::warn(&format!("job {}: {error}", one.id))
-                    }
+                    Err(error) if self.access.link.trouble().is_none() => log::job(&one.id).warn(&error),
                     other => other?,
                 }
             }
@@ -178,10 +176,8 @@ impl Reaper {
                 None => Ok(()),
             },
             ("running", Job::Running(job)) if is_ours_no_more => {
-                log::info(&format!(
-                    "job {} was cut off here in attempt {}: it goes back to the queue",
-                    one.id, one.attempt
-                ));
+                let told = format!("it was cut off here in attempt {}, and goes back to the queue", one.attempt);
+                log::job(&one.id).info(told);
                 self.give_back_stray(one, job).map(drop)
             }
             ("running", Job::Running(job)) => self.take_over(one, job, &stamp, was_alone),
@@ -216,7 +212,7 @@ impl Reaper {
             Job::Queued(job) => {
                 let answer = self.requeue(job.into(), Some(read), "")?;
                 if answer == Answer::Done {
-                    log::info(&format!("job {} was taken over from {pod} (attempt {attempt})", one.id));
+                    log::job(&one.id).info(format!("taken over from {pod} (attempt {attempt})"));
                 }
                 Ok(())
             }

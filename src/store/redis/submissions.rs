@@ -76,7 +76,7 @@ impl Submissions {
             }
             Ok(_) => {}
             // It is in its file, and the sweep queues it.
-            Err(error) => log::warn(&format!("job {} is kept in its file until Redis is back: {error}", record.id)),
+            Err(error) => log::job(&record.id).warn(format!("it is kept in its file until Redis is back: {error}")),
         }
         Ok(record)
     }

@@ -99,7 +99,7 @@ impl Sweeper {
     /// What is wrong with one job keeps no other waiting.
     fn bear(&self, id: &JobId, done: Result<(), Error>) -> Result<(), Error> {
         match done {
-            Err(error) if self.access.link.trouble().is_none() => log::warn(&format!("job {id}: {error}")),
+            Err(error) if self.access.link.trouble().is_none() => log::job(id).warn(&error),
             other => other?,
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Sweeper {
 
     fn put_back(&self, id: &JobId, head: bool) -> Result<(), Error> {
         if self.access.put_back(id, head)? {
-            log::info(&format!("Redis did not know job {id}: it was put back from its file"));
+            log::job(id).info("Redis did not know it: it was put back from its file");
         }
         Ok(())
     }
@@ -236,7 +236,7 @@ impl Sweeper {
             && let Some(outcome) = access.ctx.files.read_ended(id).map_err(Error::Unavailable)?
         {
             if !has_ended(status) {
-                log::info(&format!("job {id} had ended without Redis knowing: its record is closed"));
+                log::job(id).info("it had ended without Redis knowing: its record is closed");
             }
             return access.close(&outcome);
         }

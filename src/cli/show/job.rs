@@ -1,0 +1,243 @@
+//! One job for a person: what is known of it, where its work is, and what can be done next. Pure.
+
+use super::{Colour, first_line, paint, plain, status};
+use crate::api::Job;
+use crate::job::{Purpose, Status};
+
+/// Where the job ran: what can be done next is another thing there.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Ran {
+    OnServer,
+    /// `run --local`: no server knows it.
+    Here,
+}
+
+/// Everything that has a value, then its output, then what to do next.
+pub fn text(job: &Job, ran: Ran) -> String {
+    let mut text = fields(job);
+    if let Some(output) = &job.output {
+        text.push_str(&format!("\n{}\n", plain(output).trim_end()));
+    }
+    let next = next(job, ran);
+    let width = next.iter().map(|(command, _)| command.chars().count()).filter(|width| *width <= LONG).max();
+    if !next.is_empty() {
+        text.push_str(&format!("\n{}\n", paint("next", Colour::Dim)));
+    }
+    for (command, what) in next {
+        let width = width.unwrap_or(0);
+        match command.chars().count() <= LONG {
+            true => text.push_str(&format!("  {command:width$}  {}\n", paint(&format!("# {what}"), Colour::Dim))),
+            false => text.push_str(&format!("  {}\n  {command}\n", paint(&format!("# {what}"), Colour::Dim))),
+        }
+    }
+    text
+}
+
+/// A command longer than this has its explanation above it.
+const LONG: usize = 48;
+
+fn fields(job: &Job) -> String {
+    let mut text = String::new();
+    let mut line =
+        |name: &str, value: String| text.push_str(&format!("{} {value}\n", paint(&format!("{name:14}"), Colour::Dim)));
+    let kept = job.kept.as_ref();
+    let lacks = kept.and_then(|kept| kept.lacks.as_ref()).map(|what| format!("what was saved does not hold {what}"));
+    let fetch = kept.and_then(|kept| kept.fetch.clone());
+    line("job", job.id.to_string());
+    line("status", status(job.status, job.error.is_some()).trim_end().to_owned());
+    line("task", first_line(&plain(&job.task), 100));
+    if let Some(place) = place(job) {
+        line("place", place);
+    }
+    if let Some(work) = work(job) {
+        line("work", plain(&work));
+    }
+    let told = [
+        ("waiting_for", &job.waiting_for),
+        ("profile", &Some(job.profile.clone())),
+        ("repo_url", &job.repo_url),
+        ("base_ref", &job.base_ref),
+        ("branch", &job.branch),
+        ("pr_url", &job.pr_url),
+        ("commit", &job.commit),
+        ("note", &job.note),
+        ("kept_because", &job.kept_because),
+        ("caution", &job.caution),
+        ("session_id", &job.session_id),
+        ("job_config_dir", &job.job_config_dir),
+        ("worktree_path", &job.worktree_path),
+        ("worktree_on", &job.worktree_on),
+        ("kept", &fetch),
+        ("kept", &lacks),
+        ("pod_name", &job.pod_name),
+        ("retry_of", &job.retry_of.as_ref().map(|id| id.to_string())),
+        ("retried_as", &job.retried_as.as_ref().map(|id| id.to_string())),
+        ("plan_id", &job.plan_id.as_ref().map(|id| id.to_string())),
+        ("executed_as", &job.executed_as.as_ref().map(|id| id.to_string())),
+        ("worktree_id", &job.worktree_id.as_ref().map(|id| id.to_string())),
+    ];
+    for (name, value) in told {
+        if let Some(value) = value {
+            line(name, plain(value));
+        }
+    }
+    line(
+        "attempt",
+        match job.deaths {
+            0 => job.attempt.to_string(),
+            1 => format!("{} (one worker lost)", job.attempt),
+            count => format!("{} ({count} workers lost)", job.attempt),
+        },
+    );
+    let times = [("created_at", Some(job.created_at)), ("started_at", job.started_at), ("ended_at", job.ended_at)];
+    for (name, time) in times {
+        if let Some(time) = time {
+            line(name, time.to_string());
+        }
+    }
+    if let Some(cost) = job.cost_usd {
+        let turns = job.turns.map_or("-".to_owned(), |turns| turns.to_string());
+        line("cost", format!("${cost:.4} in {turns} turns"));
+    }
+    if !job.denied_tools.is_empty() {
+        line("denied tools", job.denied_tools.iter().map(|tool| plain(tool)).collect::<Vec<_>>().join(", "));
+    }
+    if let Some(error) = &job.error {
+        line("error", plain(error));
+    }
+    text
+}
+
+fn place(job: &Job) -> Option<String> {
+    if job.status != Status::Queued {
+        return None;
+    }
+    Some(match job.jobs_ahead? {
+        0 => "the next in line".into(),
+        1 => "one job waits before it".into(),
+        count => format!("{count} jobs wait before it"),
+    })
+}
+
+/// Where what the agent did can be had.
+fn work(job: &Job) -> Option<String> {
+    if let Some(url) = &job.pr_url {
+        return Some(format!("pull request {url}"));
+    }
+    let repository = job.repo_url.as_deref().map(quoted);
+    if job.pushed
+        && let (Some(repository), Some(branch)) = (&repository, &job.branch)
+    {
+        return Some(format!("pushed, without a pull request: git fetch {repository} {}", quoted(branch)));
+    }
+    let on = job.worktree_on.as_ref().map(|pod| format!(" on {pod}")).unwrap_or_default();
+    let saved = job.kept.as_ref().and_then(|kept| kept.fetch.as_ref());
+    let saved = saved.map(|fetch| format!("; a copy, from a clone of the repository: {fetch}")).unwrap_or_default();
+    match (&job.worktree_path, job.status) {
+        (Some(path), Status::Running) => Some(format!("under way in {path}{on}")),
+        (Some(path), _) => Some(format!("not published: it is in {path}{on}{saved}")),
+        (None, _) if !saved.is_empty() => Some(format!("not published{saved}")),
+        (None, status) if status.has_ended() && job.repo_url.is_some() && job.purpose.is_task() => {
+            Some("none: no file was changed, or nothing of it was kept".into())
+        }
+        _ => None,
+    }
+}
+
+/// Commands, and what each is for.
+fn next(job: &Job, ran: Ran) -> Vec<(String, &'static str)> {
+    let id = job.id.short();
+    let mut next = Vec::new();
+    if ran == Ran::OnServer {
+        match job.status.has_ended() {
+            false => {
+                next.push((format!("agenticore logs {id} -f"), "follow it"));
+                next.push((format!("agenticore cancel {id}"), "end it"));
+            }
+            true => {
+                next.push((format!("agenticore logs {id}"), "what the agent said and did"));
+                next.push((format!("agenticore retry {id}"), "the same request, as a new job"));
+            }
+        }
+        if job.purpose == Purpose::Plan && job.status == Status::Succeeded {
+            next.push((format!("agenticore execute-plan {id}"), "carry the plan out"));
+        }
+    }
+    if job.status.has_ended()
+        && job.purpose.is_task()
+        && let Some(session) = &job.session_id
+    {
+        let local = if ran == Ran::Here { " --local" } else { "" };
+        let repository = job.repo_url.as_deref().map(|url| format!(" --repo {}", quoted(url))).unwrap_or_default();
+        let branch = job.branch.as_deref().filter(|_| job.pushed);
+        let base = branch.map(|branch| format!(" --base-ref {}", quoted(branch))).unwrap_or_default();
+        let what = match (branch, &job.kept) {
+            (None, Some(kept)) if kept.fetch.is_some() => "go on with the conversation, and with the files it left",
+            (Some(_), _) => "go on with the conversation, from the branch it pushed",
+            _ => "go on with the conversation",
+        };
+        next.push((format!("agenticore run{local} TASK{repository}{base} --session-id {session}"), what));
+    }
+    next
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,~".contains(c);
+    let text = plain(text);
+    if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::tests::queued;
+    use crate::job::{Record, Time};
+
+    fn ended() -> Job {
+        let record: Record = queued().claim("pod", Time(1_767_323_045_678)).fail("because".into(), Time(0)).into();
+        let mut job = Job::new(&record, None);
+        job.repo_url = Some("https://github.com/you/project".into());
+        job
+    }
+
+    #[test]
+    fn a_job_is_readable_and_harmless() {
+        let mut job = ended();
+        job.task = "\nfix \u{1b}[2J it\nmore".into();
+        (job.created_at, job.deaths, job.cost_usd, job.turns) = (Time(1_767_323_045_678), 1, Some(0.5), Some(3));
+        let text = text(&job, Ran::OnServer);
+        assert!(text.contains("because") && text.contains("$0.5000 in 3 turns") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn it_says_where_the_work_is() {
+        let mut job = ended();
+        assert!(work(&job).unwrap().starts_with("none: "));
+        job.worktree_path = Some("/w/1".into());
+        assert_eq!(work(&job).unwrap(), "not published: it is in /w/1");
+        job.worktree_on = Some("pod-3".into());
+        assert_eq!(work(&job).unwrap(), "not published: it is in /w/1 on pod-3");
+        (job.pushed, job.branch) = (true, Some("b".into()));
+        assert_eq!(work(&job).unwrap(), "pushed, without a pull request: git fetch https://github.com/you/project b");
+        job.pr_url = Some("https://github.com/you/project/pull/7".into());
+        assert_eq!(work(&job).unwrap(), "pull request https://github.com/you/project/pull/7");
+    }
+
+    #[test]
+    fn it_says_what_can_be_done_next() {
+        let mut job = ended();
+        let commands = |job: &Job, ran| next(job, ran).into_iter().map(|(command, _)| command).collect::<Vec<_>>();
+        let id = job.id.short().to_owned();
+        assert_eq!(commands(&job, Ran::OnServer), [format!("agenticore logs {id}"), format!("agenticore retry {id}")]);
+        assert_eq!(commands(&job, Ran::Here), [] as [&str; 0]);
+        job.session_id = Some("s".into());
+        job.repo_url = Some("/a b".into());
+        assert_eq!(commands(&job, Ran::Here), ["agenticore run --local TASK --repo '/a b' --session-id s"]);
+        let waiting = Job { jobs_ahead: Some(3), ..Job::new(&queued().into(), None) };
+        let id = waiting.id.short().to_owned();
+        let all = [format!("agenticore logs {id} -f"), format!("agenticore cancel {id}")];
+        assert_eq!(commands(&waiting, Ran::OnServer), all);
+        assert_eq!(place(&waiting).unwrap(), "3 jobs wait before it");
+    }
+}

@@ -1,0 +1,10 @@
+//! What judges texts from outside and touches nothing: opened for the loops that try them (`tests/fuzz`).
+
+pub use crate::agent::stream;
+pub use crate::profile::parse as profile;
+pub use crate::server::head;
+pub use crate::workspace::{refname, url};
+
+pub mod api {
+    pub use crate::api::{JobRequest, PlanRequest, RetryRequest, WorktreeRequest, cursor, moment};
+}
