@@ -276,7 +276,8 @@ pub fn limit(text: &str) -> Result<usize, String> {
 pub fn status(text: &str) -> Result<Status, String> {
     Status::parse(text).ok_or_else(|| {
         let known: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
-        format!("`status` must be one of {}, not `{text}`", known.join(", "))
+        let meant = suggest::did_you_mean(text, known.iter().copied());
+        format!("`status` must be one of {}, not `{text}`{meant}", known.join(", "))
     })
 }
 

@@ -13,9 +13,6 @@ use signal_hook::iterator::Signals;
 use std::io::Write;
 
 pub fn run(config: Config, request: JobRequest, json: bool) -> Result<Exit, Refusal> {
-    for warning in &config.warnings {
-        let _ = writeln!(std::io::stderr(), "agenticore: warning: {warning}");
-    }
     let failed = |error: std::io::Error| Refusal::new(Exit::Failed, error.to_string());
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let job = LocalJob::submit(config, request, || signals.pending().next().is_some()).map_err(refused)?;

@@ -107,6 +107,12 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Config::load(command.needs_home()).map_err(|error| Refusal::new(Exit::BadUsage, error.to_string()))?;
     config.client.url = server.or(config.client.url);
     set_up_log(Some(&config), is_server);
+    // A health check would repeat them for ever.
+    if !is_server && !matches!(command, Command::Status { alive: true, .. }) {
+        for warning in &config.warnings {
+            let _ = writeln!(std::io::stderr(), "agenticore: warning: {warning}");
+        }
+    }
     match command {
         Command::Help(_) | Command::Version => Ok(Exit::Done),
         Command::Serve { host, port } => {
@@ -122,12 +128,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
                 .map(|()| Exit::Done)
                 .map_err(|error| Refusal::new(Exit::Failed, format!("the server did not start: {error}")))
         }
-        Command::Config { json } => {
-            for warning in &config.warnings {
-                let _ = writeln!(std::io::stderr(), "agenticore: {warning}");
-            }
-            print(&config::text(&config, json))
-        }
+        Command::Config { json } => print(&config::text(&config, json)),
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
         Command::Run(run) => submit(&Client::new(&config)?, &run),
         Command::Jobs { limit, status, json } => {
@@ -163,7 +164,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Profiles { json } => {
             let answer: ProfilesAnswer = Client::new(&config)?.get("/profiles")?;
             for warning in answer.errors.iter().chain(&answer.warnings) {
-                let _ = writeln!(std::io::stderr(), "agenticore: {}", show::plain(warning));
+                let _ = writeln!(std::io::stderr(), "agenticore: warning: {}", show::plain(warning));
             }
             print(&if json { pretty(&answer.profiles) } else { show::profiles(&answer.profiles) })
         }

@@ -148,9 +148,52 @@ fn keep_newest(session: &str, from: &Path, saved: &Path) -> io::Result<bool> {
     Ok(saved.is_dir())
 }
 
+/// What the agent made, beside what the runner had put there for it.
+fn has_files(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| {
+        let name = name.to_string_lossy();
+        !name.starts_with('.') && name != "system-prompt.md"
+    })
+}
+
+/// Why the files that a conversation tells of are not here, and what to do. None: nothing that it left is missing.
+fn not_there(
+    earlier: &Record,
+    url: Option<&RepoUrl>,
+    asks_for_another: bool,
+    files_in: Option<&Path>,
+) -> Option<String> {
+    let id = earlier.id.short();
+    let told = |why: &str| Some(format!("the conversation goes on without the files that job {id} left: {why}"));
+    match (earlier.repo_url.as_deref(), url) {
+        (None, None) => {
+            let directory = files_in.filter(|directory| has_files(directory))?;
+            return told(&format!("they are in {}", directory.display()));
+        }
+        (None, Some(_)) => return told("that job had no repository"),
+        (Some(at), url) if url.is_none_or(|url| url.as_str() != at) => {
+            return told(&format!("that job worked in {at}; to begin with them, give that as repo_url (--repo)"));
+        }
+        _ => {}
+    }
+    if earlier.pushed {
+        let branch = earlier.branch.as_deref().unwrap_or_default();
+        let how = format!("they are on the branch {branch}; to begin with them, give base_ref (--base-ref) {branch}");
+        // Who names where to begin, knows.
+        return if asks_for_another { None } else { told(&how) };
+    }
+    if asks_for_another {
+        return told("this job begins at another base_ref than that one did; leave it out to begin with them");
+    }
+    let path = earlier.worktree_path.as_deref()?;
+    let on = earlier.worktree_on.as_deref().map(|pod| format!(" on {pod}")).unwrap_or_default();
+    told(&format!("they were not saved; they are in {path}{on}"))
+}
+
 impl Execution<'_> {
     /// What this attempt goes on from: what its job's earlier attempt saved, or the job whose conversation it resumes.
-    pub fn find_kept(&self, url: &RepoUrl) -> Result<Option<GoesOn>, Halt> {
+    pub fn find_kept(&mut self, url: &RepoUrl) -> Result<Option<GoesOn>, Halt> {
         let runner = self.runner;
         let id = &self.record.id;
         if let Some(kept) = runner.kept_of(id).filter(|kept| !kept.used && kept.repo_url == url.as_str()) {
@@ -165,7 +208,32 @@ impl Execution<'_> {
         let asks_for_another = self.record.base_ref.is_some() && self.record.base_ref != earlier.base_ref;
         let kept = runner.kept_of(&earlier.id).filter(|kept| kept.repo_url == url.as_str() && kept.bytes > 0);
         let kept = kept.filter(|_| !asks_for_another);
+        if kept.is_none()
+            && let Some(why) = not_there(&earlier, Some(url), asks_for_another, None)
+        {
+            self.remark_on(why)?;
+        }
         Ok(kept.map(|kept| GoesOn { kept, directory: runner.kept_directory(&earlier.id), is_own: false }))
+    }
+
+    /// A job without a repository that resumes a conversation: says so where its files are missing.
+    pub fn say_no_files(&mut self) -> Result<(), Halt> {
+        let Some(session) = self.record.resume_session.as_deref() else { return Ok(()) };
+        let runner = self.runner;
+        let earlier = self.persistently(|_| runner.store.with_session(session))?;
+        let why = earlier.filter(|earlier| earlier.id != self.record.id).and_then(|earlier| {
+            let directory = runner.config.job_dirs_root.join(earlier.id.as_str());
+            not_there(&earlier, None, false, Some(&directory))
+        });
+        match why {
+            Some(why) => self.remark_on(why),
+            None => Ok(()),
+        }
+    }
+
+    fn remark_on(&mut self, why: String) -> Result<(), Halt> {
+        self.remark = Some(why.clone());
+        self.say(Kind::AgentNotice, why)
     }
 
     /// The directory of a job without a repository is as an earlier attempt left it, and its agent goes on in it.

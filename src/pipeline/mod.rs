@@ -39,6 +39,7 @@ use crate::workspace::cache::{self, Workspaces};
 use crate::workspace::hosts::Hosts;
 use crate::workspace::lock::Locks;
 use crate::workspace::url::{self, RepoUrl, Transport};
+use commit::joined;
 use machine::Machine;
 use parking::{Parking, Trouble};
 use std::cell::Cell;
@@ -113,6 +114,9 @@ struct Execution<'a> {
     is_in_place: bool,
     /// The conversation of an earlier attempt that the agent goes on with.
     goes_on: Option<String>,
+    /// What a reader of the record should know beside how it ended; noted at the end, as a note before says that there is
+    /// nothing to publish.
+    remark: Option<String>,
     /// When the step that is under way began.
     step_began: Cell<Instant>,
 }
@@ -271,6 +275,7 @@ impl Runner {
             lease: None,
             is_in_place: false,
             goes_on: None,
+            remark: None,
             step_began: Cell::new(Instant::now()),
         };
         let claimed = format!("attempt {}, profile {}", execution.record.attempt, execution.record.profile);
@@ -368,6 +373,10 @@ impl Execution<'_> {
     fn end(&mut self, end: End) -> Result<(), Halt> {
         if matches!(end, End::Failed(_)) {
             self.tidy_worktree()?;
+        }
+        if let Some(remark) = self.remark.take() {
+            let note = joined([self.record.note.clone(), Some(remark)]).unwrap_or_default();
+            self.mark(Mark::Note(note), None)?;
         }
         self.persistently(|this| this.attempt.finish(end.clone())).map(drop)
     }

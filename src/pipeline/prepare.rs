@@ -43,6 +43,9 @@ impl Execution<'_> {
             },
             None => {
                 stays = self.goes_on_in_directory(&job_dir)?;
+                if !stays {
+                    self.say_no_files()?;
+                }
                 job_dir.clone()
             }
         };

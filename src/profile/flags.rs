@@ -29,6 +29,38 @@ const RESERVED: &[&str] = &[
     "no-session-persistence",
 ];
 
+/// Flags of Claude 2.1.330 that make sense in a profile, as keys. Others are passed on as well; one that resembles one of
+/// these was probably meant as it.
+pub const KNOWN: &[&str] = &[
+    "add_dir",
+    "agent",
+    "agents",
+    "allowed_tools",
+    "append_system_prompt",
+    "append_system_prompt_file",
+    "betas",
+    "dangerously_skip_permissions",
+    "debug",
+    "debug_file",
+    "disable_slash_commands",
+    "disallowed_tools",
+    "effort",
+    "fallback_model",
+    "json_schema",
+    "max_budget_usd",
+    "max_turns",
+    "mcp_config",
+    "model",
+    "permission_mode",
+    "permission_prompt_tool",
+    "plugin_dir",
+    "plugin_url",
+    "settings",
+    "system_prompt",
+    "system_prompt_file",
+    "tools",
+];
+
 #[derive(Clone, Default, Debug, PartialEq)]
 pub struct Flags(BTreeMap<String, Value>);
 

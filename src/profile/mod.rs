@@ -218,7 +218,11 @@ impl Sources {
                 None => Error::Unknown { name: name.to_owned(), known },
                 Some(child) => Error::Broken {
                     path: format!("profile {child}"),
-                    why: format!("extends the unknown profile `{name}`: known are {}", known.join(", ")),
+                    why: format!(
+                        "extends the unknown profile `{name}`: known are {}{}",
+                        known.join(", "),
+                        suggest::did_you_mean(name, known.iter().map(String::as_str))
+                    ),
                 },
             });
         };

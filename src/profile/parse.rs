@@ -1,6 +1,6 @@
 //! `profile.yml`, read strictly where it is ours. Top-level keys of other tools are ignored. Pure.
 
-use super::Layer;
+use super::{Layer, flags};
 use crate::config::parse_duration;
 use crate::suggest;
 use crate::workspace::submodules::Wanted;
@@ -26,13 +26,16 @@ const CLAUDE_KEYS: [&str; 2] = ["timeout", "worktree"];
 fn typos(tree: &Map<String, Value>) -> Vec<String> {
     let below = tree.get("claude").and_then(Value::as_object);
     let meant = |prefix: &str, keys: &mut dyn Iterator<Item = &String>, known: &[&'static str]| -> Vec<String> {
-        let unknown = keys.filter(|key| !known.contains(&key.as_str()));
-        let near = unknown.filter_map(|key| Some((key, suggest::nearest(key, known.iter().copied())?)));
+        // Claude's flags may be written as Claude writes them.
+        let spelled = |key: &str| if prefix.is_empty() { key.to_owned() } else { key.replace('-', "_") };
+        let unknown = keys.filter(|key| !known.contains(&spelled(key).as_str()));
+        let near = unknown.filter_map(|key| Some((key, suggest::nearest(&spelled(key), known.iter().copied())?)));
         near.map(|(key, name)| format!("the key `{prefix}{key}` is not known here; did you mean `{prefix}{name}`?"))
             .collect()
     };
     let mut found = meant("", &mut tree.keys(), &KEYS);
-    found.extend(below.map(|claude| meant("claude.", &mut claude.keys(), &CLAUDE_KEYS)).unwrap_or_default());
+    let of_claude = [&CLAUDE_KEYS[..], flags::KNOWN].concat();
+    found.extend(below.map(|claude| meant("claude.", &mut claude.keys(), &of_claude)).unwrap_or_default());
     found
 }
 

@@ -31,7 +31,9 @@ fn a_job_by_commands_alone() {
     server.wait(id);
     let shown = lab.run(&["job", &id[..8]]);
     assert!(
-        out(&shown).contains(id) && out(&shown).contains("succeeded") && out(&shown).ends_with("hi\n"),
+        out(&shown).contains(id)
+            && out(&shown).contains("succeeded")
+            && out(&shown).contains("\nhi\n\nnext\n  agenticore logs "),
         "{}",
         out(&shown)
     );

@@ -165,8 +165,36 @@ fn a_session_that_is_resumed_begins_with_the_kept_files() {
     // For another repository it is the conversation alone.
     let other = crate::support::Repo::with_commit(&lab.path("other.git"));
     let job = server.run(json!({"task": "[[bash ls > seen.txt]]", "repo_url": other.url(), "session_id": session}));
-    let seen = other.file(job["branch"].as_str().unwrap(), "seen.txt").unwrap();
+    let seen = other.file(job["branch"].as_str().unwrap(), "seen.txt").unwrap_or_else(|| panic!("{job:#}"));
     assert!(!seen.contains("new.txt"), "{seen}");
+    let note = job["note"].as_str().unwrap();
+    assert!(note.contains(&format!("that job worked in {}; to begin with them, give that as", repo.url())), "{note}");
+    server.stop();
+}
+
+#[test]
+fn a_session_that_is_resumed_without_its_files_says_where_they_are() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let pushed = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+    let (session, branch) = (pushed["session_id"].as_str().unwrap(), pushed["branch"].as_str().unwrap());
+    let note = |body: Value| server.run(body)["note"].as_str().unwrap_or_default().to_owned();
+    let said = note(json!({"task": "t", "repo_url": repo.url(), "session_id": session}));
+    assert!(said.contains(&format!("they are on the branch {branch}; to begin with them, give base_ref")), "{said}");
+    let pushed = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+    let (session, branch) = (pushed["session_id"].as_str().unwrap(), pushed["branch"].as_str().unwrap());
+    let said = note(json!({"task": "t", "repo_url": repo.url(), "session_id": session, "base_ref": branch}));
+    assert!(!said.contains("without the files"), "{said}");
+    let pushed = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+    let said = note(json!({"task": "t", "session_id": pushed["session_id"]}));
+    assert!(said.contains("give that as repo_url (--repo)"), "{said}");
+    let bare = server.run(json!({"task": "[[write here.txt 1]]"}));
+    let said = note(json!({"task": "t", "session_id": bare["session_id"]}));
+    let directory = lab.path("tmp/agenticore-jobs").join(bare["id"].as_str().unwrap());
+    assert!(said.contains(&format!("they are in {}", directory.display())), "{said}");
+    let silent = server.run(json!({"task": "t"}));
+    assert_eq!(note(json!({"task": "t", "session_id": silent["session_id"]})), "");
     server.stop();
 }
 
