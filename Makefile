@@ -1,10 +1,15 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo test lint bench static release publish bundle vendor versions soak model nfs images test-deploy chart-files
+.PHONY: help demo check test lint audit fuzz docs recording bench static release publish bundle vendor versions soak model nfs images test-deploy chart-files
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
 	@echo "make test    all tests (fetches the tools they need)"
-	@echo "make lint    formatting and clippy"
+	@echo "make check   formatting, clippy, unit tests: under a minute, for before a commit"
+	@echo "make lint    formatting, clippy, shellcheck"
+	@echo "make docs    print the pages on commands, settings and routes from their tables"
+	@echo "make audit   licences, sources and known holes of what this depends on (wants a network)"
+	@echo "make fuzz    ten million random texts for what judges texts from outside (half an hour)"
+	@echo "make recording  the picture of a run in the README"
 	@echo "make bench   what the runner adds to a job, start-up, memory, size, the fleet beside redis-benchmark: as ratios"
 	@echo "make soak    2 000 jobs on four pods while pods and Redis are killed, stopped and rolled back (some minutes)"
 	@echo "make model   the fleet's transitions explored exhaustively with two faults (ten minutes)"
@@ -25,9 +30,28 @@ demo:
 test:
 	@scripts/test.sh
 
+check:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --quiet --lib
+
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	@scripts/shellcheck.sh
+
+docs:
+	WRITE_GOLDEN=1 cargo test --quiet --lib printed::
+
+audit:
+	@scripts/audit.sh
+
+fuzz:
+	AGENTICORE_FUZZ_ROUNDS=$${AGENTICORE_FUZZ_ROUNDS:-1700000} AGENTICORE_FUZZ_SEED=$${AGENTICORE_FUZZ_SEED:-$$(date +%s)} \
+	  cargo test --release --test fuzz -- --nocapture
+
+recording:
+	@scripts/record.py
 
 bench:
 	cargo build --release --bins --examples

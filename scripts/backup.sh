@@ -9,7 +9,7 @@
 # an address without a password.
 set -eu
 fail() { echo "backup.sh: $*" >&2; exit 1; }
-volume= to=
+volume='' to=''
 scripts=$(cd "$(dirname "$0")" && pwd)
 while [ $# -gt 0 ]; do
   case $1 in

@@ -14,7 +14,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 fail() { echo "install.sh: $*" >&2; exit 1; }
 usage() { echo "install.sh: $*; see ./install.sh --help" >&2; exit 2; }
-do= engine= registry= plain= out=agenticore-files prefix=/usr/local
+do='' engine='' registry='' plain='' out=agenticore-files prefix=/usr/local
 while [ $# -gt 0 ]; do
   case $1 in
     --check | --binary) do=${1#--}; shift ;;

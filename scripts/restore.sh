@@ -9,7 +9,7 @@
 # never removed. See docs/operations.md.
 set -eu
 fail() { echo "restore.sh: $*" >&2; exit 1; }
-from= volume= prefix=agenticore
+from='' volume='' prefix=agenticore
 scripts=$(cd "$(dirname "$0")" && pwd)
 while [ $# -gt 0 ]; do
   case $1 in

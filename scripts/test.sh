@@ -5,7 +5,9 @@ cd "$(dirname "$0")/.."
 scripts/test-tools.sh >/dev/null
 scripts/mcp-clients.sh >/dev/null
 scripts/agentihooks.sh >/dev/null
-if cargo nextest --version >/dev/null 2>&1; then
-  exec cargo nextest run --no-fail-fast "$@"
-fi
-exec cargo test --no-fail-fast "$@"
+if ! cargo nextest --version >/dev/null 2>&1; then exec cargo test --no-fail-fast "$@"; fi
+status=0
+cargo nextest run --no-fail-fast "$@" || status=$?
+# It leaves out the examples in the documentation.
+if [ $# = 0 ]; then cargo test --doc || status=$?; fi
+exit "$status"

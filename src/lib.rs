@@ -1,5 +1,6 @@
-//! Agenticore as a library: which role this process plays (init, supervisor, warden, askpass, or a command), and what is
-//! opened for documentation tests, fuzzing and benchmarks. The program is `main.rs`; it is not meant for other crates.
+//! Agenticore as a library: which role this process plays (init, supervisor, warden, askpass, or a command), and what
+//! is opened for documentation tests, fuzzing and benchmarks. The program is `main.rs`; it is not meant for other
+//! crates.
 
 mod agent;
 mod api;
@@ -16,6 +17,8 @@ mod golden;
 mod job;
 mod log;
 mod pipeline;
+#[cfg(test)]
+mod printed;
 mod process;
 mod profile;
 mod redact;

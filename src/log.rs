@@ -1,7 +1,7 @@
 //! What the server says while it runs, on standard error: a line each, as text for people or as JSON for machines.
 //!
-//! Prints no secret that was told to [`configure`], and no control character. Never makes anybody wait: lines are written
-//! by a thread of their own, and those that nobody reads are dropped and counted.
+//! Prints no secret that was told to [`configure`], and no control character. Never makes anybody wait: lines are
+//! written by a thread of their own, and those that nobody reads are dropped and counted.
 
 mod line;
 

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the Dockerfile's steps. Package mirrors and the certificates they need are the builder's, not the
 # image's: given as build secrets (ca, apt, cargo), none of which has to be there, and none of which stays.
 #   ca     certificates (PEM) that the builder's network wants

@@ -116,6 +116,14 @@ pub struct Report {
     pub denied_tools: Vec<String>,
 }
 
+/// What a line told. One that is no event is kept as output.
+///
+/// ```
+/// use agenticore::judges::stream::{Line, Output, read};
+/// let said = br#"{"type":"assistant","message":{"content":[{"type":"text","text":"hi"}]}}"#;
+/// assert_eq!(read(&Line::Whole(said.to_vec())), [Output::Text("hi".into())]);
+/// assert_eq!(read(&Line::Whole(b"oops".to_vec())), [Output::Garbage("oops".into())]);
+/// ```
 pub fn read(line: &Line) -> Vec<Output> {
     let bytes = match line {
         Line::Whole(bytes) => bytes,
@@ -178,6 +186,8 @@ fn escape_of(rest: &str) -> (String, &str) {
     const UNKNOWN: &str = "\\ufffd";
     let unit = |text: &str| {
         let digits = text.strip_prefix("\\u")?.get(..4)?;
+        // A sign is no digit.
+        let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u32::from_str_radix(digits, 16).ok()
     };
     match (rest.chars().nth(1), unit(rest)) {
@@ -413,6 +423,7 @@ mod tests {
         for (text, meant) in [
             (r#""done \ud83d""#, "done \u{fffd}"),
             (r#""\ude00 \ud83d\ude00 \ud83dx""#, "\u{fffd} \u{1f600} \u{fffd}x"),
+            (r#""a\u+12f""#, "a\\u+12f"),
             ("\"a\tb\u{1}\"", "a\tb\u{1}"),
             (r#""C:\qx \u12""#, "C:\\qx \\u12"),
             (r#""x","cost":NaN,"more":[1e999,-Infinity,-1.5e3,undefined,true]"#, "x"),

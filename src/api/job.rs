@@ -4,7 +4,7 @@ use crate::job::{JobId, Mode, Purpose, Record, Status, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A job's record, but for what only the runner needs. What each field means the README says, and `job::Record`.
+/// A job's record, but for what only the runner needs. What each field means `docs/jobs.md` says, and `job::Record`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     pub id: JobId,

@@ -252,7 +252,7 @@ With --wait: 0 as soon as it takes jobs in; those may still wait for a login.
     Row {
         name: "hooks",
         word: Some("sync"),
-        summary: "hooks sync: fetch the checkouts of agentihooks and of a bundle again",
+        summary: "fetch the checkouts of agentihooks and of a bundle again",
         about: "Has the newest of agentihooks (AGENTICORE_AGENTIHOOKS_URL) and of a bundle of profiles
 (AGENTICORE_AGENTIHOOKS_BUNDLE_URL): clones what is not there, fetches what is, installs it. Jobs
 that begin afterwards use it. It works with this command's settings, so run it where the server

@@ -27,7 +27,7 @@ fn of_command(row: &Row) -> String {
         }
     }
     if row.name == "serve" {
-        text.push_str(&format!("\nWhat it answers (the README says more):\n\n{}", server::shown_routes()));
+        text.push_str(&format!("\nWhat it answers (docs/rest.md says more):\n\n{}", server::shown_routes()));
     }
     if !row.more.is_empty() {
         text.push_str(&format!("\n{}", row.more));
@@ -62,6 +62,13 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 3 drained but jobs were put back, 4 c
 AGENTICORE_HOST:AGENTICORE_PORT.
 "
     )
+}
+
+/// Each command's page, for the documentation.
+#[cfg(test)]
+pub fn of_all() -> Vec<(String, String)> {
+    let pages = COMMANDS.iter().map(|row| (format!("agenticore {}", row.name), of_command(row)));
+    std::iter::once(("agenticore".to_owned(), everything())).chain(pages).collect()
 }
 
 #[cfg(test)]

@@ -31,7 +31,10 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-/// How a command ended. The README's table is this one.
+#[cfg(test)]
+pub use help::of_all as help_of_all;
+
+/// How a command ended. `docs/jobs.md` has them in a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum Exit {

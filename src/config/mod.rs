@@ -205,6 +205,12 @@ impl fmt::Display for Error {
     }
 }
 
+/// Every setting there is, for the documentation.
+#[cfg(test)]
+pub fn settings_table() -> &'static [Row] {
+    TABLE
+}
+
 impl fmt::Debug for Config {
     /// Holds secrets: never printed by accident.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -114,8 +114,8 @@ struct Execution<'a> {
     is_in_place: bool,
     /// The conversation of an earlier attempt that the agent goes on with.
     goes_on: Option<String>,
-    /// What a reader of the record should know beside how it ended; noted at the end, as a note before says that there is
-    /// nothing to publish.
+    /// What a reader of the record should know beside how it ended; noted at the end, as a note before says that there
+    /// is nothing to publish.
     remark: Option<String>,
     /// When the step that is under way began.
     step_began: Cell<Instant>,

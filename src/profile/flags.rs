@@ -29,8 +29,8 @@ const RESERVED: &[&str] = &[
     "no-session-persistence",
 ];
 
-/// Flags of Claude 2.1.330 that make sense in a profile, as keys. Others are passed on as well; one that resembles one of
-/// these was probably meant as it.
+/// Flags of Claude 2.1.330 that make sense in a profile, as keys. Others are passed on as well; one that resembles one
+/// of these was probably meant as it.
 pub const KNOWN: &[&str] = &[
     "add_dir",
     "agent",

@@ -39,6 +39,13 @@ fn typos(tree: &Map<String, Value>) -> Vec<String> {
     found
 }
 
+/// One `profile.yml`, before it is laid over what it extends.
+///
+/// ```
+/// use agenticore::judges::profile::layer;
+/// assert!(layer("extends: coding\nclaude:\n  max_turns: 20\n").is_ok());
+/// assert_eq!(layer("auto_pr: perhaps").unwrap_err(), "`auto_pr` must be true or false");
+/// ```
 pub fn layer(text: &str) -> Result<Layer, String> {
     let mut layer = Layer::default();
     if text.trim().is_empty() {

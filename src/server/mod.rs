@@ -26,6 +26,8 @@ pub use crate::service::{Holder, holder};
 pub use http::head;
 pub use mcp::lines;
 pub use rest::routes::shown as shown_routes;
+#[cfg(test)]
+pub use rest::routes::table as routes_table;
 
 /// Why the server did not start.
 #[derive(Debug)]

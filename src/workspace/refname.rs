@@ -4,6 +4,13 @@
 const LENGTH_LIMIT: usize = 250;
 
 /// Accepts what git calls a well-formed reference name, or a commit's hash.
+///
+/// ```
+/// use agenticore::judges::refname;
+/// assert!(refname::judge("feature/parser").is_ok());
+/// let why = refname::judge("--upload-pack=x").unwrap_err();
+/// assert!(why.ends_with("begins with a dash: it must name a branch, a tag or a commit"));
+/// ```
 pub fn judge(name: &str) -> Result<(), String> {
     let wrong = |why: &str| Err(format!("base_ref `{}` {why}", crate::job::cut(name.to_owned(), 80)));
     if name.is_empty() || name.len() > LENGTH_LIMIT {

@@ -70,6 +70,14 @@ impl RepoUrl {
 }
 
 /// Accepts `text` as a repository URL, or says in a sentence why not and what would be right.
+///
+/// ```
+/// use agenticore::judges::url::{Policy, judge};
+/// let url = judge("https://github.com/you/project", Policy::default()).unwrap();
+/// assert_eq!(url.github_slug("https://github.com"), Some(("you".into(), "project".into())));
+/// assert!(judge("ext::sh -c touch% /tmp/x", Policy::default()).is_err());
+/// assert!(judge("/srv/project.git", Policy::default()).is_err(), "a path only where it is allowed");
+/// ```
 pub fn judge(text: &str, policy: Policy) -> Result<RepoUrl, String> {
     if text.is_empty() || text.len() > LENGTH_LIMIT {
         return Err(format!("repo_url must have 1 to {LENGTH_LIMIT} characters"));

@@ -215,7 +215,8 @@ class Jobs(Lab):
         self.assertEqual(self.outside.complaints, [])
 
     def test_an_ssh_remote_under_a_uid_without_a_name_is_refused_with_a_sentence(self):
-        name, port = self.run_server(CLAUDE, "1000690000:0", self.volume())
+        # Nobody listens there: ssh has to give up before it connects.
+        name, port = self.run_server(CLAUDE, "1000690000:0", self.volume(), AGENTICORE_REPO_HOSTS="127.0.0.1:9")
         self.ready(name, port)
         job = self.ended(port, self.submit(port, task="t", repo_url="ssh://git@127.0.0.1:9/me/project.git"))
         self.assertIn("works for no uid without a name", job["error"])

@@ -54,7 +54,9 @@ fn no_line_is_too_long_and_no_file_either() {
 #[test]
 fn documentation_fits_the_screen() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root.join(name)).into();
+    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(|name| root.join(name))
+        .into();
     pages.extend(files("docs", "md"));
     let mut wide = Vec::new();
     for path in pages {
@@ -77,6 +79,53 @@ fn nothing_is_left_to_be_done() {
         marks.iter().any(|mark| text.contains(mark))
     });
     assert_none("something is left to be done", left.map(|path| path.display().to_string()).collect());
+}
+
+/// What is released says so, and what says so is what is released.
+#[test]
+fn the_changelog_and_the_versions_agree() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let first = read("CHANGELOG.md").lines().find(|line| line.starts_with("## ")).map(str::to_owned).unwrap();
+    assert!(first.split([' ', '(']).any(|word| word == version), "CHANGELOG.md begins with `{first}`, not {version}");
+    let chart = read("charts/agenticore/Chart.yaml");
+    for line in [format!("version: {version}"), format!("appVersion: v{version}")] {
+        assert!(chart.lines().any(|found| found == line), "Chart.yaml should say `{line}`");
+    }
+}
+
+/// A page that is named is there, and so is the heading that a link leads to.
+#[test]
+fn links_in_the_documentation_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let pages = names.iter().map(|name| root.join(name)).chain(files("docs", "md"));
+    let anchor = |heading: &str| -> String {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        text.chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect()
+    };
+    let mut lost = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let found = std::fs::read_to_string(&target).ok();
+            let has = |text: &String| text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+            let is_there = if heading.is_empty() { target.exists() } else { found.as_ref().is_some_and(has) };
+            if !is_there {
+                lost.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert_none("links that lead nowhere", lost);
 }
 
 /// Nobody above the service names what is below it; `doctor` alone looks there.

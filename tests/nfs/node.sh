@@ -16,7 +16,7 @@ if [ "$NODE" = 1 ]; then
   touch /mnt/share/done
 else
   while [ ! -e /mnt/share/done ]; do
-    if ls /mnt/share | grep -q '^kill-2$'; then kill -9 $server; wait $server; rm /mnt/share/kill-2; fi
+    if [ -e /mnt/share/kill-2 ]; then kill -9 $server; wait $server; rm /mnt/share/kill-2; fi
     sleep 0.5
   done
 fi

@@ -42,6 +42,16 @@ impl Head {
 }
 
 /// The head at the beginning of `bytes`, and its length. None: there is more to come.
+///
+/// ```
+/// use agenticore::judges::head::parse;
+/// let bytes = b"GET /jobs?limit=3 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// let (head, length) = parse(bytes).unwrap().unwrap();
+/// assert_eq!((head.path.as_str(), head.query.as_str(), length), ("/jobs", "limit=3", bytes.len()));
+/// assert!(parse(&bytes[..20]).unwrap().is_none());
+/// let twice = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
+/// assert_eq!(parse(twice).unwrap_err().0, 400, "no second request hides in a first one");
+/// ```
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
     let mut storage = [httparse::EMPTY_HEADER; HEADERS_LIMIT];
     let mut request = httparse::Request::new(&mut storage);

@@ -67,6 +67,12 @@ pub static ROUTES: [Route; 24] = [
         "fetches the checkouts again: target=all|agentihooks|bundle", Rest::sync),
 ];
 
+/// For the documentation.
+#[cfg(test)]
+pub fn table() -> &'static [Route] {
+    &ROUTES
+}
+
 impl Route {
     /// Says no to a parameter that means nothing here. A probe may ask as it likes.
     pub fn check_parameters(&self, asked: &Asked) -> Result<(), String> {
