@@ -3,13 +3,14 @@
 //!
 //! The same events give the same lines whether they come one by one or all at once.
 
-use super::show::{Colour, is_colourful, paint_if, plain};
+use super::show::{Colour, Cut, cut, is_colourful, paint_if, plain};
 use crate::api::Event;
 use crate::event::Kind;
 use crate::job::Time;
 use crate::process::sys;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Lines of a tool's output that are shown.
 const SHOWN_LINES: usize = 5;
@@ -61,11 +62,12 @@ impl EventPrinter {
             Kind::AgentText => text.trim_end().lines().flat_map(|line| wrapped(line, room)).collect(),
             Kind::AgentTool => {
                 let tool = event.tool.as_deref().map_or_else(|| "tool".to_owned(), plain);
-                vec![cut(&format!("{tool}: {}", one_line(&text)), room)]
+                vec![cut_end(&format!("{tool}: {}", one_line(&text)), room)]
             }
             Kind::AgentToolResult | Kind::AgentNotice => folded(&text, room),
             _ if text.is_empty() => vec![name],
-            _ => vec![cut(&format!("{name}: {}", one_line(&text)), room)],
+            // An address that is cut is none.
+            _ => wrapped(&format!("{name}: {}", one_line(&text)), room),
         }
     }
 }
@@ -84,18 +86,18 @@ fn mark(event: &Event) -> (&'static str, Colour) {
     }
 }
 
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ⏎ ")
+fn cut_end(text: &str, room: usize) -> String {
+    cut(text, room, Cut::End)
 }
 
-fn cut(text: &str, room: usize) -> String {
-    if text.chars().count() <= room { text.to_owned() } else { text.chars().take(room - 1).chain(['…']).collect() }
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ⏎ ")
 }
 
 /// The first lines, and how many there are more.
 fn folded(text: &str, room: usize) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let mut shown: Vec<String> = lines.iter().take(SHOWN_LINES).map(|line| cut(line, room)).collect();
+    let mut shown: Vec<String> = lines.iter().take(SHOWN_LINES).map(|line| cut_end(line, room)).collect();
     match lines.len().saturating_sub(SHOWN_LINES) {
         0 => {}
         1 => shown.push("… one more line".into()),
@@ -107,23 +109,24 @@ fn folded(text: &str, room: usize) -> Vec<String> {
     shown
 }
 
-/// Cut between words where that can be.
+/// Cut between words where that can be. Counts columns: some characters take two.
 fn wrapped(line: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let (mut lines, mut used) = (vec![String::new()], 0);
     for word in line.split_inclusive(' ') {
-        let used = lines.last().map_or(0, |line| line.chars().count());
-        if used > 0 && used + word.trim_end().chars().count() > room {
+        if used > 0 && used + word.trim_end().width() > room {
             lines.push(String::new());
+            used = 0;
         }
-        let mut rest: Vec<char> = word.chars().collect();
-        while rest.len() > room {
-            let longer = rest.split_off(room);
-            lines.push(rest.into_iter().collect());
-            lines.push(String::new());
-            rest = longer;
-        }
-        if let Some(last) = lines.last_mut() {
-            last.extend(rest);
+        for c in word.chars() {
+            let width = c.width().unwrap_or(0);
+            if used + width > room && c != ' ' {
+                lines.push(String::new());
+                used = 0;
+            }
+            if let Some(last) = lines.last_mut() {
+                last.push(c);
+            }
+            used += width;
         }
     }
     lines.retain(|line| !line.is_empty());
@@ -166,5 +169,43 @@ mod tests {
             assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         }
         assert_eq!(shown(60, Kind::AgentText, &long).matches('x').count(), 200, "text is never cut");
+    }
+
+    /// A job as `logs` shows it, at four widths. `WRITE_GOLDEN=1` writes it anew.
+    #[test]
+    fn the_story_of_a_job_is_shown_as_it_was() {
+        let long =
+            "I looked at the parser, found that an empty line ends the whole input, and wrote a test for that first.";
+        let events = [
+            (0, Kind::Queued, ""),
+            (1, Kind::Claimed, "attempt 1 on agenticore-0"),
+            (2, Kind::WorktreeReady, "/worktrees/3f2a1b9c-0000-4000-8000-000000000000 at main (59f6f8c2b3af)"),
+            (9, Kind::AgentText, long),
+            (
+                9,
+                Kind::AgentText,
+                "文字化けした名前のファイルがありましたので、名前を付け直してから、もう一度すべてのテストを実行しました。",
+            ),
+            (12, Kind::AgentTool, "cargo test --workspace --all-features -- --nocapture parser::tests::an_empty_line"),
+            (75, Kind::AgentToolResult, "running 3 tests\n.\n.\nF\n\nfailures:\n  an_empty_line\nerror: test failed"),
+            (3_700, Kind::AgentEnded, "succeeded"),
+            (3_701, Kind::PublishNotice, "pushing: the remote hung up; trying again in 0.5 s"),
+            (3_702, Kind::PrOpened, "https://github.com/you/project/pull/41"),
+            (3_702, Kind::Ended, "succeeded"),
+        ];
+        let mut shown = String::new();
+        for width in [60, 80, 120, NO_TERMINAL] {
+            let printer = EventPrinter { begin: Time(0), width, colour: false };
+            let name = if width == NO_TERMINAL { "no terminal".to_owned() } else { width.to_string() };
+            shown.push_str(&format!("== {name}\n"));
+            for (seconds, kind, text) in events {
+                let tool = (kind == Kind::AgentTool).then(|| "Bash".to_owned());
+                let (cursor, time) = (String::new(), Time(seconds * 1000));
+                let text = printer.text(&Event { cursor, time, attempt: 1, kind, text: text.into(), tool });
+                assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
+                shown.push_str(&text);
+            }
+        }
+        crate::golden::check("logs.txt", &shown);
     }
 }

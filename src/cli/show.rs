@@ -5,6 +5,7 @@ mod jobs;
 mod table;
 
 pub use job::{Ran, text as job};
+pub use table::{Cut, cut};
 
 use crate::api::{Job, JobSummary, Plan, Profile, ServerStatus};
 use crate::job::{Status, Time};

@@ -240,4 +240,35 @@ mod tests {
         assert_eq!(commands(&waiting, Ran::OnServer), all);
         assert_eq!(place(&waiting).unwrap(), "3 jobs wait before it");
     }
+
+    /// `WRITE_GOLDEN=1` writes it anew.
+    #[test]
+    fn a_job_is_shown_as_it_was() {
+        let id = "3f2a1b9c-0000-4000-8000-000000000000";
+        let mut failed = ended();
+        failed.id = crate::job::JobId::parse(id).unwrap();
+        failed.task = "fix the failing test".into();
+        failed.session_id = Some("613d26fb-a63f-460b-9dee-1de47cf66177".into());
+        (failed.branch, failed.error) =
+            (Some("agenticore-3f2a1b9c".into()), Some("the agent stopped after 20 turns".into()));
+        failed.kept = Some(crate::api::KeptWork {
+            bundle: Some("/shared/kept/work.bundle".into()),
+            bytes: 438,
+            base: "b".into(),
+            head: "h".into(),
+            work: None,
+            fetch: Some("git fetch /shared/kept/work.bundle '+refs/kept/*:refs/kept/*'".into()),
+            lacks: None,
+        });
+        (failed.created_at, failed.started_at, failed.ended_at) = (Time(0), Some(Time(1_000)), Some(Time(61_000)));
+        let mut published = failed.clone();
+        (published.status, published.error, published.kept) = (Status::Succeeded, None, None);
+        (published.pushed, published.pr_url) = (true, Some("https://github.com/you/project/pull/41".into()));
+        (published.cost_usd, published.turns) = (Some(0.25), Some(7));
+        published.output = Some("The test is green again.".into());
+        let mut queued = Job { jobs_ahead: Some(12), ..Job::new(&queued().into(), None) };
+        (queued.id, queued.created_at, queued.task) = (failed.id.clone(), Time(0), "think".into());
+        let shown = [failed, published, queued].map(|job| text(&job, Ran::OnServer));
+        crate::golden::check("job.txt", &shown.join("== the next\n"));
+    }
 }
