@@ -101,6 +101,13 @@ pub fn step(record: &Record, level: Level, step: &'static str, detail: &str, too
     say(Line { job: Some(record.id.to_string()), fields, ..Line::new(level, &line::told(step, detail, took, record)) });
 }
 
+/// Somebody asked for a change: who (the name of a key), what, and what came of it.
+pub fn audit(key: Option<&str>, what: &str, outcome: &str) {
+    let who = key.unwrap_or("anybody");
+    let fields = vec![("audit", Value::from(what)), ("key", Value::from(who)), ("outcome", Value::from(outcome))];
+    say(Line { fields, ..Line::new(Level::Info, &format!("audit: {who}: {what}: {outcome}")) });
+}
+
 /// The last line of a job's story, by whoever ended it.
 pub fn ended(record: &Record) {
     let error = record.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();

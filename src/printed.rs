@@ -3,7 +3,7 @@
 
 use crate::cli::help_of_all;
 use crate::config::settings_table;
-use crate::server::routes_table;
+use crate::server::{Access, routes_table};
 use std::path::Path;
 
 /// Stands before what is printed in a page that says more; what follows up to [`END`] is replaced.
@@ -44,13 +44,16 @@ fn the_settings_are_as_the_table_says() {
 
 #[test]
 fn the_routes_are_as_the_table_says() {
-    let mut text = "| | route | parameters | what |\n|---|---|---|---|\n".to_owned();
+    let mut text = "| | route | scope | parameters | what |\n|---|---|---|---|---|\n".to_owned();
     for route in routes_table() {
         let parameters: Vec<String> = route.parameters.iter().map(|name| format!("`{name}`")).collect();
         let what = route.summary.split(':').next().unwrap_or_default().replace('|', "\\|");
-        let public = if route.is_public { "; wants no key" } else { "" };
+        let needs = match route.access {
+            Access::Public => "",
+            Access::Needs(scope) | Access::Pod(scope) => scope.as_str(),
+        };
         text.push_str(&format!(
-            "| {} | `{}` | {} | {what}{public} |\n",
+            "| {} | `{}` | {needs} | {} | {what} |\n",
             route.method,
             route.path,
             parameters.join(", ")

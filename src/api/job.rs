@@ -3,6 +3,7 @@
 use crate::job::{JobId, Mode, Purpose, Record, Status, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A job's record, but for what only the runner needs. What each field means `docs/jobs.md` says, and `job::Record`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +49,14 @@ pub struct Job {
     pub turns: Option<u64>,
     pub usage: Option<Value>,
     pub denied_tools: Vec<String>,
+    /// The names of the API keys that it was submitted and cancelled with; none where no key is wanted.
+    #[serde(default)]
+    pub submitted_by: Option<String>,
+    #[serde(default)]
+    pub cancelled_by: Option<String>,
+    /// What whoever submitted it calls it by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
     /// The latest job that this one's request was given to again.
@@ -139,6 +148,9 @@ impl Job {
             turns: record.spent.turns,
             usage: record.spent.usage,
             denied_tools: record.spent.denied_tools,
+            submitted_by: record.submitted_by,
+            cancelled_by: record.cancelled_by,
+            labels: record.labels,
             retry_of: record.retry_of,
             retried_as: record.retried_as,
             purpose: record.purpose,

@@ -6,6 +6,7 @@ use crate::job::Status;
 use crate::suggest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The most of a request's body that is read.
@@ -36,12 +37,14 @@ pub struct JobRequest {
     pub create_repo: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private: Option<bool>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub wait: bool,
 }
 
 impl JobRequest {
-    const FIELDS: [&str; 10] = [
+    const FIELDS: [&str; 11] = [
         "task",
         "repo_url",
         "profile",
@@ -51,6 +54,7 @@ impl JobRequest {
         "worktree_id",
         "create_repo",
         "private",
+        "labels",
         "wait",
     ];
 
@@ -67,6 +71,7 @@ impl JobRequest {
             worktree_id: text(&fields, "worktree_id")?,
             create_repo: truth(&fields, "create_repo")?.unwrap_or(false),
             private: truth(&fields, "private")?,
+            labels: labels(&fields)?,
             wait: truth(&fields, "wait")?.unwrap_or(false),
         };
         if request.task.trim().is_empty() {
@@ -147,6 +152,45 @@ pub(super) fn truth(fields: &Map<String, Value>, name: &str) -> Result<Option<bo
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(other) => Err(format!("`{name}` must be true or false, not {}", kind_of(other))),
     }
+}
+
+/// So many labels, and characters in their names and values, at most.
+const LABELS_LIMIT: usize = 16;
+const LABEL_NAME_LIMIT: usize = 63;
+const LABEL_LIMIT: usize = 200;
+
+fn labels(fields: &Map<String, Value>) -> Result<BTreeMap<String, String>, String> {
+    let given = match fields.get("labels") {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Object(given)) => given,
+        Some(other) => return Err(format!("`labels` must be an object of texts, not {}", kind_of(other))),
+    };
+    if given.len() > LABELS_LIMIT {
+        return Err(format!("`labels` may hold {LABELS_LIMIT} labels, not {}", given.len()));
+    }
+    let one = |(name, value): (&String, &Value)| match value {
+        Value::String(value) => label(name, value).map(|()| (name.clone(), value.clone())),
+        other => Err(format!("the label `{name}` must be text, not {}", kind_of(other))),
+    };
+    given.iter().map(one).collect()
+}
+
+/// What a label may be called, and hold.
+pub fn label(name: &str, value: &str) -> Result<(), String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+    if name.is_empty() || name.len() > LABEL_NAME_LIMIT || !name.bytes().all(fits) {
+        let shown = crate::job::cut(name.to_owned(), 80);
+        return Err(format!(
+            "the label `{shown}` must be called by 1 to {LABEL_NAME_LIMIT} letters, digits, dots, dashes, underscores \
+             and slashes"
+        ));
+    }
+    if value.chars().count() > LABEL_LIMIT || value.chars().any(char::is_control) {
+        return Err(format!(
+            "the label `{name}` must hold at most {LABEL_LIMIT} characters, and no control characters"
+        ));
+    }
+    Ok(())
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -2,6 +2,7 @@
 
 use super::commands::{self, COMMANDS, Flag, Row, SERVER};
 use super::follow::Logs;
+use super::key::New;
 use super::plans::{Execute, Plan};
 use crate::api;
 use crate::job::Status;
@@ -44,6 +45,7 @@ pub enum Command {
         idempotency_key: Option<String>,
         json: bool,
     },
+    KeyNew(New),
     Cancel {
         ids: Vec<String>,
         json: bool,
@@ -249,6 +251,16 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 json,
             },
             other => return Err(format!("`agenticore hooks` knows `sync` alone, not `{other}`")),
+        },
+        "key" => match &raw.words[..] {
+            [verb, name] if verb == "new" => Command::KeyNew(New {
+                name: name.clone(),
+                scope: raw.value("scope")?.unwrap_or_else(|| "submit".into()),
+                expires: raw.value("expires")?,
+                max_queued: raw.value("max-queued")?,
+                json,
+            }),
+            _ => return Err("`agenticore key` needs `new NAME`: see `agenticore key --help`".into()),
         },
         "cancel" => Command::Cancel { ids: raw.some_words("cancel", "ID")?, json },
         _ => {

@@ -3,6 +3,7 @@
 use super::{Exit, Refusal};
 use crate::api::Problem;
 use crate::config::Config;
+use crate::server;
 use crate::tls;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,6 +48,8 @@ impl Client {
             settings = settings.tls_config(tls::trusting(&trusted).map_err(bad)?);
         }
         let key = config.client.key.clone().or_else(|| config.api_keys.first().cloned());
+        // The server beside this command, if it is that one that is asked.
+        let key = key.or_else(|| config.client.url.is_none().then(|| server::keys::own::read(config)).flatten());
         Ok(Self { agent: settings.build().into(), url, key, is_proxied })
     }
 

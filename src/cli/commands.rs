@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 19] = [
+pub const COMMANDS: [Row; 20] = [
     Row {
         name: "serve",
         word: None,
@@ -274,6 +274,21 @@ said, a sentence each. Then clones agentihooks and the bundle, if their URLs are
 same when they start. It changes no owner, and many pods may run it at once.",
         flags: &[flag("shared-root", Some("PATH"), "the volume (AGENTICORE_SHARED_FS_ROOT)"), JSON],
         more: "Exit code 1: no server can run on it.\n",
+    },
+    Row {
+        name: "key",
+        word: Some("new NAME"),
+        summary: "make an API key, and the line by which a server knows it",
+        about: "Makes an API key and prints it, this once, with the line for the file that AGENTICORE_API_KEYS_FILE
+names. The line holds the key's SHA-256 alone. The server heeds the file within five seconds.",
+        flags: &[
+            flag("scope", Some("SCOPE"), "read, submit (the default) or admin; each holds those before it"),
+            flag("expires", Some("DATE"), "until when it is good, such as 2027-01-31"),
+            flag("max-queued", Some("COUNT"), "the most of its jobs that may wait at once"),
+            JSON,
+        ],
+        more: "  agenticore key new ci --scope submit
+",
     },
     Row {
         name: "config",

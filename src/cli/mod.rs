@@ -11,6 +11,7 @@ mod follow;
 mod help;
 mod hooks;
 mod init_shared_fs;
+mod key;
 mod local;
 mod mcp;
 mod plans;
@@ -99,8 +100,9 @@ fn set_up_log(config: Option<&Config>, is_server: bool) {
 }
 
 fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
-    match command {
-        Command::Help(about) => return print(&help::text(about)),
+    match &command {
+        Command::Help(about) => return print(&help::text(*about)),
+        Command::KeyNew(wanted) => return key::new(wanted),
         Command::Version => return print(concat!("agenticore ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
     }
@@ -117,7 +119,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         }
     }
     match command {
-        Command::Help(_) | Command::Version => Ok(Exit::Done),
+        Command::Help(_) | Command::Version | Command::KeyNew(_) => Ok(Exit::Done),
         Command::Serve { host, port } => {
             config.host = host.unwrap_or(config.host);
             config.port = port.unwrap_or(config.port);
@@ -342,6 +344,7 @@ fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
         worktree_id: None,
         create_repo: run.create_repo,
         private: run.private,
+        labels: Default::default(),
         wait: false,
     })
 }

@@ -35,6 +35,8 @@ pub struct Config {
     /// An MCP server on standard input and output, and nothing else.
     pub is_stdio: bool,
     pub api_keys: Vec<String>,
+    /// More of them, in a file that is read again when it changes.
+    pub api_keys_file: Option<PathBuf>,
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub client: Client,
@@ -280,6 +282,7 @@ impl Config {
             host: values.text("AGENTICORE_HOST"),
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
+            api_keys_file: values.path("AGENTICORE_API_KEYS_FILE"),
             allowed_hosts: values.list("AGENTICORE_ALLOWED_HOSTS"),
             allowed_origins: values.list("AGENTICORE_ALLOWED_ORIGINS"),
             client: Client {
@@ -362,6 +365,11 @@ impl Config {
             true => Some(PathBuf::from(name)).filter(|path| path.is_file()),
             false => std::env::split_paths(path).map(|directory| directory.join(name)).find(|path| path.is_file()),
         }
+    }
+
+    /// Requests have to carry a key.
+    pub fn wants_keys(&self) -> bool {
+        !self.api_keys.is_empty() || self.api_keys_file.is_some()
     }
 
     /// Bound to this machine alone.

@@ -96,6 +96,8 @@ pub const TABLE: &[Row] = &[
         "how `serve` is reached: stdio, as an MCP server alone; all others mean HTTP, with everything there is"),
     row("AGENTICORE_API_KEYS", "server.api_keys", "", Kind::SecretList,
         "keys that requests must carry one of; none: no authentication"),
+    row("AGENTICORE_API_KEYS_FILE", "server.api_keys_file", "", Kind::Path,
+        "a list of {name, key or sha256, scopes, expires, max_queued} (YAML), read again when it changes"),
     row("AGENTICORE_ALLOWED_HOSTS", "server.allowed_hosts", "", Kind::List,
         "names that requests may be sent to, beside IP addresses and localhost; none: any, unless bound to loopback"),
     row("AGENTICORE_ALLOWED_ORIGINS", "server.allowed_origins", "", Kind::List,

@@ -96,8 +96,8 @@ impl Pool {
     }
 
     /// Cancels a job: in the store, and where it runs.
-    pub fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
-        let cancelled = self.shared.runner.store.cancel(id)?;
+    pub fn cancel(&self, id: &JobId, by: Option<&str>) -> Result<Cancelled, Error> {
+        let cancelled = self.shared.runner.store.cancel(id, by)?;
         if let Cancelled::Done { was_running: true, .. } = &cancelled {
             self.shared.running.stop(id, Reason::Cancelled);
         }

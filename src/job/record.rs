@@ -2,6 +2,7 @@
 
 use super::{JobId, Time};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 /// The most of an agent's final text that a record keeps, in bytes (the interface's number).
 pub const OUTPUT_LIMIT: usize = 50_000;
@@ -98,6 +99,9 @@ pub struct Spec {
     pub ttl_seconds: u64,
     /// The name of the Idempotency-Key it was submitted with.
     pub key: Option<String>,
+    /// The name of the API key it is submitted with.
+    pub submitted_by: Option<String>,
+    pub labels: BTreeMap<String, String>,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
     /// The plan that this job carries out.
@@ -228,6 +232,14 @@ pub struct Record {
     /// The Idempotency-Key it was submitted with, as the store names it.
     #[serde(default)]
     pub key: Option<String>,
+    /// The names of the API keys it was submitted and cancelled with.
+    #[serde(default)]
+    pub submitted_by: Option<String>,
+    #[serde(default)]
+    pub cancelled_by: Option<String>,
+    /// What whoever submitted it calls it by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The job whose request this is again.
     #[serde(default)]
     pub retry_of: Option<JobId>,

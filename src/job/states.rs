@@ -153,6 +153,9 @@ impl Queued {
             waits_because: None,
             refusals: 0,
             key: spec.key,
+            submitted_by: spec.submitted_by,
+            cancelled_by: None,
+            labels: spec.labels,
             retry_of: spec.retry_of,
             retried_as: None,
             purpose: spec.purpose,
@@ -212,7 +215,9 @@ impl Queued {
         Running(self.0)
     }
 
-    pub fn cancel(self, now: Time) -> Ended {
+    /// `by`: the name of the key that it is cancelled with.
+    pub fn cancel(mut self, by: Option<&str>, now: Time) -> Ended {
+        self.0.cancelled_by = by.map(str::to_owned);
         end(self.0, Status::Cancelled, Some("cancelled while it was queued".into()), now)
     }
 
@@ -308,8 +313,10 @@ impl Running {
         end(self.0, Status::Failed, Some(why), now)
     }
 
-    pub fn cancel(self, now: Time) -> Ended {
+    /// `by`: the name of the key that it is cancelled with.
+    pub fn cancel(mut self, by: Option<&str>, now: Time) -> Ended {
         let error = format!("cancelled while attempt {} ran on {}", self.attempt, self.pod());
+        self.0.cancelled_by = by.map(str::to_owned);
         end(self.0, Status::Cancelled, Some(error), now)
     }
 
@@ -422,6 +429,8 @@ pub mod tests {
             mode: Mode::FireAndForget,
             ttl_seconds: 10,
             key: None,
+            submitted_by: None,
+            labels: Default::default(),
             retry_of: None,
             purpose: Purpose::Task,
             plan_id: None,

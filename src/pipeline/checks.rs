@@ -176,7 +176,7 @@ fn of_profiles(profiles: &Profiles) -> Check {
 }
 
 fn api_keys(config: &Config) -> Check {
-    match config.api_keys.is_empty() && !config.is_local() {
+    match !config.wants_keys() && !config.is_local() {
         true => wrong(
             "api_keys",
             "none are set: anybody who reaches the port can run agents here",

@@ -1,19 +1,24 @@
 //! Which door a request goes to, after the guard has let it in.
 
-use super::guard::{Guard, Refused, offered_keys};
+use super::guard::{Guard, Refused, is_key_in_address, offered_keys};
 use super::http::{Answer, Handler, Head, Reply, Request};
+use super::keys::{Keys, Unfit};
 use super::mcp::{self, Mcp, sse};
+use super::rest::routes::Access;
 use super::rest::{Rest, routes, status};
+use crate::job::Time;
+use crate::service::{Caller, Scope};
 use std::sync::Arc;
 
 pub struct Doors {
     pub guard: Guard,
+    pub keys: Arc<Keys>,
     pub rest: Rest,
     pub mcp: Arc<Mcp>,
 }
 
 impl Handler for Doors {
-    fn screen(&self, head: &Head) -> Result<(), Answer> {
+    fn screen(&self, head: &Head) -> Result<Caller, Answer> {
         if self.guard.is_preflight(head) {
             return Err(Answer::empty(204));
         }
@@ -30,10 +35,24 @@ impl Handler for Doors {
                 status::problem(415, &format!("the body is `{kind}`, but must be JSON: send it as application/json"))
             }
         })?;
+        let access = self.access(head);
+        if access == Access::Public || sse::stands_for_a_key(head) {
+            return Ok(Caller::anybody());
+        }
         let offered = offered_keys(head);
         let offered: Vec<&str> = offered.iter().map(|key| key.as_ref()).collect();
-        let may_come_in = routes::is_public(&head.path) || sse::stands_for_a_key(head) || self.guard.admits(&offered);
-        if may_come_in { Ok(()) } else { Err(status::wants_key()) }
+        let caller = self.keys.find(&offered, Time::now()).map_err(|unfit| match unfit {
+            Unfit::Unknown => status::wants_key(),
+            Unfit::Expired(name) => status::key_expired(&name),
+        })?;
+        match access {
+            Access::Public => Ok(caller),
+            Access::Pod(_) if caller.is_own_pod => Ok(caller),
+            Access::Needs(scope) | Access::Pod(scope) => match caller.may(scope) {
+                Ok(()) => Ok(caller),
+                Err(refusal) => Err(status::refused(&refusal)),
+            },
+        }
     }
 
     fn answer(&self, request: &Request) -> Reply {
@@ -45,6 +64,24 @@ impl Handler for Doors {
     }
 
     fn headers(&self, head: &Head) -> Vec<(&'static str, String)> {
-        self.guard.cors(head)
+        let mut headers = self.guard.cors(head);
+        if self.keys.are_wanted() && is_key_in_address(head) {
+            // RFC 9745: since then it is not what should be used.
+            headers.push(("Deprecation", KEY_IN_ADDRESS_SINCE.to_owned()));
+        }
+        headers
+    }
+}
+
+/// 2026-01-01, as RFC 9745 writes it.
+const KEY_IN_ADDRESS_SINCE: &str = "@1767225600";
+
+impl Doors {
+    /// A tool of MCP says itself what it needs.
+    fn access(&self, head: &Head) -> Access {
+        match head.path.as_str() {
+            path if mcp::is_for(path) || sse::is_for(path) => Access::Needs(Scope::Read),
+            _ => routes::access(head),
+        }
     }
 }

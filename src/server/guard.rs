@@ -1,4 +1,5 @@
-//! Who may come in, judged by a request's head alone: where it was sent, whose page sent it, and with which key. Pure.
+//! Which requests may come in at all, judged by the head alone: where one was sent, and whose page sent it. Who asks,
+//! the keys tell. Pure.
 //!
 //! A web page elsewhere must be able to do nothing: neither by a form, nor by a name that it makes point here.
 
@@ -7,7 +8,6 @@ use std::borrow::Cow;
 use tiny_http::Method;
 
 pub struct Guard {
-    keys: Vec<String>,
     hosts: Vec<String>,
     origins: Vec<String>,
     /// Bound to this machine alone: then nobody needs a name for it.
@@ -26,14 +26,8 @@ pub enum Refused {
 }
 
 impl Guard {
-    pub fn new(keys: Vec<String>, hosts: Vec<String>, origins: Vec<String>, is_local: bool) -> Self {
-        Self { keys, hosts, origins, is_local }
-    }
-
-    /// Without any key set, everybody may. Compares in constant time per key.
-    pub fn admits(&self, offered: &[&str]) -> bool {
-        let fits = |key: &String| offered.iter().any(|offer| same(key.as_bytes(), offer.as_bytes()));
-        self.keys.is_empty() || self.keys.iter().any(fits)
+    pub fn new(hosts: Vec<String>, origins: Vec<String>, is_local: bool) -> Self {
+        Self { hosts, origins, is_local }
     }
 
     /// Before a key is looked at, and before a body is read.
@@ -111,6 +105,13 @@ pub fn offered_keys(head: &Head) -> Vec<Cow<'_, str>> {
     head.header("x-api-key").into_iter().chain(bearer).map(Cow::Borrowed).chain(in_query).collect()
 }
 
+/// The key that counts came in the address, where it is written down by whatever stands between.
+pub fn is_key_in_address(head: &Head) -> bool {
+    head.header("x-api-key").is_none()
+        && head.header("authorization").is_none()
+        && pairs(head).any(|(name, value)| name == "api_key" && !value.is_empty())
+}
+
 /// What stands behind the `?`.
 pub fn pairs(head: &Head) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(head.query.as_bytes())
@@ -123,35 +124,20 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn same(key: &[u8], offer: &[u8]) -> bool {
-    let differences =
-        key.iter().enumerate().fold(0, |sum, (at, byte)| sum | (byte ^ offer.get(at).copied().unwrap_or(0)));
-    differences == 0 && key.len() == offer.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::http::parse_head;
 
-    fn guard(keys: &[&str]) -> Guard {
-        let texts = |list: &[&str]| list.iter().map(|text| text.to_string()).collect();
-        Guard::new(texts(keys), texts(&["agents.example"]), texts(&["https://page.example"]), true)
-    }
-
-    #[test]
-    fn a_key_is_wanted_once_there_are_keys() {
-        assert!(guard(&[]).admits(&[]));
-        let keys = guard(&["one", "two"]);
-        assert!(keys.admits(&["two"]) && keys.admits(&["x", "one"]));
-        assert!(!keys.admits(&[]) && !keys.admits(&["on"]) && !keys.admits(&["onee"]) && !keys.admits(&[""]));
+    fn guard() -> Guard {
+        Guard::new(vec!["agents.example".into()], vec!["https://page.example".into()], true)
     }
 
     #[test]
     fn a_page_elsewhere_can_do_nothing() {
         let check = |method: &str, headers: &str| {
             let text = format!("{method} /jobs HTTP/1.1\r\n{headers}\r\n");
-            guard(&[]).check_sender(&parse_head(text.as_bytes()).unwrap().unwrap().0)
+            guard().check_sender(&parse_head(text.as_bytes()).unwrap().unwrap().0)
         };
         for good in [
             "Host: 127.0.0.1:8200\r\n",

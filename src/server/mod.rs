@@ -3,6 +3,7 @@
 mod doors;
 mod guard;
 mod http;
+pub mod keys;
 mod mcp;
 mod rest;
 
@@ -13,6 +14,7 @@ use crate::service::Service;
 use doors::Doors;
 use guard::Guard;
 use http::Server;
+use keys::Keys;
 use mcp::Mcp;
 use rest::Rest;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -27,7 +29,7 @@ pub use http::head;
 pub use mcp::lines;
 pub use rest::routes::shown as shown_routes;
 #[cfg(test)]
-pub use rest::routes::table as routes_table;
+pub use rest::routes::{Access, table as routes_table};
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -53,10 +55,11 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let service = Arc::new(Service::start(config).map_err(StartError)?);
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
     let config = service.config();
-    let (keys, hosts, origins) =
-        (config.api_keys.clone(), config.allowed_hosts.clone(), config.allowed_origins.clone());
-    let guard = Guard::new(keys, hosts, origins, config.is_local());
-    let doors = Doors { guard, rest: Rest::new(service.clone()), mcp: Arc::new(Mcp::new(service.clone())) };
+    let guard = Guard::new(config.allowed_hosts.clone(), config.allowed_origins.clone(), config.is_local());
+    let keys = open_keys(config).map_err(StartError)?;
+    keys.follow_file().map_err(cannot("start a thread"))?;
+    let rest = Rest::new(service.clone(), keys.clone());
+    let doors = Doors { guard, keys: keys.clone(), rest, mcp: Arc::new(Mcp::new(service.clone())) };
     let server = Server::start(listener, Arc::new(doors), service.workers()).map_err(cannot("start the server"))?;
     let address = server.address();
     let host =
@@ -70,9 +73,22 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     log::info("shutting down");
     service.finish_jobs(|| asked.load(Ordering::SeqCst) > 1);
     server.stop();
+    keys.close();
     service.close();
     log::info("stopped");
     Ok(())
+}
+
+/// The keys of the settings and of their file, and one for the commands of this pod.
+fn open_keys(config: &Config) -> Result<Arc<Keys>, String> {
+    // Who has a key in the settings needs no other.
+    let wants_own = config.api_keys_file.is_some() && config.api_keys.is_empty();
+    let own = wants_own.then(|| keys::own::make(config)).transpose();
+    let own = own.unwrap_or_else(|error| {
+        log::warn(&format!("commands of this pod need a key, because none could be made for them: {error}"));
+        None
+    });
+    Keys::new(&config.api_keys, config.api_keys_file.clone(), own)
 }
 
 /// Serves MCP on standard input and output, until the input ends or a signal comes; what runs then goes back into the
@@ -131,7 +147,7 @@ fn say_what_runs(service: &Service, address: Option<&str>) {
     for missing in service.missing() {
         log::warn(&missing);
     }
-    if let Some(address) = address.filter(|_| !config.is_local() && config.api_keys.is_empty()) {
+    if let Some(address) = address.filter(|_| !config.is_local() && !config.wants_keys()) {
         let token = config.github.token.is_some() || config.github.app.is_some();
         log::warn(&format!(
             "no API keys are set: anybody who reaches {address} can run code here{}; {}, {}",

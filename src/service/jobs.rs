@@ -1,6 +1,6 @@
 //! What is asked about jobs, and done to them.
 
-use super::{Refusal, Service};
+use super::{Caller, Refusal, Service};
 use crate::api::{Event, EventPage, EventsRequest, Job, KeptWork, LIST_DEFAULT, ListRequest};
 use crate::event::Cursor;
 use crate::job::{JobId, Record, Status};
@@ -36,9 +36,9 @@ impl Service {
     }
 
     /// Cancels a job that has not ended. Asked twice, answered twice alike.
-    pub fn cancel(&self, id: &str) -> Result<Job, Refusal> {
+    pub fn cancel(&self, id: &str, by: &Caller) -> Result<Job, Refusal> {
         let found = self.find_record(id)?.it;
-        match self.pool.cancel(&found.id)? {
+        match self.pool.cancel(&found.id, by.name.as_deref())? {
             Cancelled::Done { record, .. } => Ok(self.shown(&record)),
             Cancelled::Unknown => Err(unknown(id)),
             Cancelled::Ended(record) if record.status() == Status::Cancelled => Ok(self.shown(&record)),

@@ -36,7 +36,7 @@ pub struct Canceller {
 
 impl Canceller {
     pub fn cancel(&self) {
-        let _ = self.store.cancel(&self.id);
+        let _ = self.store.cancel(&self.id, None);
         self.stop.request(Reason::Cancelled);
     }
 }
@@ -125,7 +125,7 @@ fn tidy(config: &Config, directory: &Path, store: &Arc<embedded::Embedded>) -> R
     store.recover(Duration::from_secs(5))?;
     runner.clear_runtime();
     while let Ok(Some(Claim { record, .. })) = store.claim(Duration::ZERO, None) {
-        if store.cancel(&record.id).is_ok() {
+        if store.cancel(&record.id, None).is_ok() {
             runner.clean_up(&record);
         }
     }

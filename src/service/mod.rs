@@ -3,6 +3,7 @@
 //! It knows no HTTP status, no JSON-RPC code, no exit code; each door maps a [`Refusal`] to its own. Nobody above
 //! names the store, the pool or the runner.
 
+mod caller;
 mod changes;
 pub mod checkouts;
 mod jobs;
@@ -17,6 +18,7 @@ mod watching;
 mod worktrees;
 
 pub use crate::store::watch::Posted;
+pub use caller::{Caller, Scope};
 pub use changes::{ChangePageWatch, ChangeWatch, HeardChange};
 pub use refusal::Refusal;
 pub use session::Session;

@@ -1,7 +1,7 @@
 //! Plans: a job that plans, what it says, and the one job that carries it out.
 
 use super::submit::{SentKey, hash, judge};
-use super::{Refusal, Service};
+use super::{Caller, Refusal, Service};
 use crate::api::{ExecuteRequest, Job, JobRequest, Plan, PlanRequest, PlanStatus};
 use crate::job::{Note, Purpose, Spec};
 use crate::log;
@@ -18,7 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Service {
     /// Takes in a job that plans.
-    pub fn plan(&self, request: PlanRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
+    pub fn plan(&self, request: PlanRequest, key: Option<SentKey>, by: &Caller) -> Result<Job, Refusal> {
         let wanted = serde_json::to_string(&PlanRequest { wait: false, ..request.clone() }).unwrap_or_default();
         let key = key.map(|key| key.judge_for(&format!("plan {wanted}"))).transpose()?;
         if let Some(earlier) = self.earlier(key.as_ref())? {
@@ -34,7 +34,7 @@ impl Service {
             ..JobRequest::default()
         };
         let spec = Spec { purpose: Purpose::Plan, ..judge(job, &self.runner)? };
-        let record = self.runner.store.submit(spec, key.as_ref())?;
+        let record = self.accept(spec, key.as_ref(), by)?;
         Ok(self.shown(&record))
     }
 
@@ -70,7 +70,7 @@ impl Service {
     }
 
     /// Makes the one job that carries a plan out. Asked again, it is the same job.
-    pub fn execute(&self, id: &str, request: ExecuteRequest) -> Result<Job, Refusal> {
+    pub fn execute(&self, id: &str, request: ExecuteRequest, by: &Caller) -> Result<Job, Refusal> {
         let plan = self.find_plan(id)?.it;
         let text = match (plan.status, &plan.plan) {
             (PlanStatus::Ready, Some(text)) => text,
@@ -109,7 +109,8 @@ impl Service {
             Some(earlier) => earlier,
             None => {
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
-                let spec = Spec { plan_id, at_commit, ..judge(job, &self.runner)? };
+                let submitted_by = by.name.clone();
+                let spec = Spec { plan_id, at_commit, submitted_by, ..judge(job, &self.runner)? };
                 self.patiently(|store| store.submit(spec.clone(), Some(&key)))?
             }
         };

@@ -12,6 +12,10 @@ pub enum Refusal {
         field: &'static str,
         why: String,
     },
+    /// The key may not: a sentence.
+    Forbidden(String),
+    /// Too much at once; the seconds after which it may be tried again.
+    Busy { why: String, retry_after: u64 },
     /// There is no such job.
     Unknown(String),
     /// There is no such thing: a sentence.
@@ -61,7 +65,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Refusal::Invalid { why, .. } => f.write_str(why),
-            Refusal::NotFound(why) | Refusal::Conflict(why) => f.write_str(why),
+            Refusal::NotFound(why) | Refusal::Conflict(why) | Refusal::Forbidden(why) | Refusal::Busy { why, .. } => {
+                f.write_str(why)
+            }
             Refusal::Unknown(id) => write!(f, "no such job: {id}"),
             Refusal::Ambiguous(id) => write!(f, "`{id}` begins the id of several jobs: give more of it"),
             Refusal::TooLate(job) => write!(f, "job {} has ended already: it {}", job.id, job.status.as_str()),

@@ -1,13 +1,13 @@
 //! From a request to a job that is accepted: everything that can be known to be wrong is said now.
 
-use super::{Refusal, Service};
+use super::{Caller, Refusal, Service};
 use crate::api::{Job, JobRequest, RetryRequest};
 use crate::config::Config;
-use crate::job::{JobId, Mode, Note, Purpose, Record, Spec};
+use crate::job::{JobId, Mode, Note, Purpose, Record, Spec, Status};
 use crate::log;
 use crate::pipeline::Runner;
 use crate::profile::materialize;
-use crate::store::Key;
+use crate::store::{Key, Which};
 use crate::workspace::refname;
 use std::path::Path;
 
@@ -17,6 +17,11 @@ pub struct SentKey<'a> {
     pub caller: &'a str,
     pub key: &'a str,
 }
+
+/// The most queued jobs that are looked through for those of one key.
+const COUNTED_MOST: usize = 10_000;
+/// When a key that has too many jobs waiting may try again, in seconds.
+const TRY_AGAIN: u64 = 30;
 
 /// The longest Idempotency-Key, in characters.
 const KEY_LIMIT: usize = 255;
@@ -50,12 +55,12 @@ pub(super) fn hash(text: &str) -> String {
 
 impl Service {
     /// Takes a job in: once this returns, it will reach an end.
-    pub fn submit(&self, request: JobRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
+    pub fn submit(&self, request: JobRequest, key: Option<SentKey>, by: &Caller) -> Result<Job, Refusal> {
         let key = key.map(|key| key.judge(&request, None)).transpose()?;
         let _alone = self.alone_with(request.worktree_id.as_deref())?;
         let record = match self.earlier(key.as_ref())? {
             Some(earlier) => earlier,
-            None => self.accept(self.judge(request)?, key.as_ref())?,
+            None => self.accept(self.judge(request)?, key.as_ref(), by)?,
         };
         Ok(self.shown(&record))
     }
@@ -66,8 +71,12 @@ impl Service {
     }
 
     /// Takes in what was judged. A prepared worktree that it names is its own from here on.
-    fn accept(&self, spec: Spec, key: Option<&Key>) -> Result<Record, Refusal> {
+    pub(super) fn accept(&self, spec: Spec, key: Option<&Key>, by: &Caller) -> Result<Record, Refusal> {
         let worktree = spec.worktree_id.clone();
+        if let (Some(name), Some(most)) = (&by.name, by.max_queued) {
+            self.check_waiting(name, most)?;
+        }
+        let spec = Spec { submitted_by: by.name.clone(), ..spec };
         let record = self.runner.store.submit(spec, key)?;
         // Sent again with the same key, it is the job that it was.
         if record.attempt == 0 {
@@ -79,6 +88,18 @@ impl Service {
         Ok(record)
     }
 
+    /// Two that are handed in at the same moment may both find the last place free.
+    fn check_waiting(&self, name: &str, most: usize) -> Result<(), Refusal> {
+        let queued = self.runner.store.list(COUNTED_MOST, Which::Of(Status::Queued))?.it;
+        let waiting = queued.iter().filter(|record| record.submitted_by.as_deref() == Some(name)).count();
+        if waiting < most {
+            return Ok(());
+        }
+        let why =
+            format!("{waiting} jobs of the key `{name}` wait already, and it may have {most}: wait for some to begin");
+        Err(Refusal::Busy { why, retry_after: TRY_AGAIN })
+    }
+
     fn judge(&self, request: JobRequest) -> Result<Spec, Refusal> {
         match request.worktree_id.clone() {
             Some(id) => self.judge_in_worktree(request, &id),
@@ -87,7 +108,7 @@ impl Service {
     }
 
     /// Takes the request of a job that has ended in again, as a new job; each then names the other.
-    pub fn retry(&self, id: &str, retry: RetryRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
+    pub fn retry(&self, id: &str, retry: RetryRequest, key: Option<SentKey>, by: &Caller) -> Result<Job, Refusal> {
         let earlier = self.find_record(id)?.it;
         if !earlier.status().has_ended() {
             return Err(Refusal::TooEarly(Box::new(self.shown(&earlier))));
@@ -112,7 +133,7 @@ impl Service {
             ..self.judge(request)?
         };
         let store = &self.runner.store;
-        let record = self.accept(spec, key.as_ref())?;
+        let record = self.accept(spec, key.as_ref(), by)?;
         // The new job is accepted, and names the earlier one, whatever becomes of the note.
         if let Err(error) = store.note(&earlier.id, Note::RetriedAs(record.id.clone())) {
             log::job(&earlier.id).warn(format!("it does not say that it was retried as {}: {error}", record.id));
@@ -134,6 +155,7 @@ fn request_of(record: &Record, retry: RetryRequest) -> JobRequest {
         worktree_id: record.worktree_id.map(|id| id.to_string()),
         create_repo: record.create_repo,
         private: Some(record.private),
+        labels: record.labels,
         wait: retry.wait,
     }
 }
@@ -194,6 +216,8 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
         mode: if request.wait { Mode::Sync } else { Mode::FireAndForget },
         ttl_seconds: config.job_ttl_seconds,
         key: None,
+        submitted_by: None,
+        labels: request.labels,
         retry_of: None,
         purpose: Purpose::Task,
         plan_id: None,

@@ -280,7 +280,7 @@ mod tests {
         fn waiting_in(&self, _: &Record) -> Result<Option<JobId>, Error> {
             Err(Error::Lost)
         }
-        fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
+        fn cancel(&self, _: &JobId, _: Option<&str>) -> Result<Cancelled, Error> {
             Err(Error::Lost)
         }
         fn note(&self, _: &JobId, _: crate::job::Note) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //! them, and removed.
 
 use super::submit::{SentKey, judge};
-use super::{Refusal, Service};
+use super::{Caller, Refusal, Service};
 use crate::api::{
     CleanupAnswer, CleanupRequest, Job, JobRequest, KeptWorktree, Worktree, WorktreeRequest, WorktreeStatus,
 };
@@ -25,7 +25,12 @@ const TASK: &str = "prepare a worktree";
 
 impl Service {
     /// Takes in a job that makes a worktree, after the remote was asked.
-    pub fn prepare_worktree(&self, request: WorktreeRequest, key: Option<SentKey>) -> Result<Job, Refusal> {
+    pub fn prepare_worktree(
+        &self,
+        request: WorktreeRequest,
+        key: Option<SentKey>,
+        by: &Caller,
+    ) -> Result<Job, Refusal> {
         let wanted = serde_json::to_string(&request).unwrap_or_default();
         let key = key.map(|key| key.judge_for(&format!("worktree {wanted}"))).transpose()?;
         let job = JobRequest {
@@ -40,7 +45,7 @@ impl Service {
         }
         let spec = Spec { purpose: Purpose::Worktree, ..judge(job, &self.runner)? };
         self.ask_remote(&request)?;
-        let record = self.runner.store.submit(spec, key.as_ref())?;
+        let record = self.accept(spec, key.as_ref(), by)?;
         Ok(self.shown(&record))
     }
 
@@ -99,12 +104,12 @@ impl Service {
 
     /// Removes one, wherever it is. Not while a job works in it; and one that holds work which is nowhere else only if
     /// `discards`.
-    pub fn remove_worktree(&self, id: &str, discards: bool) -> Result<Worktree, Refusal> {
+    pub fn remove_worktree(&self, id: &str, discards: bool, by: &Caller) -> Result<Worktree, Refusal> {
         let record = self.find_worktree_record(id)?;
         let shown = self.worktree_of(&record)?;
         match record.status() {
             Status::Queued | Status::Running => {
-                drop(self.cancel(record.id.as_str())?);
+                drop(self.cancel(record.id.as_str(), by)?);
             }
             Status::Succeeded => {
                 let until = Instant::now() + REMOVAL_LIMIT;

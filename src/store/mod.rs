@@ -178,8 +178,9 @@ pub trait Jobs: Send + Sync {
     fn waiting_in(&self, worktree: &Record) -> Result<Option<JobId>, Error>;
 
     /// Cancels a queued or running job; decided when it returns. A running attempt learns of it by its stop and by
-    /// [`Error::Lost`]; what it leaves is listed by [`Queue::leftovers`] until [`Queue::release`].
-    fn cancel(&self, id: &JobId) -> Result<Cancelled, Error>;
+    /// [`Error::Lost`]; what it leaves is listed by [`Queue::leftovers`] until [`Queue::release`]. `by`: the name of
+    /// the key that it is cancelled with.
+    fn cancel(&self, id: &JobId, by: Option<&str>) -> Result<Cancelled, Error>;
 
     /// Notes something in the record of an ended job; of two notes of one kind the latest stays. A job that is not
     /// known, or is about to be forgotten, is left alone.

@@ -28,10 +28,10 @@ pub enum Cancel {
     },
 }
 
-pub fn cancelled(job: Job, now: Time) -> Cancel {
+pub fn cancelled(job: Job, by: Option<&str>, now: Time) -> Cancel {
     match job {
-        Job::Queued(job) => Cancel::Ends { ended: job.cancel(now), was_running: false },
-        Job::Running(job) => Cancel::Ends { ended: job.cancel(now), was_running: true },
+        Job::Queued(job) => Cancel::Ends { ended: job.cancel(by, now), was_running: false },
+        Job::Running(job) => Cancel::Ends { ended: job.cancel(by, now), was_running: true },
         Job::Ended(job) => Cancel::TooLate(job),
     }
 }

@@ -39,7 +39,7 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
-    fn cancel(&self, _: &JobId) -> Result<Cancelled, Error> {
+    fn cancel(&self, _: &JobId, _: Option<&str>) -> Result<Cancelled, Error> {
         self.refuse()
     }
 

@@ -27,6 +27,7 @@ mod input;
 mod install;
 mod jobs;
 mod kept;
+mod keys;
 mod left_behind;
 mod lfs;
 mod log;

@@ -41,10 +41,13 @@ impl Connection {
                 Err(Refused(status, why)) => return self.refuse(&problem(status, &why), false),
             };
             let more = self.shared.handler.headers(&head);
-            if let Err(mut answer) = self.shared.handler.screen(&head) {
-                answer.headers.extend(more);
-                return self.refuse(&answer, head.method == Method::Head);
-            }
+            let caller = match self.shared.handler.screen(&head) {
+                Ok(caller) => caller,
+                Err(mut answer) => {
+                    answer.headers.extend(more);
+                    return self.refuse(&answer, head.method == Method::Head);
+                }
+            };
             let Some(share) = self.shared.connections.take_body(head.body_length, BODY_TIME) else {
                 return self.refuse(&problem(503, "too many large requests came at once: send it again"), false);
             };
@@ -59,7 +62,7 @@ impl Connection {
             let keep_alive = head.keep_alive && !self.shared.is_stopping();
             let without_body = head.method == Method::Head;
             let framing = if head.is_http_1_1 { Framing::Chunked } else { Framing::Plain };
-            let request = Request { head, body };
+            let request = Request { head, body, caller };
             // Without the query, which may hold a key.
             let asked = format!("{} {}", request.head.method, request.head.path);
             let begin = Instant::now();

@@ -19,6 +19,7 @@ pub use head::Head;
 pub use head::parse as parse_head;
 pub use listen::Server;
 
+use crate::service::Caller;
 use std::time::Duration;
 
 /// From a request's first byte, or the connection's begin, to the end of its head.
@@ -37,11 +38,12 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub struct Request {
     pub head: Head,
     pub body: Vec<u8>,
+    pub caller: Caller,
 }
 
 pub trait Handler: Send + Sync + 'static {
-    /// Refuses a request by its head alone, before its body is read.
-    fn screen(&self, head: &Head) -> Result<(), Answer>;
+    /// Who asks; or refuses a request by its head alone, before its body is read.
+    fn screen(&self, head: &Head) -> Result<Caller, Answer>;
 
     fn answer(&self, request: &Request) -> Reply;
 

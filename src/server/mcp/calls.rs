@@ -9,7 +9,7 @@ use crate::api::{
 };
 use crate::event::Cursor;
 use crate::job::{Status, cut};
-use crate::service::{Refusal, Seen, Service};
+use crate::service::{Caller, Refusal, Seen, Service};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -45,10 +45,10 @@ fn said(refusal: Refusal) -> String {
     refusal.to_string()
 }
 
-pub fn run_task(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn run_task(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let request = JobRequest::parse(&body(arguments, ""))?;
     let waits = request.wait;
-    let job = service.submit(request, None).map_err(said)?;
+    let job = service.submit(request, None, by).map_err(said)?;
     at_the_end_if(waits, job, Shape::Job)
 }
 
@@ -70,16 +70,16 @@ fn at_the_end_if(waits: bool, job: Job, shape: Shape) -> Result<Said, String> {
     }
 }
 
-pub fn get_job(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn get_job(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let Seen { it, stale } = service.find(text(arguments, "job_id")?).map_err(said)?;
     answer(&JobAnswer::new(it, stale))
 }
 
-pub fn wait_for_job(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn wait_for_job(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     at_the_end_if(true, service.find(text(arguments, "job_id")?).map_err(said)?.it, Shape::Job)
 }
 
-pub fn get_job_events(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn get_job_events(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let after = match text(arguments, "after")? {
         "" => Cursor::START,
         after => cursor(after)?,
@@ -92,7 +92,7 @@ pub fn get_job_events(service: &Service, arguments: &Arguments) -> Result<Said, 
 /// The most of a task or an output that a list shows, in bytes: some clients refuse an answer of more than 1 MiB.
 const SHOWN: usize = 400;
 
-pub fn list_jobs(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn list_jobs(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let status = match text(arguments, "status")? {
         "" => None,
         status => Some(crate::api::status(status)?),
@@ -109,32 +109,32 @@ pub fn list_jobs(service: &Service, arguments: &Arguments) -> Result<Said, Strin
     answer(&JobsAnswer::new(jobs, stale))
 }
 
-pub fn cancel_job(service: &Service, arguments: &Arguments) -> Result<Said, String> {
-    answer(&JobAnswer::new(service.cancel(text(arguments, "job_id")?).map_err(said)?, false))
+pub fn cancel_job(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
+    answer(&JobAnswer::new(service.cancel(text(arguments, "job_id")?, by).map_err(said)?, false))
 }
 
-pub fn retry_job(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn retry_job(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let retry = RetryRequest::parse(&body(arguments, "job_id"))?;
-    at_the_end_if(retry.wait, service.retry(text(arguments, "job_id")?, retry, None).map_err(said)?, Shape::Job)
+    at_the_end_if(retry.wait, service.retry(text(arguments, "job_id")?, retry, None, by).map_err(said)?, Shape::Job)
 }
 
-pub fn list_profiles(service: &Service, _: &Arguments) -> Result<Said, String> {
+pub fn list_profiles(service: &Service, _: &Caller, _: &Arguments) -> Result<Said, String> {
     let profiles: ProfilesAnswer = service.profiles();
     answer(&profiles)
 }
 
-pub fn plan_task(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn plan_task(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let request = PlanRequest::parse(&body(arguments, ""))?;
     let waits = request.wait;
-    at_the_end_if(waits, service.plan(request, None).map_err(said)?, Shape::Plan)
+    at_the_end_if(waits, service.plan(request, None, by).map_err(said)?, Shape::Plan)
 }
 
-pub fn get_plan(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn get_plan(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let Seen { it, stale } = service.find_plan(text(arguments, "plan_id")?).map_err(said)?;
     answer(&PlanAnswer::new(it, stale))
 }
 
-pub fn list_plans(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn list_plans(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let limit = limit(arguments)?.unwrap_or(LIST_DEFAULT);
     let Seen { it: mut plans, stale } = service.list_plans(limit).map_err(said)?;
     for plan in &mut plans {
@@ -145,26 +145,26 @@ pub fn list_plans(service: &Service, arguments: &Arguments) -> Result<Said, Stri
     answer(&PlansAnswer::new(plans, stale))
 }
 
-pub fn execute_plan(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn execute_plan(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let request = ExecuteRequest::parse(&body(arguments, "plan_id"))?;
     let waits = request.wait;
-    at_the_end_if(waits, service.execute(text(arguments, "plan_id")?, request).map_err(said)?, Shape::Job)
+    at_the_end_if(waits, service.execute(text(arguments, "plan_id")?, request, by).map_err(said)?, Shape::Job)
 }
 
-pub fn prepare_worktree(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn prepare_worktree(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let request = WorktreeRequest::parse(&body(arguments, ""))?;
-    at_the_end_if(true, service.prepare_worktree(request, None).map_err(said)?, Shape::Worktree)
+    at_the_end_if(true, service.prepare_worktree(request, None, by).map_err(said)?, Shape::Worktree)
 }
 
-pub fn get_worktree(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn get_worktree(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     answer(&WorktreeAnswer::new(service.find_worktree(text(arguments, "worktree_id")?).map_err(said)?))
 }
 
-pub fn list_worktrees(service: &Service, _: &Arguments) -> Result<Said, String> {
+pub fn list_worktrees(service: &Service, _: &Caller, _: &Arguments) -> Result<Said, String> {
     answer(&WorktreesAnswer::new(service.list_worktrees().map_err(said)?))
 }
 
-pub fn cleanup_worktrees(service: &Service, arguments: &Arguments) -> Result<Said, String> {
+pub fn cleanup_worktrees(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
     answer(&service.clean_up_worktrees(&CleanupRequest::parse(&body(arguments, ""))?).map_err(said)?)
 }
 

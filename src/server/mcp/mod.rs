@@ -16,7 +16,8 @@ mod tools;
 mod wait;
 
 use super::http::{Answer, Head, Reply, Request};
-use crate::service::Service;
+use crate::log;
+use crate::service::{Caller, Scope, Service};
 use eras::{Call, Era, Fault, LEGACY, Message};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -55,9 +56,9 @@ impl Mcp {
             return refused.into();
         }
         if let Some(messages) = eras::batch(&request.head, &request.body) {
-            return self.answer_batch(&messages).into();
+            return self.answer_batch(&messages, &request.caller).into();
         }
-        match self.hear(Some(&request.head), &request.body) {
+        match self.hear(Some(&request.head), &request.body, &request.caller) {
             // Where no session is kept, a request cannot be told from another's by its id.
             Told::Nothing | Told::Cancels(_) => Answer::empty(202).into(),
             Told::Answer(status, answer) => Answer::json(status, &answer).into(),
@@ -66,8 +67,8 @@ impl Mcp {
     }
 
     /// Several messages at once, as 2025-03-26 has it. None of them waits for a job.
-    fn answer_batch(&self, messages: &[Value]) -> Answer {
-        let heard = messages.iter().map(|message| self.hear(None, message.to_string().as_bytes()));
+    fn answer_batch(&self, messages: &[Value], by: &Caller) -> Answer {
+        let heard = messages.iter().map(|message| self.hear(None, message.to_string().as_bytes(), by));
         let answers: Vec<Value> = heard
             .filter_map(|told| match told {
                 Told::Nothing | Told::Cancels(_) => None,
@@ -81,23 +82,23 @@ impl Mcp {
     }
 
     /// Takes one message, however it came.
-    fn hear(&self, head: Option<&Head>, body: &[u8]) -> Told {
+    fn hear(&self, head: Option<&Head>, body: &[u8], by: &Caller) -> Told {
         match eras::read(head, body) {
             Ok(Message::Heard) => Told::Nothing,
             Ok(Message::Cancel(id)) => Told::Cancels(id),
-            Ok(Message::Call(call)) => self.call(&call),
+            Ok(Message::Call(call)) => self.call(&call, by),
             Err(fault) => fault.into(),
         }
     }
 
-    fn call(&self, call: &Call) -> Told {
+    fn call(&self, call: &Call, by: &Caller) -> Told {
         let result = match (call.era, call.method.as_str()) {
             (Era::Legacy, "initialize") => Ok(initialized(&call.params)),
             (Era::Legacy, "ping") => Ok(json!({})),
             (Era::Modern, "server/discover") => Ok(discovered()),
-            (Era::Modern, method) if tasks::METHODS.contains(&method) => tasks::answer(&self.service, call),
+            (Era::Modern, method) if tasks::METHODS.contains(&method) => tasks::answer(&self.service, call, by),
             (_, "tools/list") => listed(call),
-            (_, "tools/call") => return self.call_tool(call),
+            (_, "tools/call") => return self.call_tool(call, by),
             _ => {
                 let why = format!("there is no method {}", call.method);
                 Err(Fault::new(call.era, 404, -32601, why, &call.id))
@@ -109,7 +110,7 @@ impl Mcp {
         }
     }
 
-    fn call_tool(&self, call: &Call) -> Told {
+    fn call_tool(&self, call: &Call, by: &Caller) -> Told {
         let bad = |why: String| Fault::new(call.era, 400, -32602, why, &call.id).into();
         let Some(name) = call.params.get("name").and_then(Value::as_str) else {
             return bad("`name` is missing".into());
@@ -123,7 +124,13 @@ impl Mcp {
             Some(Value::Object(arguments)) => arguments.clone(),
             Some(_) => return bad("`arguments` must be an object".into()),
         };
-        let said = tool.check(&arguments).and_then(|()| (tool.call)(&self.service, &arguments));
+        let may = by.may(tool.scope()).map_err(|refusal| refusal.to_string());
+        let said = may.and_then(|()| tool.check(&arguments));
+        let said = said.and_then(|()| (tool.call)(&self.service, by, &arguments));
+        if tool.scope() > Scope::Read {
+            let outcome = said.as_ref().map_or_else(String::as_str, |_| "done");
+            log::audit(by.name.as_deref(), &format!("the tool {}", tool.name), outcome);
+        }
         match said {
             Ok(Said::Lives { job, .. }) if call.has_extension(tasks::EXTENSION) => {
                 Told::Answer(200, tasks::made(&job, call))

@@ -9,7 +9,7 @@ use super::{Mcp, Told};
 use crate::server::guard::{offered_keys, pairs};
 use crate::server::http::{Answer, Flow, Head, Next, Reply, Request, Resumed, Waker};
 use crate::server::rest::status::{problem, refused};
-use crate::service::{Posted, Session};
+use crate::service::{Caller, Posted, Session};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +46,7 @@ pub fn answer(mcp: &Arc<Mcp>, request: &Request) -> Reply {
     }
     if is_stream {
         return match mcp.service.open_session() {
-            Ok(session) => Reply::Flow(Box::new(SessionStream::new(mcp.clone(), session))),
+            Ok(session) => Reply::Flow(Box::new(SessionStream::new(mcp.clone(), session, request.caller.clone()))),
             Err(refusal) => refused(&refusal).into(),
         };
     }
@@ -73,16 +73,18 @@ fn is_object(text: &str) -> bool {
 struct SessionStream {
     mcp: Arc<Mcp>,
     session: Session,
+    /// Who opened it: its messages are asked by that key.
+    by: Caller,
     waits: Vec<ToolWait>,
 }
 
 impl SessionStream {
-    fn new(mcp: Arc<Mcp>, session: Session) -> Self {
-        Self { mcp, session, waits: Vec::new() }
+    fn new(mcp: Arc<Mcp>, session: Session, by: Caller) -> Self {
+        Self { mcp, session, by, waits: Vec::new() }
     }
 
     fn hear(&mut self, message: &str) -> Vec<u8> {
-        match self.mcp.hear(None, message.as_bytes()) {
+        match self.mcp.hear(None, message.as_bytes(), &self.by) {
             Told::Nothing => Vec::new(),
             Told::Cancels(id) => {
                 self.waits.retain(|wait| *wait.id() != id);

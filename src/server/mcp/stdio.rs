@@ -4,6 +4,7 @@
 use super::lines::{self, Line};
 use super::wait::{Progress, ToolWait};
 use super::{Mcp, Told};
+use crate::service::Caller;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ pub fn serve(mcp: &Mcp) {
 }
 
 fn hear(mcp: &Mcp, waits: &Waits, line: &[u8]) {
-    match mcp.hear(None, line) {
+    match mcp.hear(None, line, &Caller::anybody()) {
         Told::Nothing => {}
         Told::Answer(_, answer) => say(&answer),
         Told::Cancels(id) => {

@@ -7,7 +7,7 @@ use super::eras::{Call, Era, Fault};
 use super::reply;
 use crate::api::{Job, Shape};
 use crate::job::{JobId, Purpose, Status};
-use crate::service::{Refusal, Service};
+use crate::service::{Caller, Refusal, Scope, Service};
 use serde_json::{Value, json};
 
 pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
@@ -23,7 +23,7 @@ pub fn made(job: &Job, call: &Call) -> Value {
     answer
 }
 
-pub fn answer(service: &Service, call: &Call) -> Result<Value, Fault> {
+pub fn answer(service: &Service, call: &Call, by: &Caller) -> Result<Value, Fault> {
     let fault = |code: i64, why: &str| Fault::new(Era::Modern, 400, code, why, &call.id);
     if !call.has_extension(EXTENSION) {
         let data = json!({"requiredCapabilities": {"extensions": {EXTENSION: {}}}});
@@ -38,9 +38,10 @@ pub fn answer(service: &Service, call: &Call) -> Result<Value, Fault> {
     })?;
     match call.method.as_str() {
         "tasks/get" => Ok(with_result(&found.it)),
-        "tasks/cancel" => match service.cancel(id.as_str()) {
+        "tasks/cancel" => match by.may(Scope::Submit).and_then(|()| service.cancel(id.as_str(), by)) {
             // Too late is no fault: what was wanted is that it ends.
             Ok(_) | Err(Refusal::TooLate(_)) => Ok(json!({})),
+            Err(Refusal::Forbidden(why)) => Err(Fault::new(Era::Modern, 403, -32600, why, &call.id)),
             Err(refusal) => Err(Fault::new(Era::Modern, 503, -32603, refusal.to_string(), &call.id)),
         },
         // We ask for nothing, so nothing that is given means anything.
@@ -112,7 +113,7 @@ mod tests {
         // A job that failed is no fault of the protocol.
         let failed = shown(running().fail("because".into(), Time(5_000)).into());
         assert_eq!((&failed["status"], &failed["result"]["isError"]), (&json!("completed"), &json!(true)));
-        let cancelled = shown(running().cancel(Time(5_000)).into());
+        let cancelled = shown(running().cancel(None, Time(5_000)).into());
         assert_eq!((&cancelled["status"], &cancelled["result"]), (&json!("cancelled"), &Value::Null));
     }
 }

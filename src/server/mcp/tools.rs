@@ -3,7 +3,7 @@
 use super::calls::is_absent;
 pub use super::table::TOOLS;
 use crate::api::{Job, Shape};
-use crate::service::Service;
+use crate::service::{Caller, Scope, Service};
 use crate::suggest;
 use serde_json::{Map, Value, json};
 
@@ -33,7 +33,7 @@ pub struct Tool {
     pub(super) is_read_only: bool,
     pub(super) is_destructive: bool,
     pub(super) is_idempotent: bool,
-    pub call: fn(&Service, &Arguments) -> Result<Said, String>,
+    pub call: fn(&Service, &Caller, &Arguments) -> Result<Said, String>,
 }
 
 pub fn find(name: &str) -> Option<&'static Tool> {
@@ -41,6 +41,11 @@ pub fn find(name: &str) -> Option<&'static Tool> {
 }
 
 impl Tool {
+    /// What it takes to call it.
+    pub fn scope(&self) -> Scope {
+        if self.is_read_only { Scope::Read } else { Scope::Submit }
+    }
+
     pub fn to_json(&self) -> Value {
         let properties: Map<String, Value> = self
             .arguments

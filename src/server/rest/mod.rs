@@ -14,18 +14,21 @@ use crate::api::{
     self, ChangesRequest, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest,
     Shape, View,
 };
-use crate::service::{ChangePageWatch, Refusal, Seen, SentKey, Service};
+use crate::log;
+use crate::server::keys::Keys;
+use crate::service::{Caller, ChangePageWatch, Refusal, Seen, SentKey, Service};
 use page::WaitForPage;
 use status::{json, refused};
 use std::borrow::Cow;
 use std::sync::Arc;
 use stream::{ChangeStream, EventStream};
+use tiny_http::Method;
 use wait::WaitForEnd;
 
 pub struct Rest {
     service: Arc<Service>,
-    /// Keys tell one caller from another.
-    has_keys: bool,
+    /// They tell one caller from another.
+    keys: Arc<Keys>,
 }
 
 /// A request, and what stands in its path for `{id}`.
@@ -33,6 +36,7 @@ pub struct Asked<'a> {
     pub head: &'a Head,
     pub body: &'a [u8],
     pub id: &'a str,
+    pub by: &'a Caller,
 }
 
 impl Asked<'_> {
@@ -62,9 +66,8 @@ impl Asked<'_> {
 type Answered = Result<Reply, Refusal>;
 
 impl Rest {
-    pub fn new(service: Arc<Service>) -> Self {
-        let has_keys = !service.config().api_keys.is_empty();
-        Self { service, has_keys }
+    pub fn new(service: Arc<Service>, keys: Arc<Keys>) -> Self {
+        Self { service, keys }
     }
 
     fn health(&self, _: &Asked) -> Answered {
@@ -83,19 +86,19 @@ impl Rest {
     fn submit(&self, asked: &Asked) -> Answered {
         let request = JobRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
-        let job = self.with_key(asked, |key| self.service.submit(request, key))?;
+        let job = self.with_key(asked, |key| self.service.submit(request, key, asked.by))?;
         self.accepted(job, waits, Shape::Job)
     }
 
     fn retry(&self, asked: &Asked) -> Answered {
         let request = RetryRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
-        let job = self.with_key(asked, |key| self.service.retry(asked.id, request, key))?;
+        let job = self.with_key(asked, |key| self.service.retry(asked.id, request, key, asked.by))?;
         self.accepted(job, request.wait, Shape::Job)
     }
 
     /// Submits with the Idempotency-Key that came with the request, if one did.
     fn with_key<T>(&self, asked: &Asked, submit: impl FnOnce(Option<SentKey>) -> T) -> T {
-        let offered = if self.has_keys { offered_keys(asked.head) } else { Vec::new() };
+        let offered = if self.keys.are_wanted() { offered_keys(asked.head) } else { Vec::new() };
         let caller = offered.first().map_or("", |key| key.as_ref());
         submit(asked.head.header("idempotency-key").map(|key| SentKey { caller, key }))
     }
@@ -148,7 +151,7 @@ impl Rest {
     }
 
     fn cancel(&self, asked: &Asked) -> Answered {
-        json(200, &JobAnswer::new(self.service.cancel(asked.id)?, false))
+        json(200, &JobAnswer::new(self.service.cancel(asked.id, asked.by)?, false))
     }
 
     fn profiles(&self, _: &Asked) -> Answered {
@@ -179,9 +182,20 @@ impl Rest {
     pub fn answer(&self, request: &Request) -> Reply {
         match routes::find(&request.head) {
             Ok((route, id)) => {
-                let asked = Asked { head: &request.head, body: &request.body, id };
+                let asked = Asked { head: &request.head, body: &request.body, id, by: &request.caller };
                 let checked = route.check_parameters(&asked).map_err(|why| Refusal::invalid("query", why));
-                checked.and_then(|()| (route.answer)(self, &asked)).unwrap_or_else(|refusal| refused(&refusal).into())
+                let answered = checked.and_then(|()| (route.answer)(self, &asked));
+                let reply = answered.unwrap_or_else(|refusal| refused(&refusal).into());
+                if route.method != Method::Get {
+                    let outcome = match &reply {
+                        Reply::Whole(answer) => answer.status.to_string(),
+                        Reply::Flow(_) => "200, which flows".to_owned(),
+                    };
+                    // Without the query, which may hold a key.
+                    let what = format!("{} {}", route.method, request.head.path);
+                    log::audit(request.caller.name.as_deref(), &what, &outcome);
+                }
+                reply
             }
             Err(answer) => answer.into(),
         }

@@ -9,7 +9,7 @@ impl Rest {
     pub(super) fn plan(&self, asked: &Asked) -> Answered {
         let request = PlanRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
-        let job = self.with_key(asked, |key| self.service.plan(request, key))?;
+        let job = self.with_key(asked, |key| self.service.plan(request, key, asked.by))?;
         self.accepted(job, waits, Shape::Plan)
     }
 
@@ -27,6 +27,6 @@ impl Rest {
     pub(super) fn execute_plan(&self, asked: &Asked) -> Answered {
         let request = ExecuteRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
         let waits = request.wait;
-        self.accepted(self.service.execute(asked.id, request)?, waits, Shape::Job)
+        self.accepted(self.service.execute(asked.id, request, asked.by)?, waits, Shape::Job)
     }
 }

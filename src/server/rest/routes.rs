@@ -4,15 +4,25 @@ use super::status::problem;
 use super::{Answered, Asked, Rest};
 use crate::server::http::{Answer, Head};
 use crate::server::mcp::{self, sse};
+use crate::service::Scope;
 use crate::suggest;
 use tiny_http::Method;
+
+/// Who may ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Without a key, also where keys are wanted.
+    Public,
+    Needs(Scope),
+    /// The same, or a command of the server's own pod.
+    Pod(Scope),
+}
 
 pub struct Route {
     pub method: Method,
     /// `{id}` stands for one part.
     pub path: &'static str,
-    /// Without a key, also where keys are wanted.
-    pub is_public: bool,
+    pub access: Access,
     pub summary: &'static str,
     /// What may stand behind the `?`, beside the key.
     pub parameters: &'static [&'static str],
@@ -20,50 +30,58 @@ pub struct Route {
 }
 
 const fn route(
+    access: Access,
     method: Method,
     path: &'static str,
     parameters: &'static [&'static str],
     summary: &'static str,
     answer: fn(&Rest, &Asked) -> Answered,
 ) -> Route {
-    Route { method, path, is_public: false, summary, parameters, answer }
+    Route { method, path, access, summary, parameters, answer }
 }
 
-const fn public(path: &'static str, summary: &'static str, answer: fn(&Rest, &Asked) -> Answered) -> Route {
-    Route { method: Method::Get, path, is_public: true, summary, parameters: &[], answer }
-}
+const PUBLIC: Access = Access::Public;
+const READ: Access = Access::Needs(Scope::Read);
+const SUBMIT: Access = Access::Needs(Scope::Submit);
+const ADMIN: Access = Access::Needs(Scope::Admin);
+const POD: Access = Access::Pod(Scope::Admin);
 
 #[rustfmt::skip]
 pub static ROUTES: [Route; 24] = [
-    public("/health", "whether the server answers, and what it waits for", Rest::health),
-    public("/ready", "whether requests should be sent here (200 or 503)", Rest::ready),
-    route(Method::Get, "/status", &[], "what this server needs to run jobs, and whether it has it", Rest::status),
-    route(Method::Get, "/jobs", &["limit", "status", "view"],
+    route(PUBLIC, Method::Get, "/health", &[], "whether the server answers, and what it waits for", Rest::health),
+    route(PUBLIC, Method::Get, "/ready", &[], "whether requests should be sent here (200 or 503)", Rest::ready),
+    route(READ, Method::Get, "/status", &[], "what this server needs to run jobs, and whether it has it", Rest::status),
+    route(READ, Method::Get, "/jobs", &["limit", "status", "view"],
         "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
-    route(Method::Post, "/jobs", &[], "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
-    route(Method::Get, "/jobs/{id}", &[], "shows a job", Rest::show),
-    route(Method::Delete, "/jobs/{id}", &[], "cancels a queued or running job", Rest::cancel),
-    route(Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"],
+    route(SUBMIT, Method::Post, "/jobs", &[],
+        "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
+    route(READ, Method::Get, "/jobs/{id}", &[], "shows a job", Rest::show),
+    route(SUBMIT, Method::Delete, "/jobs/{id}", &[], "cancels a queued or running job", Rest::cancel),
+    route(READ, Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"],
         "what happened to a job, then live: after=CURSOR, limit=, wait=SECONDS", Rest::events),
-    route(Method::Post, "/jobs/{id}/retry", &[], "submits an ended job's request again, as a new job", Rest::retry),
-    route(Method::Get, "/events", &["after", "limit", "wait"],
+    route(SUBMIT, Method::Post, "/jobs/{id}/retry", &[],
+        "submits an ended job's request again, as a new job", Rest::retry),
+    route(READ, Method::Get, "/events", &["after", "limit", "wait"],
         "changes of all jobs, then live: after=CURSOR, limit=, wait=SECONDS", Rest::changes),
-    route(Method::Post, "/plans", &[], "has a task planned; with \"wait\": true answers once that is done", Rest::plan),
-    route(Method::Get, "/plans", &["limit"], "lists plans, newest first: limit=", Rest::list_plans),
-    route(Method::Get, "/plans/{id}", &[], "shows a plan", Rest::show_plan),
-    route(Method::Post, "/plans/{id}/execute", &[], "makes the one job that carries a plan out", Rest::execute_plan),
-    route(Method::Post, "/worktrees", &[], "prepares a worktree; answers once it is there", Rest::prepare_worktree),
-    route(Method::Get, "/worktrees", &[], "lists prepared worktrees", Rest::list_worktrees),
-    route(Method::Delete, "/worktrees", &["paths", "max_age_hours"],
+    route(SUBMIT, Method::Post, "/plans", &[],
+        "has a task planned; with \"wait\": true answers once that is done", Rest::plan),
+    route(READ, Method::Get, "/plans", &["limit"], "lists plans, newest first: limit=", Rest::list_plans),
+    route(READ, Method::Get, "/plans/{id}", &[], "shows a plan", Rest::show_plan),
+    route(SUBMIT, Method::Post, "/plans/{id}/execute", &[],
+        "makes the one job that carries a plan out", Rest::execute_plan),
+    route(SUBMIT, Method::Post, "/worktrees", &[],
+        "prepares a worktree; answers once it is there", Rest::prepare_worktree),
+    route(READ, Method::Get, "/worktrees", &[], "lists prepared worktrees", Rest::list_worktrees),
+    route(SUBMIT, Method::Delete, "/worktrees", &["paths", "max_age_hours"],
         "removes those past their age, or: paths=A,B, max_age_hours=", Rest::clean_up_worktrees),
-    route(Method::Get, "/worktrees/{id}", &[], "shows a prepared worktree", Rest::show_worktree),
-    route(Method::Delete, "/worktrees/{id}", &["discard"],
+    route(READ, Method::Get, "/worktrees/{id}", &[], "shows a prepared worktree", Rest::show_worktree),
+    route(SUBMIT, Method::Delete, "/worktrees/{id}", &["discard"],
         "removes a prepared worktree; one with work only with discard=true", Rest::remove_worktree),
-    route(Method::Get, "/profiles", &[], "lists the execution profiles", Rest::profiles),
-    route(Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
-    route(Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),
-    route(Method::Delete, "/admin/drain", &[], "takes the drain back", Rest::take_back_drain),
-    route(Method::Post, "/admin/sync", &["target"],
+    route(READ, Method::Get, "/profiles", &[], "lists the execution profiles", Rest::profiles),
+    route(POD, Method::Get, "/admin/drain", &[], "how far the drain of this pod has come", Rest::drain),
+    route(POD, Method::Post, "/admin/drain", &["timeout"], "empties this pod: timeout=SECONDS", Rest::begin_drain),
+    route(POD, Method::Delete, "/admin/drain", &[], "takes the drain back", Rest::take_back_drain),
+    route(ADMIN, Method::Post, "/admin/sync", &["target"],
         "fetches the checkouts again: target=all|agentihooks|bundle", Rest::sync),
 ];
 
@@ -77,7 +95,7 @@ impl Route {
     /// Says no to a parameter that means nothing here. A probe may ask as it likes.
     pub fn check_parameters(&self, asked: &Asked) -> Result<(), String> {
         let mut given = asked.parameters();
-        match given.find(|(name, _)| !self.is_public && !self.parameters.contains(&name.as_ref())) {
+        match given.find(|(name, _)| self.access != Access::Public && !self.parameters.contains(&name.as_ref())) {
             None => Ok(()),
             Some((name, _)) => {
                 let meant = suggest::did_you_mean(&name, self.parameters.iter().copied());
@@ -117,8 +135,9 @@ fn trimmed(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-pub fn is_public(path: &str) -> bool {
-    ROUTES.iter().any(|route| route.is_public && fits(route.path, trimmed(path)).is_some())
+/// What it takes to ask this; where nothing is, to be told so.
+pub fn access(head: &Head) -> Access {
+    find(head).map_or(READ, |(route, _)| route.access)
 }
 
 /// The route of a request and the id in its path; or the answer that there is none.
@@ -159,7 +178,23 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, path), id, "{pattern} {path}");
         }
-        assert!(is_public("/health/") && is_public("/ready") && !is_public("/jobs") && !is_public("/"));
+        let access = |method: &str, path: &str| {
+            let text = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            super::access(&crate::server::http::parse_head(text.as_bytes()).unwrap().unwrap().0)
+        };
+        for (method, path, wanted) in [
+            ("GET", "/health/", PUBLIC),
+            ("HEAD", "/ready", PUBLIC),
+            ("GET", "/jobs", READ),
+            ("POST", "/jobs", SUBMIT),
+            ("DELETE", "/worktrees/x", SUBMIT),
+            ("POST", "/admin/drain?timeout=1", POD),
+            ("POST", "/admin/sync", ADMIN),
+            ("GET", "/nothing", READ),
+            ("PUT", "/jobs", READ),
+        ] {
+            assert_eq!(access(method, path), wanted, "{method} {path}");
+        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub fn wants_key() -> Answer {
     Answer::json(401, &serde_json::json!({ "error": "Invalid or missing API key" })).with("WWW-Authenticate", "Bearer")
 }
 
+pub fn key_expired(name: &str) -> Answer {
+    problem(401, &format!("the time of the key `{name}` is over: use another one")).with("WWW-Authenticate", "Bearer")
+}
+
 pub fn refused(refusal: &Refusal) -> Answer {
     let status = match refusal {
         Refusal::Invalid { .. } => 400,
@@ -31,6 +35,8 @@ pub fn refused(refusal: &Refusal) -> Answer {
         | Refusal::InFlight
         | Refusal::Closing
         | Refusal::Cancelled => 409,
+        Refusal::Forbidden(_) => 403,
+        Refusal::Busy { .. } => 429,
         Refusal::OtherRequest => 422,
         Refusal::Unconfigured(_) | Refusal::Unavailable(_) | Refusal::CannotRun(_) => 503,
     };
@@ -41,5 +47,9 @@ pub fn refused(refusal: &Refusal) -> Answer {
         Refusal::TooLate(job) | Refusal::TooEarly(job) => Some(job.clone()),
         _ => None,
     };
-    Answer::json(status, &Problem { job, ..Problem::new(refusal.to_string()) })
+    let answer = Answer::json(status, &Problem { job, ..Problem::new(refusal.to_string()) });
+    match refusal {
+        Refusal::Busy { retry_after, .. } => answer.with("Retry-After", retry_after.to_string()),
+        _ => answer,
+    }
 }

@@ -9,7 +9,7 @@ impl Rest {
     /// Answers once it is there.
     pub(super) fn prepare_worktree(&self, asked: &Asked) -> Answered {
         let request = WorktreeRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
-        let job = self.with_key(asked, |key| self.service.prepare_worktree(request, key))?;
+        let job = self.with_key(asked, |key| self.service.prepare_worktree(request, key, asked.by))?;
         self.accepted(job, true, Shape::Worktree)
     }
 
@@ -30,7 +30,7 @@ impl Rest {
                 return Err(Refusal::invalid("discard", format!("`discard` must be true or false, not `{other}`")));
             }
         };
-        json(200, &WorktreeAnswer::new(self.service.remove_worktree(asked.id, discards)?))
+        json(200, &WorktreeAnswer::new(self.service.remove_worktree(asked.id, discards, asked.by)?))
     }
 
     pub(super) fn clean_up_worktrees(&self, asked: &Asked) -> Answered {

@@ -27,7 +27,7 @@ pub fn an_attempt_that_lost_its_job_writes_nothing(bench: &mut dyn Bench) {
 pub fn cancel_and_finish_have_one_winner(bench: &mut dyn Bench) {
     let id = submit(&*bench.store(), "t");
     let running = claim(&*bench.store());
-    assert!(matches!(bench.store().cancel(&id), Ok(Cancelled::Done { was_running: true, .. })));
+    assert!(matches!(bench.store().cancel(&id, None), Ok(Cancelled::Done { was_running: true, .. })));
     assert!(is_lost(running.attempt.finish(End::Verdict)));
     assert_eq!(get(&*bench.store(), &id).unwrap().status(), Status::Cancelled);
     let record = running.record.clone();
@@ -42,7 +42,7 @@ pub fn cancel_and_finish_have_one_winner(bench: &mut dyn Bench) {
     assert!(store.leftovers().is_empty());
     let late = submit(&*store, "u");
     end_well(&claim(&*store));
-    assert!(matches!(store.cancel(&late), Ok(Cancelled::Ended(record)) if record.status() == Status::Succeeded));
+    assert!(matches!(store.cancel(&late, None), Ok(Cancelled::Ended(record)) if record.status() == Status::Succeeded));
 }
 
 pub fn what_was_achieved_is_kept(bench: &mut dyn Bench) {
@@ -98,7 +98,7 @@ pub fn an_attempt_that_is_over_is_released(bench: &mut dyn Bench) {
     let store = bench.store();
     let id = submit(&*store, "t");
     let running = claim(&*store);
-    store.cancel(&id).unwrap();
+    store.cancel(&id, None).unwrap();
     running.attempt.release().unwrap();
     assert!(is_lost(running.attempt.prove()) && store.leftovers().is_empty());
 }

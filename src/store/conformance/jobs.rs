@@ -45,18 +45,18 @@ pub fn a_key_is_free_again_once_its_job_is_forgotten(bench: &mut dyn Bench) {
 pub fn a_queued_job_that_is_cancelled_is_never_claimed(bench: &mut dyn Bench) {
     let store = bench.store();
     let id = submit(&*store, "t");
-    assert!(matches!(store.cancel(&id), Ok(Cancelled::Done { was_running: false, .. })));
+    assert!(matches!(store.cancel(&id, None), Ok(Cancelled::Done { was_running: false, .. })));
     assert!(store.claim(NOW, None).unwrap().is_none());
     assert_eq!(get(&*store, &id).unwrap().status(), Status::Cancelled);
 }
 
 pub fn cancelling_twice_is_cancelling_once(bench: &mut dyn Bench) {
     let id = submit(&*bench.store(), "t");
-    let Ok(Cancelled::Done { record, .. }) = bench.store().cancel(&id) else { panic!() };
+    let Ok(Cancelled::Done { record, .. }) = bench.store().cancel(&id, None) else { panic!() };
     bench.restart();
-    let Ok(Cancelled::Ended(again)) = bench.store().cancel(&id) else { panic!() };
+    let Ok(Cancelled::Ended(again)) = bench.store().cancel(&id, None) else { panic!() };
     assert_eq!((again.status(), again.ended_at), (Status::Cancelled, record.ended_at));
-    assert!(matches!(bench.store().cancel(&JobId::random()), Ok(Cancelled::Unknown)));
+    assert!(matches!(bench.store().cancel(&JobId::random(), None), Ok(Cancelled::Unknown)));
 }
 
 pub fn a_queued_job_has_a_place_in_the_line(bench: &mut dyn Bench) {
@@ -89,10 +89,10 @@ pub fn a_retry_is_noted_in_the_record_of_the_job_that_ended(bench: &mut dyn Benc
     drop(store);
     bench.restart();
     assert_eq!(get(&*bench.store(), &id).unwrap().retried_as, Some(second));
-    let Ok(Cancelled::Ended(again)) = bench.store().cancel(&id) else { panic!() };
+    let Ok(Cancelled::Ended(again)) = bench.store().cancel(&id, None) else { panic!() };
     assert_eq!(again.ended_at, ended.ended_at, "its outcome stands");
     let soon = bench.store().submit(Spec { ttl_seconds: 1, ..task("soon forgotten") }, None).unwrap().id;
-    bench.store().cancel(&soon).unwrap();
+    bench.store().cancel(&soon, None).unwrap();
     bench.store().note(&soon, Note::RetriedAs(first.clone())).unwrap();
     assert_eq!(get(&*bench.store(), &soon).and_then(|record| record.retried_as), None);
 }

@@ -66,7 +66,7 @@ pub fn the_end_is_heard_without_asking(bench: &mut dyn Bench) {
     assert!(matches!(watcher.wait(PATIENCE), Some(News::Ended)));
     assert!(get(&*store, &ends).unwrap().status().has_ended(), "what is heard can be read");
     assert!(other.wait(Duration::from_millis(50)).is_none());
-    store.cancel(&stays).unwrap();
+    store.cancel(&stays, None).unwrap();
     assert!(matches!(other.wait(PATIENCE), Some(News::Ended)));
 }
 

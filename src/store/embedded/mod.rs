@@ -290,13 +290,13 @@ impl Jobs for Embedded {
         Ok(waiting.iter().find_map(names_it))
     }
 
-    fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
+    fn cancel(&self, id: &JobId, by: Option<&str>) -> Result<Cancelled, Error> {
         let core = &self.0;
         let Some(cell) = core.cell(id) else {
             return Ok(core.read_ended(id)?.map_or(Cancelled::Unknown, Cancelled::Ended));
         };
         let mut live = lock(&cell);
-        let (ended, was_running) = match rules::cancelled(live.job.clone(), Time::now()) {
+        let (ended, was_running) = match rules::cancelled(live.job.clone(), by, Time::now()) {
             Cancel::Ends { ended, was_running } => (ended, was_running),
             Cancel::TooLate(job) => return Ok(Cancelled::Ended(job.into())),
         };

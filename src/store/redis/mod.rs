@@ -173,8 +173,8 @@ impl Jobs for Redis {
         Ok(None)
     }
 
-    fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
-        let cancelled = self.access.cancel(id)?;
+    fn cancel(&self, id: &JobId, by: Option<&str>) -> Result<Cancelled, Error> {
+        let cancelled = self.access.cancel(id, by)?;
         if let (Cancelled::Done { .. }, Some(attempt)) = (&cancelled, self.attempts.get(id)) {
             attempt.stop.request(Reason::Cancelled);
         }

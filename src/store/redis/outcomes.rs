@@ -58,7 +58,7 @@ impl Access {
 
     /// Decided by the link of the ended file, with Redis or without; where there is no second copy,
     /// by the seal.
-    pub fn cancel(&self, id: &JobId) -> Result<Cancelled, Error> {
+    pub fn cancel(&self, id: &JobId, by: Option<&str>) -> Result<Cancelled, Error> {
         let ctx = &self.ctx;
         if ctx.has_copy
             && let Some(ended) = ctx.files.read_ended(id).map_err(Error::Unavailable)?
@@ -66,7 +66,7 @@ impl Access {
             return Ok(Cancelled::Ended(ended));
         }
         let Some(record) = self.read(id)?.it else { return Ok(Cancelled::Unknown) };
-        let (wanted, was_running) = match rules::cancelled(Job::from(record), self.ctx.now()) {
+        let (wanted, was_running) = match rules::cancelled(Job::from(record), by, self.ctx.now()) {
             Cancel::Ends { ended, was_running } => (Record::from(ended), was_running),
             Cancel::TooLate(job) => return Ok(Cancelled::Ended(job.into())),
         };

@@ -1,0 +1,178 @@
+//! API keys: scopes, a file that changes while the server serves, and what of them is written down.
+
+use crate::support::{Lab, Server, eventually};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn made(lab: &Lab, name: &str, more: &[&str]) -> (String, String) {
+    let done = lab.run(&[&["key", "new", name, "--json"], more].concat());
+    let answer: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+    let text = |field: &str| answer[field].as_str().unwrap().to_owned();
+    (text("key"), text("line"))
+}
+
+fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", server.url));
+    let request = if key.is_empty() { request } else { request.header("Authorization", format!("Bearer {key}")) };
+    let mut response = agent.run(request.body(body.as_bytes().to_vec()).unwrap()).unwrap();
+    let text = response.body_mut().read_to_string().unwrap();
+    (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(json!(text)))
+}
+
+const TASK: &str = r#"{"task": "[[say hi]]"}"#;
+
+#[test]
+fn a_key_may_what_its_scope_says_and_the_record_says_whose_job_it_is() {
+    let lab = Lab::new();
+    let (reader, of_reader) = made(&lab, "reader", &["--scope", "read"]);
+    let (ci, of_ci) = made(&lab, "ci", &[]);
+    let (boss, of_boss) = made(&lab, "boss", &["--scope", "admin"]);
+    let (late, of_late) = made(&lab, "late", &["--expires", "2020-01-01"]);
+    assert!(!of_ci.contains(&ci), "the line holds no key");
+    let file = lab.path("keys.yml");
+    std::fs::write(&file, [of_reader, of_ci, of_boss, of_late].join("\n")).unwrap();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file.display().to_string());
+    let server = lab.serve();
+    for (key, method, path, body, wanted) in [
+        ("", "GET", "/health", "", 200),
+        ("", "GET", "/jobs", "", 401),
+        (late.as_str(), "GET", "/jobs", "", 401),
+        ("agk_nonsense", "GET", "/jobs", "", 401),
+        (&reader, "GET", "/jobs", "", 200),
+        (&reader, "POST", "/jobs", TASK, 403),
+        (&reader, "POST", "/admin/drain", "", 403),
+        (&ci, "POST", "/admin/sync", "", 403),
+        (&ci, "POST", "/jobs", TASK, 200),
+        (&boss, "GET", "/admin/drain", "", 200),
+    ] {
+        let (status, answer) = ask(&server, key, method, path, body);
+        assert_eq!(status, wanted, "{method} {path}: {answer}");
+        if status == 403 {
+            assert!(answer["error"].as_str().unwrap().contains("has the scope"), "{answer}");
+        }
+    }
+    let id = ask(&server, &ci, "POST", "/jobs", TASK).1["job"]["id"].as_str().unwrap().to_owned();
+    let job = eventually("it ends", || {
+        let job = ask(&server, &reader, "GET", &format!("/jobs/{id}"), "").1["job"].take();
+        job["ended_at"].is_string().then_some(job)
+    });
+    assert_eq!((&job["submitted_by"], &job["cancelled_by"]), (&json!("ci"), &json!(null)), "{job:#}");
+    let id = ask(&server, &ci, "POST", "/jobs", r#"{"task": "[[hang]]"}"#).1["job"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(ask(&server, &boss, "DELETE", &format!("/jobs/{id}"), "").1["job"]["cancelled_by"], "boss");
+    eventually("changes are told", || {
+        let log = server.log();
+        (log.contains(r#""audit":"POST /jobs","key":"ci""#) && log.contains(r#""key":"boss","outcome":"200""#))
+            .then_some(())
+    });
+    assert!([&reader, &ci, &boss, &late].iter().all(|key| !server.log().contains(key.as_str())), "no key is logged");
+    // Tools say what they need too.
+    let call = |key: &str, tool: &str, arguments: Value| {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
+        let headers =
+            [("Authorization", format!("Bearer {key}")), ("Accept", "application/json, text/event-stream".into())];
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .chain([("Content-Type", "application/json")])
+            .collect();
+        server.send("/mcp", &headers, &message.to_string()).1["result"].take()
+    };
+    assert_eq!(call(&reader, "list_jobs", json!({}))["isError"], json!(false));
+    let refused = call(&reader, "run_task", json!({"task": "t"}));
+    assert!(refused["isError"] == true && refused.to_string().contains("has the scope read"), "{refused}");
+    assert_eq!(call(&ci, "run_task", json!({"task": "[[say hi]]"}))["isError"], json!(false));
+    server.stop();
+}
+
+/// A Secret is changed by exchanging a link; a broken file locks nobody out.
+#[test]
+fn the_file_may_change_while_the_server_serves() {
+    let lab = Lab::new();
+    let ((one, of_one), (two, of_two)) = (made(&lab, "one", &[]), made(&lab, "two", &[]));
+    let volume = lab.path("secret");
+    let put = |version: &str, text: &str| {
+        std::fs::create_dir_all(volume.join(version)).unwrap();
+        std::fs::write(volume.join(version).join("keys.yml"), text).unwrap();
+        std::os::unix::fs::symlink(version, volume.join("next")).unwrap();
+        std::fs::rename(volume.join("next"), volume.join("..data")).unwrap();
+    };
+    put("..1", &of_one);
+    std::os::unix::fs::symlink(Path::new("..data/keys.yml"), volume.join("keys.yml")).unwrap();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", volume.join("keys.yml").display().to_string());
+    let server = lab.serve();
+    let status = |key: &str| ask(&server, key, "GET", "/jobs", "").0;
+    assert_eq!((status(&one), status(&two)), (200, 401));
+    put("..2", &of_two);
+    eventually("the other key is known", || (status(&two) == 200 && status(&one) == 401).then_some(()));
+    put("..3", "- {name: two, sha256: abc, scopes: [submit]}");
+    eventually("what is wrong is said", || server.log().contains("the keys stay as they were").then_some(()));
+    assert_eq!((status(&two), status(&one)), (200, 401));
+    put("..4", "[]");
+    eventually("an empty list lets nobody in", || (status(&two) == 401).then_some(()));
+    server.stop();
+    let broken = lab.with("AGENTICORE_API_KEYS_FILE", "/nowhere/keys.yml").run(&["serve"]);
+    assert!(
+        String::from_utf8_lossy(&broken.stderr).contains("AGENTICORE_API_KEYS_FILE, /nowhere/keys.yml"),
+        "{broken:?}"
+    );
+}
+
+#[test]
+fn commands_of_the_pod_work_where_only_hashes_are_known() {
+    let lab = Lab::new();
+    let (_, line) = made(&lab, "ci", &[]);
+    std::fs::write(lab.path("keys.yml"), line).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let file = lab.path("keys.yml").display().to_string();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file).with("AGENTICORE_PORT", port);
+    let server = lab.serve();
+    assert_eq!(lab.run(&["jobs"]).status.code(), Some(0));
+    assert_eq!(lab.run(&["status"]).status.code(), Some(0));
+    let submitted = lab.run(&["run", "t"]);
+    assert_eq!(submitted.status.code(), Some(2), "{submitted:?}");
+    assert!(
+        String::from_utf8_lossy(&submitted.stderr).contains("the key `own-pod` has the scope read"),
+        "{submitted:?}"
+    );
+    assert_eq!(lab.run(&["drain", "--timeout", "1"]).status.code(), Some(0));
+    let key = std::fs::read_dir(lab.path("home/.agenticore/own-keys")).unwrap().next().unwrap().unwrap().path();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    server.stop();
+    assert!(!key.exists(), "it goes with its server");
+}
+
+#[test]
+fn a_key_may_have_so_many_jobs_waiting_and_leaves_room_for_others() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "1");
+    let ((few, of_few), (other, of_other)) = (made(&lab, "few", &["--max-queued", "2"]), made(&lab, "other", &[]));
+    std::fs::write(lab.path("keys.yml"), [of_few, of_other].join("\n")).unwrap();
+    let file = lab.path("keys.yml").display().to_string();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file);
+    let server = lab.serve();
+    let hang = r#"{"task": "[[hang]]"}"#;
+    assert_eq!(ask(&server, &other, "POST", "/jobs", hang).0, 200);
+    eventually("it runs", || (ask(&server, &other, "GET", "/jobs?status=running", "").1["count"] == 1).then_some(()));
+    assert_eq!((ask(&server, &few, "POST", "/jobs", hang).0, ask(&server, &few, "POST", "/jobs", hang).0), (200, 200));
+    let (status, answer) = ask(&server, &few, "POST", "/jobs", hang);
+    assert!(
+        status == 429 && answer["error"].as_str().unwrap().contains("2 jobs of the key `few` wait already"),
+        "{answer}"
+    );
+    assert_eq!(ask(&server, &other, "POST", "/jobs", hang).0, 200);
+    server.stop();
+}
+
+#[test]
+fn a_key_in_the_address_works_and_is_called_deprecated() {
+    let lab = Lab::new().with("AGENTICORE_API_KEYS", "secret-key-1");
+    let server = lab.serve();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let answer = agent.get(format!("{}/jobs?api_key=secret-key-1&limit=1", server.url)).call().unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["deprecation"].to_str().unwrap()), (200, "@1767225600"));
+    let answer = agent.get(format!("{}/jobs", server.url)).header("X-Api-Key", "secret-key-1").call().unwrap();
+    assert!(answer.status() == 200 && answer.headers().get("deprecation").is_none());
+    assert!(!server.log().contains("secret-key-1"));
+    server.stop();
+}
