@@ -4,7 +4,7 @@
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
 	@echo "make test    all tests (fetches the tools they need)"
-	@echo "make check   formatting, clippy, unit tests: under a minute, for before a commit"
+	@echo "make check   formatting, clippy, unit tests, tidiness: under a minute, for before a commit"
 	@echo "make lint    formatting, clippy, shellcheck"
 	@echo "make docs    print the pages on commands, settings and routes from their tables"
 	@echo "make audit   licences, sources and known holes of what this depends on (wants a network)"
@@ -34,6 +34,7 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test --quiet --lib
+	cargo test --quiet --test it tidy::
 
 lint:
 	cargo fmt --check

@@ -10,6 +10,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 say "building (the first time takes about a minute)"
 cargo build --release --bins --examples
+built=${CARGO_TARGET_DIR:-$PWD/target}/release
 
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -29,7 +30,7 @@ if command -v claude >/dev/null &&
   task='Add a file hello.txt that greets the reader in one line, and mention it in README.md.'
 else
   say "the agent is a SCRIPTED STAND-IN, because there is no \`claude\` on PATH with a login"
-  agent=$PWD/target/release/examples/scripted-agent
+  agent=$built/examples/scripted-agent
   task='Add a greeting [[write hello.txt Hello, reader.]] [[bash echo "See hello.txt." >> README.md]] [[say I added hello.txt and mentioned it in README.md.]]'
 fi
 
@@ -37,11 +38,11 @@ say "running one job: fetch, worktree, agent, commit, push"
 env HOME="$place" AGENTICORE_CLAUDE_CONFIG_DIR="$(dirname "$login")" \
     AGENTICORE_CLAUDE_BINARY="$agent" AGENTICORE_ALLOW_LOCAL_REPOS=true AGENTICORE_REPOS_ROOT="$place/repos" \
     AGENTICORE_WORKTREE_ROOT="$place/worktrees" TMPDIR="$place" \
-    target/release/agenticore run --local "$task" --repo "$remote"
+    "$built/agenticore" run --local "$task" --repo "$remote"
 
 branch=$(git -C "$remote" for-each-ref --format='%(refname:short)' 'refs/heads/agenticore-*')
 say "the branch it pushed: $branch"
-git -C "$remote" log --oneline "main..$branch"
+git -C "$remote" --no-pager log --oneline "main..$branch"
 say "and the change in it"
 git -C "$remote" --no-pager diff "main...$branch"
-say "done. Next: \`target/release/agenticore serve\`, and \`agenticore run --help\`"
+say "done; its repository is removed again. Next: put $built/agenticore on your PATH, and read README.md on a server"

@@ -8,3 +8,13 @@ pub use crate::workspace::{refname, url};
 pub mod api {
     pub use crate::api::{JobRequest, PlanRequest, RetryRequest, WorktreeRequest, cursor, moment};
 }
+
+pub mod shown {
+    pub use crate::cli::{Cut, cut};
+    pub use crate::plain::{line, text};
+
+    /// In columns of a terminal.
+    pub fn width(text: &str) -> usize {
+        unicode_width::UnicodeWidthStr::width(text)
+    }
+}

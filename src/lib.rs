@@ -16,7 +16,9 @@ mod forge;
 mod golden;
 mod job;
 mod log;
+mod metrics;
 mod pipeline;
+mod plain;
 #[cfg(test)]
 mod printed;
 mod process;

@@ -8,6 +8,7 @@ mod line;
 pub use line::{Format, Level};
 
 use crate::job::{JobId, Record, Time, cut};
+use crate::plain;
 use crate::redact::Redactor;
 use line::Line;
 use serde_json::Value;
@@ -122,8 +123,19 @@ pub fn refusal(text: &str) {
     let format = MANNER.read().unwrap_or_else(PoisonError::into_inner).format;
     match format {
         Format::Json => error(text),
-        Format::Text => take(format!("agenticore: {text}\n")),
+        Format::Text => take(format!("agenticore: {}\n", cleaned(text))),
     }
+}
+
+/// What a command says beside its answer.
+pub fn warning(text: &str) {
+    take(format!("agenticore: warning: {}\n", cleaned(text)));
+}
+
+/// On one line, without secrets.
+fn cleaned(text: &str) -> String {
+    let manner = MANNER.read().unwrap_or_else(PoisonError::into_inner);
+    plain::line(&manner.secrets.as_ref().map_or_else(|| text.to_owned(), |secrets| secrets.clean(text)))
 }
 
 /// Says a fault of this program as a line like all others; what it happened in is ended as before.
@@ -157,6 +169,10 @@ fn say(line: Line) {
 }
 
 fn take(line: String) {
+    if cfg!(test) {
+        // Tests keep what they print until they fail.
+        return eprint!("{line}");
+    }
     let log = log();
     let Some(lines) = &log.lines else {
         // No thread could be started: better late than never.

@@ -51,10 +51,13 @@ fn forms(secret: &str) -> Vec<String> {
         _ => format!("%{byte:02X}"),
     };
     let url: String = whole.bytes().map(percent).collect();
+    let small = whole.bytes().map(percent).map(|part| if part.len() == 3 { part.to_lowercase() } else { part });
+    let small: String = small.collect();
+    let slashes = json.replace('/', "\\/");
     let base64 = |engine: &base64::engine::GeneralPurpose| engine.encode(whole).trim_end_matches('=').to_owned();
     let lines = whole.lines().map(|line| line.trim().to_owned());
     let mut all: Vec<String> = lines.collect();
-    all.extend([whole.to_owned(), json, url]);
+    all.extend([whole.to_owned(), json, url, small, slashes]);
     all.extend([base64(&STANDARD), base64(&URL_SAFE)]);
     all
 }
@@ -84,6 +87,8 @@ mod tests {
         for text in [
             "x sk-ant/key 12345 y",
             "x sk-ant%2Fkey%2012345 y",
+            "x sk-ant%2fkey%2012345 y",
+            "x sk-ant\\/key 12345 y",
             "x c2stYW50L2tleSAxMjM0NQ== y",
             "x MIIEvQIBADAN y",
             "x -----BEGIN KEY-----\\nMIIEvQIBADAN\\nshort y",

@@ -1,13 +1,29 @@
 //! "Did you mean": the known name that is nearest to one that is not known. Pure.
 
+/// Of what two names begin with, for that to mean something.
+const SHORTEST: usize = 4;
 /// How many letters may be wrong, missing or too many.
 const WITHIN: usize = 2;
 
 /// The nearest of `known`, if it is within two letters and there is more to it than that.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = known.map(|name| (distance(word, name), name)).filter(|(_, name)| *name != word);
-    let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= WITHIN && distance * 2 < name.chars().count()).then_some(name)
+    let known: Vec<&str> = known.filter(|name| *name != word).collect();
+    let (distance, name) =
+        known.iter().map(|name| (distance(word, name), *name)).min_by_key(|(distance, _)| *distance)?;
+    if distance <= WITHIN && distance * 2 < name.chars().count() {
+        return Some(name);
+    }
+    // One that begins as the other does, and is no other word.
+    let is_beginning = |name: &&&str| {
+        let shorter = name.len().min(word.len());
+        shorter >= SHORTEST && (name.starts_with(word) || word.starts_with(**name)) && !is_prefix_alone(name)
+    };
+    known.iter().filter(is_beginning).max_by_key(|name| name.len()).copied()
+}
+
+/// What many names begin with tells nothing.
+fn is_prefix_alone(name: &str) -> bool {
+    name.ends_with('_')
 }
 
 /// The same as the end of a sentence; empty if nothing is near.
@@ -49,6 +65,8 @@ mod tests {
             ("pofrile", Some("profile")),
             ("tsak", Some("task")),
             ("repository", None),
+            ("prof", Some("profile")),
+            ("task_text", Some("task")),
             ("when", None),
             ("x", None),
             ("", None),

@@ -308,7 +308,10 @@ fn view(text: &str) -> Result<View, String> {
     match text {
         "full" => Ok(View::Full),
         "summary" => Ok(View::Summary),
-        other => Err(format!("`view` must be full or summary, not `{other}`")),
+        other => {
+            let meant = suggest::did_you_mean(other, ["full", "summary"].into_iter());
+            Err(format!("`view` must be full or summary, not `{other}`{meant}"))
+        }
     }
 }
 

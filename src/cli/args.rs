@@ -167,10 +167,28 @@ fn parse_command(arguments: Vec<OsString>, server: &mut Option<String>) -> Resul
     command(row.unwrap_or(&COMMANDS[0]).name, raw)
 }
 
+/// What commands are called elsewhere.
+const OTHER_NAMES: [(&str, &str); 12] = [
+    ("list", "jobs"),
+    ("ls", "jobs"),
+    ("ps", "jobs"),
+    ("show", "job"),
+    ("get", "job"),
+    ("submit", "run"),
+    ("start", "serve"),
+    ("server", "serve"),
+    ("log", "logs"),
+    ("events", "logs"),
+    ("stop", "cancel"),
+    ("kill", "cancel"),
+];
+
 fn known(word: &str) -> Result<&'static Row, String> {
     commands::find(word).ok_or_else(|| {
         let names = || COMMANDS.iter().map(|row| row.name);
-        let meant = suggest::did_you_mean(word, names());
+        let other = OTHER_NAMES.iter().find(|(name, _)| *name == word).map(|(_, command)| *command);
+        let other = other.map(|command| format!("; did you mean `{command}`?"));
+        let meant = other.unwrap_or_else(|| suggest::did_you_mean(word, names()));
         format!("unknown command `{word}`: known are {}{meant}", names().collect::<Vec<_>>().join(", "))
     })
 }
@@ -250,7 +268,10 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 url: raw.value("url")?,
                 json,
             },
-            other => return Err(format!("`agenticore hooks` knows `sync` alone, not `{other}`")),
+            other => {
+                let meant = suggest::did_you_mean(other, ["sync"].into_iter());
+                return Err(format!("`agenticore hooks` knows `sync` alone, not `{other}`{meant}"));
+            }
         },
         "key" => match &raw.words[..] {
             [verb, name] if verb == "new" => Command::KeyNew(New {
@@ -357,7 +378,10 @@ impl Raw {
         match &self.words[..] {
             [word] => Ok(word.clone()),
             [] => Err(format!("`agenticore {command}` needs {what}: see `agenticore {command} --help`")),
-            _ => Err(format!("`agenticore {command}` takes one {what}, not {}: put it in quotes", self.words.len())),
+            words => {
+                let quotes = if what == "TASK" { ": put it in quotes" } else { "" };
+                Err(format!("`agenticore {command}` takes one {what}, not {}{quotes}", words.len()))
+            }
         }
     }
 

@@ -56,7 +56,7 @@ and output instead, until the input ends; where a server is already, a bridge to
         about: "Submits a job, or runs one right here with --local. TASK is what Claude is told; - reads it from
 standard input. With --wait the exit code tells how the job ended.",
         flags: &[
-            short('r', "repo", Some("URL"), "repository to work in: https://, ssh:// or git@HOST:PATH"),
+            short('r', "repo", Some("URL"), "repository: https://, ssh://, git@HOST:PATH, or a directory"),
             short('p', "profile", Some("NAME"), "execution profile (see `agenticore profiles`)"),
             flag("base-ref", Some("NAME"), "branch, tag or commit to begin at (the remote's default branch)"),
             flag("session-id", Some("ID"), "go on with an earlier job's Claude session"),

@@ -30,7 +30,7 @@ impl EventPrinter {
     pub fn new(begin: Time, to: &(impl IsTerminal + AsFd)) -> Self {
         let is_terminal = to.is_terminal();
         let width = sys::terminal_width(to.as_fd()).filter(|_| is_terminal).map_or(NO_TERMINAL, usize::from);
-        Self { begin, width: width.max(MARGIN + 20), colour: is_colourful(is_terminal) }
+        Self { begin, width: width.max(MARGIN + 4), colour: is_colourful(is_terminal) }
     }
 
     pub fn text(&self, event: &Event) -> String {
@@ -65,6 +65,8 @@ impl EventPrinter {
                 vec![cut_end(&format!("{tool}: {}", one_line(&text)), room)]
             }
             Kind::AgentToolResult | Kind::AgentNotice => folded(&text, room),
+            // The mark before it says that it is a note.
+            Kind::PublishNotice => wrapped(&one_line(&text), room),
             _ if text.is_empty() => vec![name],
             // An address that is cut is none.
             _ => wrapped(&format!("{name}: {}", one_line(&text)), room),

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 #[cfg(test)]
 pub use help::of_all as help_of_all;
+pub use show::{Cut, cut};
 
 /// How a command ended. `docs/jobs.md` has them in a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +116,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
     // A health check would repeat them for ever.
     if !is_server && !matches!(command, Command::Status { alive: true, .. }) {
         for warning in &config.warnings {
-            let _ = writeln!(std::io::stderr(), "agenticore: warning: {warning}");
+            log::warning(warning);
         }
     }
     match command {
@@ -169,7 +170,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Profiles { json } => {
             let answer: ProfilesAnswer = Client::new(&config)?.get("/profiles")?;
             for warning in answer.errors.iter().chain(&answer.warnings) {
-                let _ = writeln!(std::io::stderr(), "agenticore: warning: {}", show::plain(warning));
+                log::warning(warning);
             }
             print(&if json { pretty(&answer.profiles) } else { show::profiles(&answer.profiles) })
         }
@@ -251,6 +252,10 @@ fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
 fn tell(client: &Client, mut job: Job, wait: bool, json: bool) -> Result<Exit, Refusal> {
     if wait {
         job = follow::to_the_end(client, job, AWAY_LIMIT)?;
+        // With what was kept of its work. A server that goes just now has told the end already.
+        if let Ok(answer) = client.get::<JobAnswer>(&format!("/jobs/{}", job.id)) {
+            job = answer.job;
+        }
     }
     if json {
         print(&pretty(&job))?;
@@ -306,6 +311,10 @@ fn task_of(word: &str) -> Result<String, Refusal> {
         }
         task => task.to_owned(),
     };
+    if task.trim() == show::TASK {
+        let why = format!("TASK is `{}`: put what is to be done in its place", show::TASK);
+        return Err(Refusal::new(Exit::BadUsage, why));
+    }
     if task.trim().is_empty() {
         return Err(Refusal::new(
             Exit::BadUsage,

@@ -4,7 +4,7 @@ mod job;
 mod jobs;
 mod table;
 
-pub use job::{Ran, text as job};
+pub use job::{Ran, TASK, text as job};
 pub use table::{Cut, cut};
 
 use crate::api::{Job, JobSummary, Plan, Profile, ServerStatus};
@@ -40,10 +40,8 @@ pub fn paint_if(is_colourful: bool, text: &str, colour: Colour) -> String {
     if is_colourful { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
 }
 
-/// A text from outside for a terminal: without control characters, which could do anything there.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
+/// A text from outside for a terminal.
+pub use crate::plain::text as plain;
 
 fn colour_of(status: Status, has_error: bool) -> Colour {
     match status {
@@ -60,8 +58,10 @@ fn status(status: Status, has_error: bool) -> String {
 }
 
 fn first_line(text: &str, width: usize) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    table::cut(line, width, table::Cut::End)
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.next().unwrap_or_default();
+    let more = if lines.next().is_some() { " …" } else { "" };
+    table::cut(&format!("{line}{more}"), width, table::Cut::End)
 }
 
 /// Standard output, as tables are fitted to it.

@@ -175,7 +175,7 @@ impl Effective {
     pub fn shown(&self) -> String {
         match &self.value {
             Some(_) if self.is_secret => "********".into(),
-            Some(value) => value.clone(),
+            Some(value) => without_userinfo(value),
             None => "(none)".into(),
         }
     }
@@ -416,7 +416,7 @@ fn resolve(
             if matches!(row.kind, Kind::Path) && raw.starts_with('~') && home.is_none() {
                 return Error::NoHome(row.variable);
             }
-            let shown = if row.kind.is_secret() { "a secret".into() } else { format!("`{raw}`") };
+            let shown = if row.kind.is_secret() { "a secret".into() } else { format!("`{}`", without_userinfo(raw)) };
             Error::Value { variable: row.variable, shown, source: source.clone(), allowed: row.kind.allowed() }
         })?),
     };
@@ -428,6 +428,16 @@ fn resolve(
         is_secret: row.kind.is_secret(),
         help: row.help,
     })
+}
+
+/// The text, with what stands before an `@` in an address masked: it may be a password.
+fn without_userinfo(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://********@{host}{path}"),
+        None => text.to_owned(),
+    }
 }
 
 fn runtime_dir(temporary: &Path, jobs_dir: &Path) -> PathBuf {

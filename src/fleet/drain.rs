@@ -136,7 +136,7 @@ impl Drain {
             };
             if is_over {
                 for id in self.running.stop_all(Reason::HandBack) {
-                    log::job(&id).info("the drain's time is up: it goes back to the queue");
+                    log::job(&id).info("its time is up: it goes back to the queue");
                 }
             }
             if untold && Instant::now() >= tell_at {

@@ -18,6 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// What a server says at its start that it has; `status` shows all.
+const FOUND_FIRST: [&str; 4] = ["claude", "login", "git", "redis"];
 /// How long a worker waits for a job before it looks whether it shall go.
 const CLAIM_WAIT: Duration = Duration::from_millis(500);
 /// How long to wait after the store refused, before it is asked again.
@@ -277,8 +279,14 @@ impl Shared {
         while !self.running.goes_away() {
             runner.machine.measure(&runner.config);
             if std::mem::take(&mut is_first) {
-                let told: Vec<String> = runner.checks().iter().filter(|check| check.ok).map(Check::shown).collect();
-                log::info(&format!("found {}", told.join("; ")));
+                let checks = runner.checks();
+                let (first, more): (Vec<&Check>, Vec<&Check>) = checks
+                    .iter()
+                    .filter(|check| check.ok)
+                    .partition(|check| FOUND_FIRST.contains(&check.name.as_str()));
+                let told = |checks: Vec<&Check>| checks.into_iter().map(Check::shown).collect::<Vec<_>>().join("; ");
+                log::info(&format!("found {}", told(first)));
+                log::debug(&format!("found {}", told(more)));
             }
             if rounds.next().is_some_and(|round: u64| round.is_multiple_of(TELL_EVERY)) {
                 runner.store.tell(About { slots: self.slots, unwell: runner.unwell() });

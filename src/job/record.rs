@@ -213,6 +213,9 @@ pub struct Record {
     pub private: bool,
     /// The session the user asked to resume; `session_id` becomes what Claude reports.
     pub resume_session: Option<String>,
+    /// The job that had this conversation before.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "id_if_any")]
+    pub resumed_from: Option<JobId>,
     /// Rises at every claim; fences what an attempt writes.
     #[serde(default)]
     pub attempt: u32,
@@ -316,6 +319,12 @@ impl Record {
     }
 
     /// It made a worktree, which is there for later jobs.
+    /// The session that its agent worked in; None: no agent began.
+    pub fn had_session(&self) -> Option<&str> {
+        // Written just before an agent begins.
+        self.job_config_dir.as_ref().and(self.session_id.as_deref())
+    }
+
     pub fn is_prepared_worktree(&self) -> bool {
         self.purpose == Purpose::Worktree && self.status == Status::Succeeded
     }

@@ -78,6 +78,8 @@ pub enum Mark {
         pid: u32,
     },
     Session(String),
+    /// The job that had the conversation before, which this one resumes.
+    ResumesFrom(JobId),
     /// The agent reported a result. It may report another; its end is its exit.
     Reported {
         output: Option<String>,
@@ -112,7 +114,10 @@ impl Mark {
     /// that does.
     pub fn may_wait(&self) -> bool {
         use Mark::*;
-        matches!(self, Directory(_) | AgentStarted { .. } | Session(_) | Reported { .. } | WorktreeRemoved)
+        matches!(
+            self,
+            Directory(_) | AgentStarted { .. } | Session(_) | ResumesFrom(_) | Reported { .. } | WorktreeRemoved
+        )
     }
 }
 
@@ -147,6 +152,7 @@ impl Queued {
             create_repo: spec.create_repo,
             private: spec.private,
             resume_session: spec.session_id,
+            resumed_from: None,
             attempt: 0,
             deaths: 0,
             runs_alone: false,
@@ -257,6 +263,7 @@ impl Running {
             }
             Mark::AgentStarted { pid } => record.pid = Some(pid),
             Mark::Session(id) => record.session_id = Some(id),
+            Mark::ResumesFrom(id) => record.resumed_from = Some(id),
             Mark::Reported { output, spent } => {
                 record.output = output.map(|text| cut(text, OUTPUT_LIMIT));
                 record.spent = spent;

@@ -1,6 +1,7 @@
 //! How a line of the log looks, as text and as JSON. Pure.
 
 use crate::job::{Record, Time};
+use crate::plain;
 use crate::redact::Redactor;
 use serde_json::Value;
 use std::time::Duration;
@@ -56,7 +57,7 @@ impl Line {
 
     /// With its end of line.
     pub fn written(&self, time: Time, format: Format, secrets: Option<&Redactor>) -> String {
-        let clean = |text: &str| on_one_line(&secrets.map_or_else(|| text.to_owned(), |secrets| secrets.clean(text)));
+        let clean = |text: &str| plain::line(&secrets.map_or_else(|| text.to_owned(), |secrets| secrets.clean(text)));
         let level = self.level.as_str();
         if format == Format::Text {
             let job = self.job.as_ref().map(|id| format!("job {id}: ")).unwrap_or_default();
@@ -91,19 +92,6 @@ pub fn told(step: &str, detail: &str, took: Option<Duration>, record: &Record) -
 /// Seconds to a tenth.
 pub fn tenths(took: Duration) -> f64 {
     (took.as_secs_f64() * 10.0).round() / 10.0
-}
-
-/// What would break a line, or act on a terminal, is shown as what it is: nothing to be obeyed.
-fn on_one_line(text: &str) -> String {
-    let harmless = |c: char| match c {
-        '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
-        // Also what turns the direction of a text.
-        c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => {
-            '\u{fffd}'
-        }
-        c => c,
-    };
-    text.chars().map(harmless).collect()
 }
 
 #[cfg(test)]

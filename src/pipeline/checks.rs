@@ -80,7 +80,7 @@ impl Runner {
                 let why = format!("{}; no job is begun until {until}", trouble.why);
                 wrong(name, why, "nothing: one job will try then").stopping(stops)
             }
-            None => well("account", "the last job that asked the API was answered, or none has asked yet"),
+            None => well("account", "no trouble with the model's API is known"),
         }
     }
 
@@ -168,10 +168,13 @@ fn github_token(config: &Config) -> Check {
 }
 
 fn of_profiles(profiles: &Profiles) -> Check {
-    let (profiles, broken) = profiles.all();
+    let (usable, broken) = profiles.all();
     match broken.first() {
         Some(error) => wrong("profiles", error.to_string(), "mend its profile.yml; jobs with other profiles run"),
-        None => well("profiles", format!("{} can be used", profiles.len())),
+        None => match profiles.warnings().first() {
+            Some(typo) => wrong("profiles", typo.as_str(), "mend its profile.yml: the key is ignored"),
+            None => well("profiles", format!("{} can be used", usable.len())),
+        },
     }
 }
 
@@ -182,7 +185,8 @@ fn api_keys(config: &Config) -> Check {
             "none are set: anybody who reaches the port can run agents here",
             format!("{}, {}", config.where_to_set("api-keys", "AGENTICORE_API_KEYS"), config.then_restart()),
         ),
-        false => well("api_keys", "requests need a key, or come from this machine"),
+        false if config.wants_keys() => well("api_keys", "requests need a key"),
+        false => well("api_keys", "none are wanted: this machine alone can reach the port"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Execution, Halt, Runner};
 use crate::agent::home;
 use crate::event::Kind;
-use crate::job::{JobId, Record};
+use crate::job::{JobId, Mark, Record};
 use crate::log;
 use crate::process::stop::Stop;
 use crate::workspace::cache;
@@ -29,7 +29,14 @@ pub struct GoesOn {
 
 impl Runner {
     pub fn kept_directory(&self, id: &JobId) -> PathBuf {
-        self.config.jobs_dir.join("kept").join(id.as_str())
+        let of_earlier = self.earlier_runs.iter().find(|(record, _)| record.id == *id).map(|(_, directory)| directory);
+        of_earlier.unwrap_or(&self.config.jobs_dir).join("kept").join(id.as_str())
+    }
+
+    /// An earlier local run that had this conversation.
+    fn earlier_local(&self, session: &str) -> Option<Record> {
+        let earlier = self.earlier_runs.iter().filter(|(record, _)| record.had_session() == Some(session));
+        earlier.max_by_key(|(record, _)| record.created_at).map(|(record, _)| record.clone())
     }
 
     /// What was saved of a job's work.
@@ -157,38 +164,22 @@ fn has_files(directory: &Path) -> bool {
     })
 }
 
-/// Why the files that a conversation tells of are not here, and what to do. None: nothing that it left is missing.
-fn not_there(
-    earlier: &Record,
-    url: Option<&RepoUrl>,
-    asks_for_another: bool,
-    files_in: Option<&Path>,
-) -> Option<String> {
-    let id = earlier.id.short();
-    let told = |why: &str| Some(format!("the conversation goes on without the files that job {id} left: {why}"));
-    match (earlier.repo_url.as_deref(), url) {
-        (None, None) => {
-            let directory = files_in.filter(|directory| has_files(directory))?;
-            return told(&format!("they are in {}", directory.display()));
-        }
-        (None, Some(_)) => return told("that job had no repository"),
-        (Some(at), url) if url.is_none_or(|url| url.as_str() != at) => {
-            return told(&format!("that job worked in {at}; to begin with them, give that as repo_url (--repo)"));
-        }
-        _ => {}
-    }
-    if earlier.pushed {
-        let branch = earlier.branch.as_deref().unwrap_or_default();
-        let how = format!("they are on the branch {branch}; to begin with them, give base_ref (--base-ref) {branch}");
-        // Who names where to begin, knows.
-        return if asks_for_another { None } else { told(&how) };
-    }
-    if asks_for_another {
-        return told("this job begins at another base_ref than that one did; leave it out to begin with them");
-    }
-    let path = earlier.worktree_path.as_deref()?;
-    let on = earlier.worktree_on.as_deref().map(|pod| format!(" on {pod}")).unwrap_or_default();
-    told(&format!("they were not saved; they are in {path}{on}"))
+/// So many jobs of one conversation are looked through for its files, from the newest on.
+const CONVERSATION_MOST: usize = 20;
+
+/// It worked where this job does; without a repository each has a directory of its own.
+fn is_in(earlier: &Record, url: Option<&RepoUrl>) -> bool {
+    url.is_some() && earlier.repo_url.as_deref() == url.map(RepoUrl::as_str)
+}
+
+/// An earlier job of a conversation, seen from one that resumes it.
+enum Left {
+    /// Its files are kept, and fit.
+    Files(Box<GoesOn>),
+    /// They are elsewhere: so.
+    Elsewhere(String),
+    /// It changed nothing that could be missing.
+    Nothing,
 }
 
 impl Execution<'_> {
@@ -202,32 +193,92 @@ impl Execution<'_> {
             let is_whole = kept.session.is_some() && kept.lacks.is_none();
             return Ok(is_whole.then_some(GoesOn { kept, directory, is_own: true }));
         }
-        let Some(session) = self.record.resume_session.as_deref() else { return Ok(None) };
-        let earlier = self.persistently(|_| runner.store.with_session(session))?;
-        let Some(earlier) = earlier.filter(|earlier| earlier.id != *id) else { return Ok(None) };
-        let asks_for_another = self.record.base_ref.is_some() && self.record.base_ref != earlier.base_ref;
-        let kept = runner.kept_of(&earlier.id).filter(|kept| kept.repo_url == url.as_str() && kept.bytes > 0);
-        let kept = kept.filter(|_| !asks_for_another);
-        if kept.is_none()
-            && let Some(why) = not_there(&earlier, Some(url), asks_for_another, None)
-        {
-            self.remark_on(why)?;
+        let Some(session) = self.record.resume_session.clone() else { return Ok(None) };
+        match self.left_by(&session, Some(url))? {
+            Left::Files(goes_on) => Ok(Some(*goes_on)),
+            Left::Elsewhere(why) => {
+                let text = format!("the conversation goes on without its files: {why}");
+                self.remark_on(text).map(|()| None)
+            }
+            Left::Nothing => Ok(None),
         }
-        Ok(kept.map(|kept| GoesOn { kept, directory: runner.kept_directory(&earlier.id), is_own: false }))
+    }
+
+    /// What the jobs of a conversation left: the newest first, and what each of them went on from.
+    fn left_by(&mut self, session: &str, url: Option<&RepoUrl>) -> Result<Left, Halt> {
+        let runner = self.runner;
+        let mut next = self.persistently(|_| runner.store.with_session(session))?;
+        if next.as_ref().is_none_or(|newest| newest.id == self.record.id) {
+            next = runner.earlier_local(session);
+        }
+        let Some(newest) = next.as_ref().filter(|newest| newest.id != self.record.id) else { return Ok(Left::Nothing) };
+        self.mark(Mark::ResumesFrom(newest.id.clone()), None)?;
+        let mut elsewhere = None;
+        for _ in 0..CONVERSATION_MOST {
+            let Some(earlier) = next.take() else { break };
+            match self.left_by_one(&earlier, url) {
+                Left::Nothing => {}
+                Left::Elsewhere(why) if is_in(&earlier, url) => return Ok(Left::Elsewhere(why)),
+                // What it did was somewhere else: the files from before it may be here.
+                Left::Elsewhere(why) => elsewhere = elsewhere.or(Some(why)),
+                files => return Ok(files),
+            }
+            if let Some(id) = &earlier.resumed_from {
+                next = self.persistently(|_| runner.store.get(id))?.it;
+            }
+        }
+        Ok(elsewhere.map_or(Left::Nothing, Left::Elsewhere))
+    }
+
+    fn left_by_one(&self, earlier: &Record, url: Option<&RepoUrl>) -> Left {
+        let (runner, id) = (self.runner, earlier.id.short());
+        let saved = runner.shown_kept(&earlier.id).filter(|(_, kept)| kept.bytes > 0);
+        let also = saved.as_ref().and_then(|(directory, kept)| kept.bundle(directory));
+        let also = also.map(|path| format!("; a copy is in {}", path.display())).unwrap_or_default();
+        let branch = earlier.branch.as_deref().filter(|_| earlier.pushed);
+        let at = earlier.repo_url.as_deref();
+        if !is_in(earlier, url) {
+            let with_base = branch.map(|branch| format!(" and base_ref (--base-ref) {branch}")).unwrap_or_default();
+            let has_work = branch.is_some() || saved.is_some() || earlier.worktree_path.is_some();
+            return match at {
+                Some(at) if has_work => Left::Elsewhere(format!(
+                    "job {id} worked in {at}; a job with that as repo_url (--repo){with_base} begins with them{also}"
+                )),
+                None => {
+                    let directory = runner.config.job_dirs_root.join(earlier.id.as_str());
+                    let told = || Left::Elsewhere(format!("job {id} left them in {}", directory.display()));
+                    if has_files(&directory) { told() } else { Left::Nothing }
+                }
+                Some(_) => Left::Nothing,
+            };
+        }
+        let asks_for_another = self.record.base_ref.is_some() && self.record.base_ref != earlier.base_ref;
+        if let Some(branch) = branch {
+            let why =
+                format!("job {id} left them on the branch {branch}; give base_ref (--base-ref) {branch} for them");
+            // Who names where to begin, knows.
+            return if asks_for_another { Left::Nothing } else { Left::Elsewhere(why) };
+        }
+        match saved {
+            Some(_) if asks_for_another => {
+                Left::Elsewhere(format!("job {id} began at another base_ref; a job without one begins with them{also}"))
+            }
+            Some((directory, kept)) if Some(kept.repo_url.as_str()) == at => {
+                Left::Files(Box::new(GoesOn { kept, directory, is_own: false }))
+            }
+            _ => earlier.worktree_path.as_ref().map_or(Left::Nothing, |path| {
+                let on = earlier.worktree_on.as_deref().map(|pod| format!(" on {pod}")).unwrap_or_default();
+                Left::Elsewhere(format!("job {id} left them in {path}{on}, and they were not saved"))
+            }),
+        }
     }
 
     /// A job without a repository that resumes a conversation: says so where its files are missing.
     pub fn say_no_files(&mut self) -> Result<(), Halt> {
-        let Some(session) = self.record.resume_session.as_deref() else { return Ok(()) };
-        let runner = self.runner;
-        let earlier = self.persistently(|_| runner.store.with_session(session))?;
-        let why = earlier.filter(|earlier| earlier.id != self.record.id).and_then(|earlier| {
-            let directory = runner.config.job_dirs_root.join(earlier.id.as_str());
-            not_there(&earlier, None, false, Some(&directory))
-        });
-        match why {
-            Some(why) => self.remark_on(why),
-            None => Ok(()),
+        let Some(session) = self.record.resume_session.clone() else { return Ok(()) };
+        match self.left_by(&session, None)? {
+            Left::Elsewhere(why) => self.remark_on(format!("the conversation goes on without its files: {why}")),
+            _ => Ok(()),
         }
     }
 

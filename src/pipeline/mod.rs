@@ -71,6 +71,8 @@ pub struct Runner {
     /// What meets trouble here waits until it is over, or for another server; else it fails at once.
     waits_out_trouble: bool,
     in_use: prepared::InUse,
+    /// What earlier runs in front of a user left: their jobs, and where each has its files.
+    earlier_runs: Vec<(Record, PathBuf)>,
     /// Prepared worktrees that are past their age and stay, and when they were looked into.
     kept_prepared: Mutex<HashMap<JobId, Instant>>,
 }
@@ -158,6 +160,7 @@ impl Runner {
             parking: Parking::default(),
             machine: Machine::default(),
             waits_out_trouble: true,
+            earlier_runs: Vec::new(),
             in_use: prepared::InUse::default(),
             kept_prepared: Mutex::default(),
             config,
@@ -195,8 +198,9 @@ impl Runner {
     }
 
     /// For one job alone, in front of its user: what cannot be run now fails at once.
-    pub fn that_fails_at_once(self) -> Self {
-        Self { waits_out_trouble: false, ..self }
+    /// `earlier`: what was run so before, and where each has its files.
+    pub fn that_fails_at_once(self, earlier: Vec<(Record, PathBuf)>) -> Self {
+        Self { waits_out_trouble: false, earlier_runs: earlier, ..self }
     }
 
     /// Whether a job may have the servers of this file. Who runs one job in front of himself may name any; the others

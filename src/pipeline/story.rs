@@ -18,7 +18,7 @@ pub fn told_of(kind: Kind) -> Option<(Level, &'static str)> {
         Kind::Committed => (Level::Info, "committed"),
         Kind::Pushed => (Level::Info, "pushed"),
         Kind::PrOpened => (Level::Info, "published"),
-        Kind::PublishNotice => (Level::Info, "publish notice"),
+        Kind::PublishNotice => (Level::Info, "note"),
         _ => return None,
     })
 }

@@ -68,7 +68,10 @@ impl Execution<'_> {
         let back = back.with(lost);
         let why = back.why().to_owned();
         match self.attempt.hand_back(back) {
-            Ok(()) => log::step(&self.record, log::Level::Info, "handed back", &why, None),
+            Ok(()) => {
+                crate::metrics::event("handed_back");
+                log::step(&self.record, log::Level::Info, "handed back", &why, None);
+            }
             // It was cancelled, or taken over, meanwhile.
             Err(store::Error::Lost) => self.clean_up_lost(),
             // The record names us for what we do not run: it is given back when the store can be asked.

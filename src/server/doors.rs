@@ -7,8 +7,10 @@ use super::mcp::{self, Mcp, sse};
 use super::rest::routes::Access;
 use super::rest::{Rest, routes, status};
 use crate::job::Time;
+use crate::metrics;
 use crate::service::{Caller, Scope};
 use std::sync::Arc;
+use tiny_http::Method;
 
 pub struct Doors {
     pub guard: Guard,
@@ -63,6 +65,19 @@ impl Handler for Doors {
         }
     }
 
+    fn note(&self, head: Option<&Head>, status: u16) {
+        let (route, method) = head.map_or(("unreadable", "none"), |head| {
+            let route = match head.path.as_str() {
+                path if mcp::is_for(path) => mcp::PATH,
+                path if path.trim_end_matches('/') == sse::STREAM => sse::STREAM,
+                path if sse::is_for(path) => sse::MESSAGES,
+                _ => routes::template(head).unwrap_or("unknown"),
+            };
+            (route, method_name(&head.method))
+        });
+        metrics::request(route, method, status);
+    }
+
     fn headers(&self, head: &Head) -> Vec<(&'static str, String)> {
         let mut headers = self.guard.cors(head);
         if self.keys.are_wanted() && is_key_in_address(head) {
@@ -75,6 +90,18 @@ impl Handler for Doors {
 
 /// 2026-01-01, as RFC 9745 writes it.
 const KEY_IN_ADDRESS_SINCE: &str = "@1767225600";
+
+/// One of few, whatever a client makes up.
+fn method_name(method: &Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        _ => "other",
+    }
+}
 
 impl Doors {
     /// A tool of MCP says itself what it needs.

@@ -7,12 +7,12 @@ use super::{EventWatch, Heard, Refusal};
 use crate::api::{Event, Job, JobRequest};
 use crate::config::Config;
 use crate::event::Cursor;
-use crate::job::JobId;
+use crate::job::{JobId, Record};
 use crate::pipeline::Runner;
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::store::{Claim, Error, Jobs, Queue, Which, embedded};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl LocalJob {
     pub fn submit(config: Config, request: JobRequest, is_cancelled: impl FnOnce() -> bool) -> Result<Self, Refusal> {
         sys::become_subreaper().map_err(|error| failed(format!("cannot become a subreaper: {error}")))?;
         let home = config.own_dir.join("local");
-        sweep(&config, &home);
+        let earlier = sweep(&config, &home);
         if is_cancelled() {
             return Err(Refusal::Cancelled);
         }
@@ -58,7 +58,7 @@ impl LocalJob {
         let config = config.with_jobs_dir(directory.clone());
         let store = embedded::open(&directory, &config.pod_name).map_err(failed)?;
         let runner = Runner::new(config, store.clone(), store.agents_lock()).map_err(failed)?;
-        let runner = Arc::new(runner.that_fails_at_once());
+        let runner = Arc::new(runner.that_fails_at_once(earlier));
         let refuse = |refusal: Refusal| {
             let _ = std::fs::remove_dir_all(&directory);
             refusal
@@ -106,17 +106,25 @@ impl LocalJob {
     }
 }
 
-/// Tidies after earlier local runs: those that were killed, and those whose time to live is over.
-fn sweep(config: &Config, home: &Path) {
+/// Tidies after earlier local runs: those that were killed, and those whose time to live is over. What is left of them,
+/// and where.
+fn sweep(config: &Config, home: &Path) -> Vec<(Record, PathBuf)> {
+    let mut left = Vec::new();
     for directory in std::fs::read_dir(home).into_iter().flatten().flatten().map(|entry| entry.path()) {
         // One that runs holds its lock.
         let Ok(store) = embedded::open(&directory, &config.pod_name) else { continue };
         if tidy(config, &directory, &store).is_ok_and(|is_empty| is_empty) {
             drop(store);
             let _ = std::fs::remove_dir_all(&directory);
+        } else if let Ok(found) = store.list(LOCAL_MOST, Which::All) {
+            left.extend(found.it.into_iter().map(|record| (record, directory.clone())));
         }
     }
+    left
 }
+
+/// One run has one job.
+const LOCAL_MOST: usize = 10;
 
 /// True: no job is left there.
 fn tidy(config: &Config, directory: &Path, store: &Arc<embedded::Embedded>) -> Result<bool, Error> {

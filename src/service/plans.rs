@@ -111,7 +111,9 @@ impl Service {
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
                 let submitted_by = by.name.clone();
                 let spec = Spec { plan_id, at_commit, submitted_by, ..judge(job, &self.runner)? };
-                self.patiently(|store| store.submit(spec.clone(), Some(&key)))?
+                let record = self.patiently(|store| store.submit(spec.clone(), Some(&key)))?;
+                self.tell_taken_in(&record);
+                record
             }
         };
         if plan.job_id.is_none()

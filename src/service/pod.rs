@@ -2,7 +2,8 @@
 
 use super::{Refusal, Service};
 use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, ServerStatus, Status, Stops};
-use crate::job;
+use crate::job::{self, Time};
+use crate::metrics;
 use crate::store::Which;
 use std::time::Duration;
 
@@ -45,6 +46,21 @@ impl Service {
             running: progress.running.len(),
             queued: queued.map(|queued| queued.it.len()),
             checks,
+        }
+    }
+
+    /// What is known just now, for the metrics.
+    pub fn numbers(&self) -> metrics::Now {
+        let progress = self.pool.drain().progress();
+        let waiting = self.runner.store.waiting().ok();
+        let age = |since: Time| Time::now().since(since).max(0) as f64 / 1000.0;
+        metrics::Now {
+            queued: waiting.map(|(count, _)| count),
+            oldest_seconds: waiting.and_then(|(_, oldest)| oldest).map(age),
+            running: progress.running.len(),
+            slots: self.workers,
+            draining: progress.draining,
+            runs_jobs: self.workers > 0 && !progress.draining && self.runner.stopped() < Stops::Agents,
         }
     }
 

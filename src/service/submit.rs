@@ -78,14 +78,19 @@ impl Service {
         }
         let spec = Spec { submitted_by: by.name.clone(), ..spec };
         let record = self.runner.store.submit(spec, key)?;
-        // Sent again with the same key, it is the job that it was.
-        if record.attempt == 0 {
-            log::step(&record, log::Level::Info, "queued", &format!("profile {}", record.profile), None);
-        }
+        self.tell_taken_in(&record);
         if let Some(worktree) = &worktree {
             self.note_used(worktree, &record.id);
         }
         Ok(record)
+    }
+
+    pub(super) fn tell_taken_in(&self, record: &Record) {
+        // Sent again with the same key, it is the job that it was.
+        if record.attempt == 0 {
+            let by = record.submitted_by.as_ref().map(|name| format!(", by {name}")).unwrap_or_default();
+            log::step(record, log::Level::Info, "queued", &format!("profile {}{by}", record.profile), None);
+        }
     }
 
     /// Two that are handed in at the same moment may both find the last place free.

@@ -295,6 +295,9 @@ mod tests {
         fn list(&self, _: usize, _: crate::store::Which) -> Result<Seen<Vec<Record>>, Error> {
             Err(Error::Lost)
         }
+        fn waiting(&self) -> Result<(usize, Option<crate::job::Time>), Error> {
+            unreachable!()
+        }
         fn ahead(&self, _: &Record) -> Result<Option<usize>, Error> {
             unreachable!()
         }

@@ -23,7 +23,7 @@ pub mod watch;
 
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event};
-use crate::job::{JobId, Mark, Note, Purpose, Queued, Record, Running, Spec, Status};
+use crate::job::{JobId, Mark, Note, Purpose, Queued, Record, Running, Spec, Status, Time};
 use crate::process::stop::Stop;
 use std::fmt;
 use std::sync::Arc;
@@ -197,6 +197,9 @@ pub trait Jobs: Send + Sync {
     /// How many jobs wait before this one, which is queued. None: it does not wait here, or so many do that they were
     /// not counted ([`AHEAD_MOST`]).
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error>;
+
+    /// How many jobs wait, and since when the oldest of them does.
+    fn waiting(&self) -> Result<(usize, Option<Time>), Error>;
 
     /// The newest ended job that reported this Claude session.
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error>;

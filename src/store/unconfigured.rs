@@ -6,7 +6,7 @@ use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
 use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Note, Record, Spec};
+use crate::job::{JobId, Note, Record, Spec, Time};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,10 @@ impl Jobs for Unconfigured {
     }
 
     fn ahead(&self, _: &Record) -> Result<Option<usize>, Error> {
+        self.refuse()
+    }
+
+    fn waiting(&self) -> Result<(usize, Option<Time>), Error> {
         self.refuse()
     }
 

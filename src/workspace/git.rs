@@ -216,7 +216,10 @@ impl Git {
             .map(|login| credentials::answer(&mut command, &self.askpass, login))
             .transpose()
             .map_err(|error| Error::NotStarted(error.to_string()))?;
-        let finished = limited::run(&mut command, input, limits, call.stop).map_err(|error| match error {
+        let began = std::time::Instant::now();
+        let finished = limited::run(&mut command, input, limits, call.stop);
+        crate::metrics::git_call(began);
+        let finished = finished.map_err(|error| match error {
             limited::Error::NotStarted(why) if why.kind() == std::io::ErrorKind::NotFound => {
                 Error::NotStarted("git is not installed, or not on PATH".into())
             }

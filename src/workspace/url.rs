@@ -91,7 +91,10 @@ pub fn judge(text: &str, policy: Policy) -> Result<RepoUrl, String> {
     match text.split_once("://") {
         Some((scheme, rest)) => with_scheme(text, scheme, rest, policy),
         None if text.starts_with('/') => local(text, text, policy),
-        None => scp_style(text),
+        None => scp_style(text).map_err(|why| match policy.allow_local && !text.contains(':') {
+            true => format!("{why}; a directory is named by its whole path, from / on"),
+            false => why,
+        }),
     }
 }
 

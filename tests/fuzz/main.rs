@@ -5,7 +5,7 @@
 
 mod texts;
 
-use agenticore::judges::{api, head, profile, refname, stream, url};
+use agenticore::judges::{api, head, profile, refname, shown, stream, url};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use texts::Texts;
@@ -44,6 +44,9 @@ fn a_request_s_head_is_refused_or_whole() {
             assert!(length <= bytes.len() && bytes[..length].ends_with(b"\r\n"), "its end is in the text");
             assert!(found.all("host").count() <= 1 && found.header("transfer-encoding").is_none());
             assert!(found.body_length <= 1 << 20);
+            let lengths: Vec<&str> = found.all("content-length").collect();
+            assert!(lengths.len() <= 1 && lengths.first().map_or("0", |text| text).parse() == Ok(found.body_length));
+            assert!(!found.path.contains(['\0', ' ', '?']) && !found.query.contains([' ', '\0']));
             // What follows is the body's or the next request's: it changes nothing.
             let (again, same) = head::parse(&bytes[..length]).unwrap().unwrap();
             assert_eq!((again.path, again.query, same), (found.path, found.query, length));
@@ -78,7 +81,19 @@ fn a_repository_that_is_accepted_is_no_option_and_no_helper() {
                 assert!(found.key().len() == 12 && found.key().bytes().all(|b| b.is_ascii_hexdigit()));
                 let is_local = matches!(found.transport, url::Transport::Local);
                 assert!(is_local || !found.host.is_empty(), "a host");
-                assert!(is_local || url::judge(&text, url::Policy::default()).is_ok() || text.starts_with("http://"));
+                assert!(text.len() <= 2048);
+                let is_web = matches!(found.transport, url::Transport::Https | url::Transport::Http);
+                let authority = text.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
+                assert!(!is_web || !(authority.contains('@') || text.contains(['?', '#'])), "no password, no query");
+                assert!(is_local || !found.host.starts_with('-') && !found.host.contains(['/', '@']));
+                // By default: no directory of this machine, and no plain http but to this machine.
+                let by_default = url::judge(&text, url::Policy::default()).is_ok();
+                let host = found.host.rsplit_once(':').map_or(found.host.as_str(), |(host, _)| host);
+                let is_here = host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+                    || host.eq_ignore_ascii_case("localhost")
+                    || found.host.starts_with("[::1]");
+                let is_plain = matches!(found.transport, url::Transport::Http);
+                assert_eq!(by_default, !is_local && (!is_plain || is_here), "{text}");
             }
             Err(why) => assert!(!why.is_empty()),
         }
@@ -144,6 +159,33 @@ fn a_profile_is_read_or_refused_with_a_reason() {
     loop_over("profile", &seeds, |bytes| {
         if let Err(why) = profile::layer(&String::from_utf8_lossy(bytes)) {
             assert!(!why.is_empty());
+        }
+    });
+    // What would take the runner's own flags away is refused, however it is spelled.
+    for key in ["output-format", "output_format", "print", "resume", "setting_sources", "strict-mcp-config", "p"] {
+        assert!(profile::layer(&format!("claude: {{{key}: x}}")).is_err(), "{key}");
+    }
+}
+
+#[test]
+fn what_is_shown_orders_nothing_and_fits() {
+    let seeds = [
+        "a\u{1b}[2Jb",
+        "\u{202e}gnp.exe\u{2066}",
+        "❤️❤️ 文字化け",
+        "one\ntwo\r\nthree",
+        "\u{200b}\u{feff}\u{61c}x",
+        "e\u{301}e\u{301}",
+    ];
+    loop_over("shown", &seeds, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let line = shown::line(&text);
+        assert!(!line.contains(['\n', '\r', '\u{1b}', '\u{202e}', '\u{2066}', '\u{200b}', '\u{2028}']));
+        assert!(!line.chars().any(char::is_control) && shown::line(&line) == line, "once is enough");
+        for width in [0, 1, 7, 30] {
+            for which in [shown::Cut::End, shown::Cut::Begin] {
+                assert!(shown::width(&shown::cut(&line, width, which)) <= width);
+            }
         }
     });
 }

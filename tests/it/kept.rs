@@ -168,7 +168,10 @@ fn a_session_that_is_resumed_begins_with_the_kept_files() {
     let seen = other.file(job["branch"].as_str().unwrap(), "seen.txt").unwrap_or_else(|| panic!("{job:#}"));
     assert!(!seen.contains("new.txt"), "{seen}");
     let note = job["note"].as_str().unwrap();
-    assert!(note.contains(&format!("that job worked in {}; to begin with them, give that as", repo.url())), "{note}");
+    assert!(
+        note.contains(&format!("worked in {}; a job with that as repo_url (--repo) and base_ref", repo.url())),
+        "{note}"
+    );
     server.stop();
 }
 
@@ -177,25 +180,66 @@ fn a_session_that_is_resumed_without_its_files_says_where_they_are() {
     let lab = Lab::new();
     let repo = lab.repo();
     let server = lab.serve();
-    let pushed = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
-    let (session, branch) = (pushed["session_id"].as_str().unwrap(), pushed["branch"].as_str().unwrap());
     let note = |body: Value| server.run(body)["note"].as_str().unwrap_or_default().to_owned();
-    let said = note(json!({"task": "t", "repo_url": repo.url(), "session_id": session}));
-    assert!(said.contains(&format!("they are on the branch {branch}; to begin with them, give base_ref")), "{said}");
-    let pushed = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
-    let (session, branch) = (pushed["session_id"].as_str().unwrap(), pushed["branch"].as_str().unwrap());
-    let said = note(json!({"task": "t", "repo_url": repo.url(), "session_id": session, "base_ref": branch}));
-    assert!(!said.contains("without the files"), "{said}");
-    let pushed = server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
-    let said = note(json!({"task": "t", "session_id": pushed["session_id"]}));
-    assert!(said.contains("give that as repo_url (--repo)"), "{said}");
+    let pushed = || server.run(json!({"task": "[[write a.txt 1]]", "repo_url": repo.url()}));
+    let job = pushed();
+    let (session, branch) = (job["session_id"].as_str().unwrap(), job["branch"].as_str().unwrap());
+    let on_branch = format!("left them on the branch {branch}; give base_ref (--base-ref) {branch} for them");
+    // Each time anew: a job that ran has the conversation, one that did not has nothing of it.
+    for _ in 0..2 {
+        let never_ran = json!({"task": "t", "repo_url": repo.url(), "session_id": session, "base_ref": "no-such"});
+        assert_eq!(server.run(never_ran)["status"], "failed");
+        let said = note(json!({"task": "t", "repo_url": repo.url(), "session_id": session}));
+        assert!(said.contains(&on_branch), "{said}");
+    }
+    let said = note(json!({"task": "t", "session_id": session}));
+    let both = format!("with that as repo_url (--repo) and base_ref (--base-ref) {branch} begins with them");
+    assert!(said.contains(&both), "{said}");
+    let job = server.run(json!({"task": "[[bash cat a.txt > b.txt]]", "repo_url": repo.url(), "session_id": session, "base_ref": branch}));
+    assert!(!job["note"].as_str().unwrap_or_default().contains("without its files"), "{job:#}");
+    assert_eq!(repo.file(job["branch"].as_str().unwrap(), "b.txt").as_deref(), Some("1"));
     let bare = server.run(json!({"task": "[[write here.txt 1]]"}));
     let said = note(json!({"task": "t", "session_id": bare["session_id"]}));
     let directory = lab.path("tmp/agenticore-jobs").join(bare["id"].as_str().unwrap());
-    assert!(said.contains(&format!("they are in {}", directory.display())), "{said}");
+    assert!(said.contains(&format!("left them in {}", directory.display())), "{said}");
     let silent = server.run(json!({"task": "t"}));
     assert_eq!(note(json!({"task": "t", "session_id": silent["session_id"]})), "");
     server.stop();
+}
+
+/// What a note advises works, whatever came in between.
+#[test]
+fn the_kept_files_of_a_conversation_are_found_behind_jobs_that_had_none() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let other = crate::support::Repo::with_commit(&lab.path("other.git"));
+    let server = lab.serve();
+    let failed = server.run(json!({"task": "[[write f.txt 1]] [[error no]]", "repo_url": repo.url()}));
+    let session = failed["session_id"].as_str().unwrap();
+    for between in [
+        json!({"task": "t", "session_id": session}),
+        json!({"task": "t", "session_id": session, "repo_url": other.url()}),
+        json!({"task": "t", "session_id": session, "repo_url": repo.url(), "base_ref": "no-such"}),
+    ] {
+        server.run(between);
+    }
+    let job = server.run(json!({"task": "[[bash cat f.txt > g.txt]]", "repo_url": repo.url(), "session_id": session}));
+    assert_eq!(repo.file(job["branch"].as_str().unwrap(), "g.txt").as_deref(), Some("1"), "{job:#}");
+    server.stop();
+}
+
+#[test]
+fn a_local_run_goes_on_with_the_files_of_an_earlier_one() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let run = |words: &[&str]| -> Value {
+        let done = lab.run(&[&["run", "--local", "--json", "--repo", &repo.url()], words].concat());
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"))
+    };
+    let failed = run(&["[[write f.txt 1]] [[error no]]"]);
+    assert_eq!(failed["status"], "failed", "{failed:#}");
+    let job = run(&["[[bash cat f.txt > g.txt]]", "--session-id", failed["session_id"].as_str().unwrap()]);
+    assert_eq!(repo.file(job["branch"].as_str().unwrap(), "g.txt").as_deref(), Some("1"), "{job:#}");
 }
 
 /// P9: a job at its account's limit goes back with its files and its conversation.

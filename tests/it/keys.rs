@@ -58,7 +58,10 @@ fn a_key_may_what_its_scope_says_and_the_record_says_whose_job_it_is() {
         job["ended_at"].is_string().then_some(job)
     });
     assert_eq!((&job["submitted_by"], &job["cancelled_by"]), (&json!("ci"), &json!(null)), "{job:#}");
-    let id = ask(&server, &ci, "POST", "/jobs", r#"{"task": "[[hang]]"}"#).1["job"]["id"].as_str().unwrap().to_owned();
+    let id = ask(&server, &ci, "POST", "/jobs", r#"{"task": "[[sleep 600000]]"}"#).1["job"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(ask(&server, &boss, "DELETE", &format!("/jobs/{id}"), "").1["job"]["cancelled_by"], "boss");
     eventually("changes are told", || {
         let log = server.log();
@@ -151,7 +154,7 @@ fn a_key_may_have_so_many_jobs_waiting_and_leaves_room_for_others() {
     let file = lab.path("keys.yml").display().to_string();
     let lab = lab.with("AGENTICORE_API_KEYS_FILE", file);
     let server = lab.serve();
-    let hang = r#"{"task": "[[hang]]"}"#;
+    let hang = r#"{"task": "[[sleep 600000]]"}"#;
     assert_eq!(ask(&server, &other, "POST", "/jobs", hang).0, 200);
     eventually("it runs", || (ask(&server, &other, "GET", "/jobs?status=running", "").1["count"] == 1).then_some(()));
     assert_eq!((ask(&server, &few, "POST", "/jobs", hang).0, ask(&server, &few, "POST", "/jobs", hang).0), (200, 200));

@@ -33,6 +33,7 @@ mod lfs;
 mod log;
 mod mcp;
 mod mcp_clients;
+mod metrics;
 mod moved;
 mod nginx;
 mod own_repository;

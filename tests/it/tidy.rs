@@ -153,7 +153,7 @@ fn nothing_uses_what_stands_above_it() {
         &["agent", "workspace", "profile", "forge"],
         &["store", "volume"],
         &["process"],
-        &["api", "change", "config", "event", "job", "suggest", "redact", "log", "tls"],
+        &["api", "change", "config", "event", "job", "suggest", "redact", "log", "tls", "plain", "metrics"],
     ];
     // The shapes of profiles are told by profiles; a volume is told by settings.
     let allowed = [("api", "profile"), ("api", "checkouts"), ("config", "process")];

@@ -33,13 +33,21 @@ pub fn text(job: &Job, ran: Ran) -> String {
     text
 }
 
+/// What is to be replaced in a command that is printed; `run` refuses it.
+pub const TASK: &str = "…";
+/// What Claude says of a conversation that is not there: to go on with it again would be of no use.
+const NO_SUCH_SESSION: &str = "No conversation found";
+
 /// A command longer than this has its explanation above it.
 const LONG: usize = 48;
 
 fn fields(job: &Job) -> String {
     let mut text = String::new();
-    let mut line =
-        |name: &str, value: String| text.push_str(&format!("{} {value}\n", paint(&format!("{name:14}"), Colour::Dim)));
+    let mut line = |name: &str, value: String| {
+        // What stands on a further line is no field, whatever it looks like.
+        let value = value.trim_end().replace('\n', &format!("\n{:15}", ""));
+        text.push_str(&format!("{} {value}\n", paint(&format!("{name:14}"), Colour::Dim)));
+    };
     let kept = job.kept.as_ref();
     let lacks = kept.and_then(|kept| kept.lacks.as_ref()).map(|what| format!("what was saved does not hold {what}"));
     let fetch = kept.and_then(|kept| kept.fetch.clone());
@@ -135,6 +143,10 @@ fn work(job: &Job) -> Option<String> {
     let saved = saved.map(|fetch| format!("; a copy, from a clone of the repository: {fetch}")).unwrap_or_default();
     match (&job.worktree_path, job.status) {
         (Some(path), Status::Running) => Some(format!("under way in {path}{on}")),
+        // Nobody has looked whether there was any.
+        (Some(path), Status::Cancelled) if saved.is_empty() && job.kept_because.is_none() => {
+            Some(format!("not published; if there is any, it is in {path}{on}"))
+        }
         (Some(path), _) => Some(format!("not published: it is in {path}{on}{saved}")),
         (None, _) if !saved.is_empty() => Some(format!("not published{saved}")),
         (None, status) if status.has_ended() && job.repo_url.is_some() && job.purpose.is_task() => {
@@ -156,7 +168,9 @@ fn next(job: &Job, ran: Ran) -> Vec<(String, &'static str)> {
             }
             true => {
                 next.push((format!("agenticore logs {id}"), "what the agent said and did"));
-                next.push((format!("agenticore retry {id}"), "the same request, as a new job"));
+                if job.purpose != Purpose::Worktree {
+                    next.push((format!("agenticore retry {id}"), "the same request, as a new job"));
+                }
             }
         }
         if job.purpose == Purpose::Plan && job.status == Status::Succeeded {
@@ -166,17 +180,27 @@ fn next(job: &Job, ran: Ran) -> Vec<(String, &'static str)> {
     if job.status.has_ended()
         && job.purpose.is_task()
         && let Some(session) = &job.session_id
+        && !job.error.as_deref().is_some_and(|error| error.contains(NO_SUCH_SESSION))
     {
         let local = if ran == Ran::Here { " --local" } else { "" };
         let repository = job.repo_url.as_deref().map(|url| format!(" --repo {}", quoted(url))).unwrap_or_default();
         let branch = job.branch.as_deref().filter(|_| job.pushed);
-        let base = branch.map(|branch| format!(" --base-ref {}", quoted(branch))).unwrap_or_default();
+        // Where it began, if that was not where most begin.
+        let began = job.base_ref.as_deref().filter(|name| !["main", "master"].contains(name));
+        let base = branch.or(began).filter(|_| job.repo_url.is_some());
+        let base = base.map(|name| format!(" --base-ref {}", quoted(name))).unwrap_or_default();
+        let profile = Some(&job.profile).filter(|name| *name != "coding");
+        let profile = profile.map(|name| format!(" --profile {}", quoted(name))).unwrap_or_default();
+        let session = quoted(session);
         let what = match (branch, &job.kept) {
             (None, Some(kept)) if kept.fetch.is_some() => "go on with the conversation, and with the files it left",
             (Some(_), _) => "go on with the conversation, from the branch it pushed",
             _ => "go on with the conversation",
         };
-        next.push((format!("agenticore run{local} TASK{repository}{base} --session-id {session}"), what));
+        next.push((
+            format!("agenticore run{local} \"{TASK}\"{repository}{base}{profile} --session-id {session}"),
+            what,
+        ));
     }
     next
 }
@@ -233,7 +257,7 @@ mod tests {
         assert_eq!(commands(&job, Ran::Here), [] as [&str; 0]);
         job.session_id = Some("s".into());
         job.repo_url = Some("/a b".into());
-        assert_eq!(commands(&job, Ran::Here), ["agenticore run --local TASK --repo '/a b' --session-id s"]);
+        assert_eq!(commands(&job, Ran::Here), ["agenticore run --local \"…\" --repo '/a b' --session-id s"]);
         let waiting = Job { jobs_ahead: Some(3), ..Job::new(&queued().into(), None) };
         let id = waiting.id.short().to_owned();
         let all = [format!("agenticore logs {id} -f"), format!("agenticore cancel {id}")];

@@ -1,7 +1,7 @@
 //! A table that fits where it is shown: columns give way in an order, and are left out at last. Pure.
 
 use super::{Colour, paint_if};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -86,7 +86,12 @@ fn fit(columns: &[Column], natural: &[usize], width: Option<usize>) -> Vec<Optio
                     widths = natural.iter().zip(&widths).map(|(all, now)| now.map(|_| *all)).collect();
                     widths[at] = None;
                 }
-                None => return widths,
+                None => {
+                    // So narrow a terminal shows what fits.
+                    let last = widths.iter().rposition(Option::is_some);
+                    let Some(at) = last else { return widths };
+                    widths[at] = widths[at].filter(|now| *now > over).map(|now| now - over);
+                }
             },
         }
     }
@@ -99,20 +104,31 @@ fn leaver(columns: &[Column], widths: &[Option<usize>]) -> Option<usize> {
 
 /// The text in so many columns; `…` stands for what is missing.
 pub fn cut(text: &str, width: usize, which: Cut) -> String {
-    if which == Cut::Never || text.width() <= width {
+    if text.width() <= width {
         return text.to_owned();
     }
     let room = width.saturating_sub(1);
-    let mut used = 0;
-    let mut fits = |c: &char| {
-        used += c.width().unwrap_or(0);
-        used <= room
-    };
+    let mark = if width == 0 { "" } else { "…" };
+    // Measured as a whole: some characters are wider with what follows them.
+    let mut kept = String::new();
     if which == Cut::Begin {
-        let kept: Vec<char> = text.chars().rev().take_while(&mut fits).collect();
-        return std::iter::once('…').chain(kept.into_iter().rev()).collect();
+        for c in text.chars().rev() {
+            let longer = format!("{c}{kept}");
+            if longer.width() > room {
+                break;
+            }
+            kept = longer;
+        }
+        return format!("{mark}{kept}");
     }
-    text.chars().take_while(&mut fits).chain(['…']).collect()
+    for c in text.chars() {
+        kept.push(c);
+        if kept.width() > room {
+            kept.pop();
+            break;
+        }
+    }
+    format!("{kept}{mark}")
 }
 
 #[cfg(test)]
@@ -139,8 +155,8 @@ mod tests {
                 .replace("…project ", "…/project")
         );
         assert_eq!(shown(Some(12)), "ID  WHAT\na1  repair …\nb2  文字化け\n");
-        for width in 8..40 {
-            assert!(shown(Some(width)).lines().all(|line| line.width() <= width.max(10)), "{width}");
+        for width in 1..40 {
+            assert!(shown(Some(width)).lines().all(|line| line.width() <= width), "{width}");
         }
     }
 
@@ -150,6 +166,7 @@ mod tests {
         assert_eq!(cut("abcdef", 4, Cut::Begin), "…def");
         assert_eq!(cut("文字化け", 4, Cut::End), "文…");
         assert_eq!(cut("abc", 3, Cut::End), "abc");
-        assert_eq!(cut("abcdef", 1, Cut::Never), "abcdef");
+        assert_eq!((cut("abcdef", 1, Cut::Never), cut("abc", 0, Cut::End)), ("…".into(), String::new()));
+        assert!(cut(&"❤️".repeat(42), 20, Cut::End).width() <= 20);
     }
 }

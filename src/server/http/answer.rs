@@ -7,19 +7,25 @@ use tiny_http::{HTTPVersion, Header, Response};
 
 pub struct Answer {
     pub status: u16,
-    /// JSON; empty: there is none.
+    /// Empty: there is none.
     pub body: String,
+    pub content_type: &'static str,
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
     pub fn json(status: u16, body: &impl serde::Serialize) -> Self {
         // Text, numbers and names: there is nothing in an answer that JSON cannot hold.
-        Self { status, body: serde_json::to_string(body).unwrap_or_default(), headers: Vec::new() }
+        let body = serde_json::to_string(body).unwrap_or_default();
+        Self { status, body, content_type: "application/json", headers: Vec::new() }
+    }
+
+    pub fn text(content_type: &'static str, body: String) -> Self {
+        Self { status: 200, body, content_type, headers: Vec::new() }
     }
 
     pub fn empty(status: u16) -> Self {
-        Self { status, body: String::new(), headers: Vec::new() }
+        Self { status, body: String::new(), content_type: "", headers: Vec::new() }
     }
 
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -34,6 +40,15 @@ pub enum Reply {
     Flow(Box<dyn Flow>),
 }
 
+impl Reply {
+    pub fn status(&self) -> u16 {
+        match self {
+            Reply::Whole(answer) => answer.status,
+            Reply::Flow(_) => 200,
+        }
+    }
+}
+
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Self {
         Reply::Whole(answer)
@@ -43,7 +58,7 @@ impl From<Answer> for Reply {
 /// Writes a whole answer. tiny_http writes head and body; a Connection header it does not.
 pub fn write(stream: &TcpStream, answer: &Answer, keep_alive: bool, without_body: bool) -> io::Result<()> {
     let mut headers = vec![("Server", "agenticore")];
-    headers.extend((!answer.body.is_empty()).then_some(("Content-Type", "application/json")));
+    headers.extend((!answer.body.is_empty()).then_some(("Content-Type", answer.content_type)));
     headers.extend(answer.headers.iter().map(|(name, value)| (*name, value.as_str())));
     let headers = headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok()).collect();
     let body = answer.body.as_bytes();

@@ -38,12 +38,16 @@ impl Connection {
             first = false;
             let head = match head {
                 Ok(head) => head,
-                Err(Refused(status, why)) => return self.refuse(&problem(status, &why), false),
+                Err(Refused(status, why)) => {
+                    self.shared.handler.note(None, status);
+                    return self.refuse(&problem(status, &why), false);
+                }
             };
             let more = self.shared.handler.headers(&head);
             let caller = match self.shared.handler.screen(&head) {
                 Ok(caller) => caller,
                 Err(mut answer) => {
+                    self.shared.handler.note(Some(&head), answer.status);
                     answer.headers.extend(more);
                     return self.refuse(&answer, head.method == Method::Head);
                 }
@@ -67,6 +71,9 @@ impl Connection {
             let asked = format!("{} {}", request.head.method, request.head.path);
             let begin = Instant::now();
             let reply = catch_unwind(AssertUnwindSafe(|| self.shared.handler.answer(&request)));
+            if let Ok(reply) = &reply {
+                self.shared.handler.note(Some(&request.head), reply.status());
+            }
             drop((request, share));
             match reply.unwrap_or_else(|_| problem(500, "a fault of agenticore: its log says more").into()) {
                 Reply::Whole(mut answer) => {

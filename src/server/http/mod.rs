@@ -47,6 +47,9 @@ pub trait Handler: Send + Sync + 'static {
 
     fn answer(&self, request: &Request) -> Reply;
 
+    /// A request was answered so. `head`: None, it had none that could be read.
+    fn note(&self, _head: Option<&Head>, _status: u16) {}
+
     /// What every answer to this request carries, whatever it is.
     fn headers(&self, _head: &Head) -> Vec<(&'static str, String)> {
         Vec::new()

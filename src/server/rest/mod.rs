@@ -9,12 +9,13 @@ mod wait;
 mod worktrees;
 
 use super::guard::{offered_keys, pairs};
-use super::http::{Head, Reply, Request};
+use super::http::{Answer, Head, Reply, Request};
 use crate::api::{
     self, ChangesRequest, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest,
     Shape, View,
 };
 use crate::log;
+use crate::metrics;
 use crate::server::keys::Keys;
 use crate::service::{Caller, ChangePageWatch, Refusal, Seen, SentKey, Service};
 use page::WaitForPage;
@@ -76,6 +77,11 @@ impl Rest {
 
     fn status(&self, _: &Asked) -> Answered {
         json(200, &self.service.server_status())
+    }
+
+    fn metrics(&self, _: &Asked) -> Answered {
+        let text = metrics::text(&self.service.numbers()).map_err(Refusal::CannotRun)?;
+        Ok(Reply::Whole(Answer::text("text/plain; version=0.0.4; charset=utf-8", text)))
     }
 
     fn ready(&self, _: &Asked) -> Answered {

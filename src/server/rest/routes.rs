@@ -47,9 +47,10 @@ const ADMIN: Access = Access::Needs(Scope::Admin);
 const POD: Access = Access::Pod(Scope::Admin);
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 24] = [
+pub static ROUTES: [Route; 25] = [
     route(PUBLIC, Method::Get, "/health", &[], "whether the server answers, and what it waits for", Rest::health),
     route(PUBLIC, Method::Get, "/ready", &[], "whether requests should be sent here (200 or 503)", Rest::ready),
+    route(READ, Method::Get, "/metrics", &[], "what Prometheus reads", Rest::metrics),
     route(READ, Method::Get, "/status", &[], "what this server needs to run jobs, and whether it has it", Rest::status),
     route(READ, Method::Get, "/jobs", &["limit", "status", "view"],
         "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
@@ -133,6 +134,12 @@ fn fits<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
 
 fn trimmed(path: &str) -> &str {
     path.trim_end_matches('/')
+}
+
+/// As it stands in the table.
+pub fn template(head: &Head) -> Option<&'static str> {
+    let path = trimmed(&head.path);
+    ROUTES.iter().find(|route| fits(route.path, path).is_some()).map(|route| route.path)
 }
 
 /// What it takes to ask this; where nothing is, to be told so.

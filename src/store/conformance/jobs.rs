@@ -141,10 +141,14 @@ pub fn the_newest_job_of_a_session_is_found(bench: &mut dyn Bench) {
         std::thread::sleep(Duration::from_millis(3));
         submit(&*store, "t");
         let claim = claim(&*store);
+        claim.attempt.mark(Mark::Directory("/d".into()), None).unwrap();
         claim.attempt.mark(Mark::Session("s-1".into()), None).unwrap();
         end_well(&claim);
     }
     let newest = store.list(1, Which::All).unwrap().it[0].id.clone();
+    // One that was to resume it, and whose agent never began, had nothing of it.
+    let never = store.submit(Spec { session_id: Some("s-1".into()), ..task("t") }, None).unwrap().id;
+    store.cancel(&never, None).unwrap();
     assert_eq!(store.with_session("s-1").unwrap().unwrap().id, newest);
     assert!(store.with_session("s-2").unwrap().is_none());
 }

@@ -54,7 +54,7 @@ impl Index {
         let entry = Entry {
             created_at: job.created_at,
             status: job.status(),
-            session_id: job.session_id.clone(),
+            session_id: job.had_session().map(str::to_owned),
             profile: job.profile.clone(),
             purpose: job.purpose,
             leaves_at,
@@ -91,6 +91,12 @@ impl Index {
     /// How many stand before it in the line.
     pub fn ahead(&self, id: &JobId) -> Option<usize> {
         self.line.values().take(AHEAD_MOST).position(|other| other == id)
+    }
+
+    /// How many stand in it, and since when the oldest of its head does.
+    pub fn waiting(&self) -> (usize, Option<Time>) {
+        let head = self.line.values().take(AHEAD_MOST).filter_map(|id| self.entries.get(id));
+        (self.line.len(), head.map(|entry| entry.created_at).min())
     }
 
     pub fn leave_line(&mut self, position: i64) {

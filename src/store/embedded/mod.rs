@@ -25,6 +25,7 @@ use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Note, Queued, Record, Running, Spec, Status, Time};
 use crate::log;
+use crate::metrics;
 use crate::process::stop::Stop;
 use attempt::EmbeddedAttempt;
 use index::{Cell, Index, lock};
@@ -128,7 +129,7 @@ impl Core {
         self.changed.notify_all();
         self.hub.tell_end(&record.id);
         crash::point(Kind::Ended, "after-event");
-        log::ended(&record);
+        metrics::job_ended(&record);
         Ok(record)
     }
 
@@ -335,6 +336,10 @@ impl Jobs for Embedded {
 
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
         Ok(self.0.index().ahead(&record.id))
+    }
+
+    fn waiting(&self) -> Result<(usize, Option<Time>), Error> {
+        Ok(self.0.index().waiting())
     }
 
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {

@@ -121,7 +121,10 @@ impl LeaseKeeper {
                 }
                 // Its lease is as it was: the stop knows its end.
                 Answer::Unleased => {}
-                _ => attempt.stop.request(Reason::Lost),
+                _ => {
+                    crate::metrics::event("lost_lease");
+                    attempt.stop.request(Reason::Lost);
+                }
             }
         }
         Ok(())

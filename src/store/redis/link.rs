@@ -204,6 +204,7 @@ impl Link {
                 return Err(why.clone());
             }
         }
+        let began = Instant::now();
         let kept = lock(&self.idle).pop();
         let was_kept = kept.is_some();
         let mut connection = kept.map_or_else(|| self.connect(), Ok)?;
@@ -216,6 +217,7 @@ impl Link {
             connection = self.connect()?;
             done = call(&mut connection);
         }
+        crate::metrics::redis_call(began);
         match done {
             Ok(value) => {
                 self.is_well();

@@ -35,7 +35,7 @@ use super::{About, Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Qu
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Note, Record, Spec};
+use crate::job::{JobId, Note, Record, Spec, Time};
 use crate::process::stop::Reason;
 use attempts::Pen;
 use autoscale::Load;
@@ -199,6 +199,10 @@ impl Jobs for Redis {
 
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
         self.access.read_ahead(record)
+    }
+
+    fn waiting(&self) -> Result<(usize, Option<Time>), Error> {
+        self.access.read_waiting()
     }
 
     fn with_session(&self, session: &str) -> Result<Option<Record>, Error> {

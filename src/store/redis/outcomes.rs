@@ -9,6 +9,7 @@ use super::scripts::{Answer, Write, new_stamp};
 use crate::event::Kind;
 use crate::job::{Ended, Job, JobId, Note, Record, Status};
 use crate::log;
+use crate::metrics;
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, Lacks, crash, files};
 use std::time::Duration;
@@ -22,7 +23,7 @@ impl Access {
     pub fn seal_and_conclude(&self, outcome: Ended, read: &str) -> Result<bool, Error> {
         match self.steps().seal(&outcome.into(), "", read)? {
             (Answer::Sealed | Answer::Ended, Some(outcome)) => {
-                log::ended(&self.conclude(outcome)?);
+                metrics::job_ended(&self.conclude(outcome)?);
                 Ok(true)
             }
             _ => Ok(false),
@@ -85,7 +86,7 @@ impl Access {
         if !is_this {
             return Ok(Cancelled::Ended(decided));
         }
-        log::ended(&decided);
+        metrics::job_ended(&decided);
         Ok(Cancelled::Done { record: decided, was_running })
     }
 

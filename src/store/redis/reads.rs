@@ -6,7 +6,7 @@ use super::link::WRONG_TYPE;
 use super::scripts::{self, stream_id};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
-use crate::job::{JobId, Record, Status};
+use crate::job::{JobId, Record, Status, Time};
 use crate::log;
 use crate::store::{AHEAD_MOST, Error, Seen, Which, journal, rules};
 use ::redis::streams::{StreamId, StreamRangeReply};
@@ -273,6 +273,19 @@ impl Access {
             range.query::<StreamRangeReply>(connection)
         });
         Ok(found.map_err(Error::Unavailable)?.ids.iter().filter_map(read_change).collect())
+    }
+
+    /// How many wait, in whichever line, and since when the oldest does.
+    pub fn read_waiting(&self) -> Result<(usize, Option<Time>), Error> {
+        let queued = self.ctx.keys.jobs_with(Status::Queued.as_str());
+        let found = self.link.with(|connection| {
+            let mut pipe = ::redis::pipe();
+            let ask =
+                pipe.atomic().cmd("ZCARD").arg(&queued).cmd("ZRANGE").arg(&queued).arg(0).arg(0).arg("WITHSCORES");
+            ask.query::<(usize, Vec<(String, f64)>)>(connection)
+        });
+        let (count, oldest) = found.map_err(Error::Unavailable)?;
+        Ok((count, oldest.first().map(|(_, time)| Time(*time as i64))))
     }
 
     /// How many stand before it in its line, whose head is the list's last element.

@@ -212,6 +212,7 @@ impl Reaper {
             Job::Queued(job) => {
                 let answer = self.requeue(job.into(), Some(read), "")?;
                 if answer == Answer::Done {
+                    crate::metrics::event("takeover");
                     log::job(&one.id).info(format!("taken over from {pod} (attempt {attempt})"));
                 }
                 Ok(())

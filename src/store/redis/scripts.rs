@@ -230,7 +230,7 @@ impl Transitions<'_> {
         let ended = outcome.ended_at.unwrap_or(outcome.created_at);
         let ttl = Duration::from_millis(leaves_at.since(ended).max(0) as u64) + SLACK;
         let [at, line, _] = StreamEvent::arguments(Some(&StreamEvent::new(event)));
-        let session = match &outcome.session_id {
+        let session = match outcome.had_session() {
             Some(session) => self.keys.session(session),
             None => self.keys.job(&outcome.id),
         };

@@ -1,0 +1,75 @@
+//! `/metrics`: read by the parser of Prometheus' own client library, and by what it says of jobs that ended.
+
+use crate::support::{Lab, eventually};
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn of(text: &str, sample: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
+}
+
+#[test]
+fn jobs_and_requests_are_counted() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "1");
+    let repo = lab.repo();
+    let server = lab.serve();
+    server.run(json!({"task": "[[cost 0.25]]", "repo_url": repo.url()}));
+    server.run(json!({"task": "[[exit 3]]"}));
+    let hangs = server.submit(json!({"task": "[[sleep 600000]]"}));
+    eventually("it runs", || (server.job(&hangs)["status"] == "running").then_some(()));
+    let waits = server.submit(json!({"task": "t"}));
+    server.get(&format!("/jobs/{waits}"));
+    server.get("/nothing/like/this");
+    server.request("DELETE", "/jobs", None);
+    let read = || server.get("/metrics").1.as_str().unwrap().to_owned();
+    let failed = r#"agenticore_jobs_total{profile="coding",status="failed"}"#;
+    let text = eventually("the ends are counted", || Some(read()).filter(|text| of(text, failed).is_some()));
+    for (sample, value) in [
+        (r#"agenticore_jobs_total{profile="coding",status="succeeded"}"#, 1.0),
+        (failed, 1.0),
+        ("agenticore_job_duration_seconds_count", 2.0),
+        ("agenticore_job_wait_seconds_count", 2.0),
+        (r#"agenticore_job_cost_usd_total{profile="coding"}"#, 0.25),
+        ("agenticore_queue_jobs", 1.0),
+        ("agenticore_running_jobs", 1.0),
+        ("agenticore_slots", 1.0),
+        ("agenticore_draining", 0.0),
+        (r#"agenticore_events_total{event="takeover"}"#, 0.0),
+        (r#"agenticore_http_requests_total{code="404",method="GET",route="unknown"}"#, 1.0),
+        (r#"agenticore_http_requests_total{code="405",method="DELETE",route="/jobs"}"#, 1.0),
+        (r#"agenticore_http_requests_total{code="200",method="POST",route="/jobs"}"#, 4.0),
+    ] {
+        assert_eq!(of(&text, sample), Some(value), "{sample}\n{text}");
+    }
+    assert!(of(&text, "agenticore_git_call_seconds_count").unwrap() > 3.0 && !text.contains(&hangs), "{text}");
+    let oldest = |text: &str| of(text, "agenticore_queue_oldest_seconds").unwrap();
+    eventually("it waits longer", || (oldest(&read()) > oldest(&text)).then_some(()));
+    assert_eq!((server.cancel(&waits).0, server.cancel(&hangs).0), (200, 200));
+    let cancelled = r#"agenticore_jobs_total{profile="coding",status="cancelled"}"#;
+    eventually("the cancelled are counted", || (of(&read(), cancelled) == Some(2.0)).then_some(()));
+    server.stop();
+}
+
+/// The library of those who define the format has the last word on it.
+#[test]
+fn prometheus_reads_all_of_it() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python-1/bin/python3");
+    assert!(python.exists(), "scripts/python-tools.sh fetches prometheus_client");
+    let lab = Lab::new();
+    let server = lab.serve();
+    server.run(json!({"task": "[[say hi]]"}));
+    let text = server.get("/metrics").1.as_str().unwrap().to_owned();
+    let script = "import sys\nfrom prometheus_client.parser import text_string_to_metric_families as read\n\
+                  families = list(read(sys.stdin.read()))\n\
+                  bare = [f.name for f in families if not f.documentation]\n\
+                  assert not bare, bare\nprint(len(families))";
+    let mut child =
+        Command::new(python).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let count: usize = String::from_utf8_lossy(&done.stdout).trim().parse().unwrap_or(0);
+    assert!(done.status.success() && count >= 15, "{count}\n{text}");
+    server.stop();
+}
