@@ -103,9 +103,10 @@ pub fn step(record: &Record, level: Level, step: &'static str, detail: &str, too
 }
 
 /// Somebody asked for a change: who (the name of a key), what, and what came of it.
-pub fn audit(key: Option<&str>, what: &str, outcome: &str) {
+pub fn audit(key: Option<&str>, request_id: Option<&str>, what: &str, outcome: &str) {
     let who = key.unwrap_or("anybody");
-    let fields = vec![("audit", Value::from(what)), ("key", Value::from(who)), ("outcome", Value::from(outcome))];
+    let mut fields = vec![("audit", Value::from(what)), ("key", Value::from(who)), ("outcome", Value::from(outcome))];
+    fields.extend(request_id.map(|id| ("request_id", Value::from(id))));
     say(Line { fields, ..Line::new(Level::Info, &format!("audit: {who}: {what}: {outcome}")) });
 }
 

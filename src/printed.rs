@@ -61,3 +61,11 @@ fn the_routes_are_as_the_table_says() {
     }
     check("rest.md", &text);
 }
+
+#[test]
+fn the_errors_are_as_the_table_says() {
+    let one = |kind: &crate::api::ProblemKind| {
+        format!("## {}\n\n{}. {}.\n\nWhat to do: {}.\n", kind.slug, kind.status, kind.title, kind.what_to_do)
+    };
+    check("errors.md", &crate::api::PROBLEM_KINDS.iter().map(one).collect::<Vec<_>>().join("\n"));
+}

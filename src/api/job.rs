@@ -54,6 +54,9 @@ pub struct Job {
     pub submitted_by: Option<String>,
     #[serde(default)]
     pub cancelled_by: Option<String>,
+    /// What the request is called that it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// What whoever submitted it calls it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -150,6 +153,7 @@ impl Job {
             denied_tools: record.spent.denied_tools,
             submitted_by: record.submitted_by,
             cancelled_by: record.cancelled_by,
+            request_id: record.request_id,
             labels: record.labels,
             retry_of: record.retry_of,
             retried_as: record.retried_as,

@@ -8,6 +8,7 @@ mod checkout;
 mod event;
 mod job;
 mod plan;
+mod problem;
 mod request;
 mod worktree;
 
@@ -15,6 +16,9 @@ pub use checkout::{Checkout, SyncAnswer};
 pub use event::{Change, ChangePage, Event, EventPage};
 pub use job::{Job, JobSummary, KeptWork};
 pub use plan::{ExecuteRequest, Plan, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};
+#[cfg(test)]
+pub use problem::ProblemKind;
+pub use problem::{KINDS as PROBLEM_KINDS, Problem};
 pub use request::{
     BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest,
     View, cursor, drain_timeout, limit, moment, status,
@@ -224,20 +228,4 @@ pub struct Readiness {
     pub draining: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
-}
-
-/// Why a request was refused.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Problem {
-    pub success: bool,
-    pub error: String,
-    /// The job that it is about, as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<Box<Job>>,
-}
-
-impl Problem {
-    pub fn new(error: impl Into<String>) -> Self {
-        Self { success: false, error: error.into(), job: None }
-    }
 }

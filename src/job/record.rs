@@ -101,6 +101,8 @@ pub struct Spec {
     pub key: Option<String>,
     /// The name of the API key it is submitted with.
     pub submitted_by: Option<String>,
+    /// What the request is called that it came with.
+    pub request_id: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
@@ -240,6 +242,9 @@ pub struct Record {
     pub submitted_by: Option<String>,
     #[serde(default)]
     pub cancelled_by: Option<String>,
+    /// What the request is called that it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// What whoever submitted it calls it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

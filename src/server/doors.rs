@@ -6,6 +6,7 @@ use super::keys::{Keys, Unfit};
 use super::mcp::{self, Mcp, sse};
 use super::rest::routes::Access;
 use super::rest::{Rest, routes, status};
+use crate::api::Problem;
 use crate::job::Time;
 use crate::metrics;
 use crate::service::{Caller, Scope};
@@ -29,10 +30,10 @@ impl Handler for Doors {
                 421,
                 &format!("this server does not answer to the name `{host}`: add it to AGENTICORE_ALLOWED_HOSTS"),
             ),
-            Refused::Page(origin) => status::problem(
-                403,
-                &format!("pages of `{origin}` may not use this server: add their origin to AGENTICORE_ALLOWED_ORIGINS"),
-            ),
+            Refused::Page(origin) => status::told(&Problem::of(
+                "page-refused",
+                format!("pages of `{origin}` may not use this server: add their origin to AGENTICORE_ALLOWED_ORIGINS"),
+            )),
             Refused::Type(kind) => {
                 status::problem(415, &format!("the body is `{kind}`, but must be JSON: send it as application/json"))
             }

@@ -33,12 +33,14 @@ pub struct Caller {
     pub max_queued: Option<usize>,
     /// A command of the server's own pod: it may empty that.
     pub is_own_pod: bool,
+    /// What the request is called in answers, log lines and records.
+    pub request_id: Option<String>,
 }
 
 impl Caller {
     /// Whoever can start this program, or reaches a server that wants no key.
     pub fn anybody() -> Self {
-        Self { name: None, scope: Scope::Admin, max_queued: None, is_own_pod: false }
+        Self { name: None, scope: Scope::Admin, max_queued: None, is_own_pod: false, request_id: None }
     }
 
     pub fn may(&self, wanted: Scope) -> Result<(), Refusal> {

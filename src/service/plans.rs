@@ -109,8 +109,8 @@ impl Service {
             Some(earlier) => earlier,
             None => {
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
-                let submitted_by = by.name.clone();
-                let spec = Spec { plan_id, at_commit, submitted_by, ..judge(job, &self.runner)? };
+                let (submitted_by, request_id) = (by.name.clone(), by.request_id.clone());
+                let spec = Spec { plan_id, at_commit, submitted_by, request_id, ..judge(job, &self.runner)? };
                 let record = self.patiently(|store| store.submit(spec.clone(), Some(&key)))?;
                 self.tell_taken_in(&record);
                 record

@@ -76,7 +76,7 @@ impl Service {
         if let (Some(name), Some(most)) = (&by.name, by.max_queued) {
             self.check_waiting(name, most)?;
         }
-        let spec = Spec { submitted_by: by.name.clone(), ..spec };
+        let spec = Spec { submitted_by: by.name.clone(), request_id: by.request_id.clone(), ..spec };
         let record = self.runner.store.submit(spec, key)?;
         self.tell_taken_in(&record);
         if let Some(worktree) = &worktree {
@@ -222,6 +222,7 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
         ttl_seconds: config.job_ttl_seconds,
         key: None,
         submitted_by: None,
+        request_id: None,
         labels: request.labels,
         retry_of: None,
         purpose: Purpose::Task,

@@ -179,3 +179,35 @@ fn a_key_in_the_address_works_and_is_called_deprecated() {
     assert!(!server.log().contains("secret-key-1"));
     server.stop();
 }
+
+#[test]
+fn an_error_is_a_problem_document_with_the_requests_name() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let ask = |path: &str, body: &str, id: &str| {
+        let request = agent.post(format!("{}{path}", server.url)).header("X-Request-Id", id);
+        let mut answer = request.send(body).unwrap();
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        let (kind, id) = (header("content-type"), header("x-request-id"));
+        (kind, id, serde_json::from_str::<Value>(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    };
+    let (kind, id, problem) = ask("/jobs", r#"{"task": 7}"#, "from-outside-1");
+    assert_eq!((kind.as_str(), id.as_str()), ("application/problem+json", "from-outside-1"));
+    assert!(problem["type"].as_str().unwrap().ends_with("docs/errors.md#invalid-request"), "{problem:#}");
+    assert_eq!(
+        (&problem["status"], &problem["field"], &problem["success"]),
+        (&json!(400), &json!("task"), &json!(false))
+    );
+    assert_eq!(problem["detail"], problem["error"]);
+    // One that could break a header or a line is not taken over.
+    let (_, id, _) = ask("/nothing", "", "a b\"c");
+    assert!(uuid::Uuid::try_parse(&id).is_ok(), "{id}");
+    let (kind, id, answer) = ask("/jobs", TASK, "job-77");
+    assert_eq!(
+        (kind.as_str(), id.as_str(), &answer["job"]["request_id"]),
+        ("application/json", "job-77", &json!("job-77"))
+    );
+    eventually("the log names it", || server.log().contains(r#""request_id":"job-77""#).then_some(()));
+    server.stop();
+}

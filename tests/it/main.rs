@@ -36,6 +36,7 @@ mod mcp_clients;
 mod metrics;
 mod moved;
 mod nginx;
+mod openapi;
 mod own_repository;
 mod parking;
 mod plans;

@@ -55,7 +55,7 @@ fn jobs_and_requests_are_counted() {
 /// The library of those who define the format has the last word on it.
 #[test]
 fn prometheus_reads_all_of_it() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python-1/bin/python3");
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python-2/bin/python3");
     assert!(python.exists(), "scripts/python-tools.sh fetches prometheus_client");
     let lab = Lab::new();
     let server = lab.serve();

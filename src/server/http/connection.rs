@@ -8,6 +8,8 @@ use super::listen::Shared;
 use super::{BODY_TIME, HEAD_TIME, IDLE_TIME, Request};
 use crate::api;
 use crate::log;
+use crate::server::rest::status::problem;
+use crate::service::Caller;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +45,9 @@ impl Connection {
                     return self.refuse(&problem(status, &why), false);
                 }
             };
-            let more = self.shared.handler.headers(&head);
+            let mut more = self.shared.handler.headers(&head);
+            let request_id = request_id(&head);
+            more.push(("X-Request-Id", request_id.clone()));
             let caller = match self.shared.handler.screen(&head) {
                 Ok(caller) => caller,
                 Err(mut answer) => {
@@ -66,6 +70,7 @@ impl Connection {
             let keep_alive = head.keep_alive && !self.shared.is_stopping();
             let without_body = head.method == Method::Head;
             let framing = if head.is_http_1_1 { Framing::Chunked } else { Framing::Plain };
+            let caller = Caller { request_id: Some(request_id), ..caller };
             let request = Request { head, body, caller };
             // Without the query, which may hold a key.
             let asked = format!("{} {}", request.head.method, request.head.path);
@@ -204,6 +209,14 @@ impl Connection {
     }
 }
 
-pub fn problem(status: u16, why: &str) -> Answer {
-    Answer::json(status, &api::Problem::new(why))
+/// The longest name of a request that is taken over, in characters.
+const REQUEST_ID_LIMIT: usize = 128;
+
+/// The one that it came with, if that is harmless wherever it is written; else a new one.
+fn request_id(head: &Head) -> String {
+    let fits = |id: &&str| {
+        (1..=REQUEST_ID_LIMIT).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+    };
+    head.header("x-request-id").filter(fits).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }

@@ -1,12 +1,13 @@
 //! Listening: connections come in, get a thread, and go; the server stops.
 
 use super::answer;
-use super::connection::{Connection, Fate, problem};
+use super::connection::{Connection, Fate};
 use super::connections::Connections;
 use super::flows::{Flows, Ready};
 use super::{CLOSING_TIME, Handler, WRITE_TIME};
 use crate::log;
 use crate::process::sys;
+use crate::server::rest::status::problem;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;

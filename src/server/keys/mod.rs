@@ -122,7 +122,7 @@ impl Keys {
 
 impl Entry {
     fn caller(&self) -> Caller {
-        Caller { name: Some(self.name.clone()), scope: self.scope, max_queued: self.max_queued, is_own_pod: false }
+        Caller { name: Some(self.name.clone()), scope: self.scope, max_queued: self.max_queued, ..Caller::anybody() }
     }
 }
 

@@ -22,7 +22,7 @@ pub struct OwnKey {
 }
 
 pub fn caller() -> Caller {
-    Caller { name: Some(NAME.into()), scope: Scope::Read, max_queued: None, is_own_pod: true }
+    Caller { name: Some(NAME.into()), scope: Scope::Read, is_own_pod: true, ..Caller::anybody() }
 }
 
 /// One for each server of this user, on whichever port.

@@ -129,7 +129,7 @@ impl Mcp {
         let said = said.and_then(|()| (tool.call)(&self.service, by, &arguments));
         if tool.scope() > Scope::Read {
             let outcome = said.as_ref().map_or_else(String::as_str, |_| "done");
-            log::audit(by.name.as_deref(), &format!("the tool {}", tool.name), outcome);
+            log::audit(by.name.as_deref(), by.request_id.as_deref(), &format!("the tool {}", tool.name), outcome);
         }
         match said {
             Ok(Said::Lives { job, .. }) if call.has_extension(tasks::EXTENSION) => {

@@ -1,5 +1,6 @@
 //! REST: each request is translated for the service, and what that says is translated back. Decides nothing itself.
 
+mod openapi;
 mod page;
 mod plans;
 pub mod routes;
@@ -77,6 +78,10 @@ impl Rest {
 
     fn status(&self, _: &Asked) -> Answered {
         json(200, &self.service.server_status())
+    }
+
+    fn openapi(&self, _: &Asked) -> Answered {
+        json(200, &openapi::document())
     }
 
     fn metrics(&self, _: &Asked) -> Answered {
@@ -199,7 +204,7 @@ impl Rest {
                     };
                     // Without the query, which may hold a key.
                     let what = format!("{} {}", route.method, request.head.path);
-                    log::audit(request.caller.name.as_deref(), &what, &outcome);
+                    log::audit(request.caller.name.as_deref(), request.caller.request_id.as_deref(), &what, &outcome);
                 }
                 reply
             }

@@ -34,7 +34,7 @@ impl<W: WaitsForPage + 'static> Flow for WaitForPage<W> {
         match self.0.look() {
             Ok(None) => (Vec::new(), Resumed::GoesOn(self)),
             Ok(Some(page)) => (json(&page), Resumed::Done),
-            Err(refusal) => (json(&Problem::new(refusal.to_string())), Resumed::Done),
+            Err(refusal) => (json(&Problem::new(503, refusal.to_string())), Resumed::Done),
         }
     }
 

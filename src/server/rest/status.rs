@@ -12,16 +12,25 @@ pub fn json(status: u16, body: &impl Serialize) -> Answered {
 }
 
 pub fn problem(status: u16, why: &str) -> Answer {
-    Answer::json(status, &Problem::new(why))
+    told(&Problem::new(status, why))
 }
+
+pub fn told(problem: &Problem) -> Answer {
+    Answer { content_type: PROBLEM, ..Answer::json(problem.status, problem) }
+}
+
+/// RFC 9457.
+const PROBLEM: &str = "application/problem+json";
 
 /// The interface's own words, without `success`.
 pub fn wants_key() -> Answer {
-    Answer::json(401, &serde_json::json!({ "error": "Invalid or missing API key" })).with("WWW-Authenticate", "Bearer")
+    let problem = Problem { success: None, ..Problem::of("key-required", "Invalid or missing API key") };
+    told(&problem).with("WWW-Authenticate", "Bearer")
 }
 
 pub fn key_expired(name: &str) -> Answer {
-    problem(401, &format!("the time of the key `{name}` is over: use another one")).with("WWW-Authenticate", "Bearer")
+    let why = format!("the time of the key `{name}` is over: use another one");
+    told(&Problem::of("key-expired", why)).with("WWW-Authenticate", "Bearer")
 }
 
 pub fn refused(refusal: &Refusal) -> Answer {
@@ -47,7 +56,11 @@ pub fn refused(refusal: &Refusal) -> Answer {
         Refusal::TooLate(job) | Refusal::TooEarly(job) => Some(job.clone()),
         _ => None,
     };
-    let answer = Answer::json(status, &Problem { job, ..Problem::new(refusal.to_string()) });
+    let problem = Problem { job, ..Problem::new(status, refusal.to_string()) };
+    let answer = told(&match refusal {
+        Refusal::Invalid { field, .. } => problem.about(field),
+        _ => problem,
+    });
     match refusal {
         Refusal::Busy { retry_after, .. } => answer.with("Retry-After", retry_after.to_string()),
         _ => answer,

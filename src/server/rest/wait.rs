@@ -17,7 +17,7 @@ impl WaitForEnd {
 
 /// The job goes on, and nobody can be told how it ends: not a success, and the job as it was.
 fn unfinished(why: &str, job: &Job) -> Vec<u8> {
-    let problem = Problem { job: Some(Box::new(job.clone())), ..Problem::new(why) };
+    let problem = Problem { job: Some(Box::new(job.clone())), ..Problem::new(503, why) };
     serde_json::to_vec(&problem).unwrap_or_default()
 }
 
