@@ -7,6 +7,7 @@
 mod checkout;
 mod event;
 mod job;
+mod list;
 mod plan;
 mod problem;
 mod request;
@@ -15,13 +16,14 @@ mod worktree;
 pub use checkout::{Checkout, SyncAnswer};
 pub use event::{Change, ChangePage, Event, EventPage};
 pub use job::{Job, JobSummary, KeptWork};
+pub use list::{ListCursor, ListRequest, View, Wanted, pair as label_pair};
 pub use plan::{ExecuteRequest, Plan, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};
 #[cfg(test)]
 pub use problem::ProblemKind;
 pub use problem::{KINDS as PROBLEM_KINDS, Problem};
 pub use request::{
-    BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ListRequest, RetryRequest,
-    View, cursor, drain_timeout, limit, moment, status,
+    BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ResumeRequest, RetryRequest,
+    cursor, drain_timeout, limit, moment, status,
 };
 pub use worktree::{
     CleanupAnswer, CleanupRequest, KeptWorktree, Worktree, WorktreeAnswer, WorktreeRequest, WorktreeStatus,
@@ -78,13 +80,16 @@ pub struct JobsAnswer<J> {
     pub success: bool,
     pub count: usize,
     pub jobs: Vec<J>,
+    /// The `after` of the next page. None: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
 
 impl<J> JobsAnswer<J> {
-    pub fn new(jobs: Vec<J>, stale: bool) -> Self {
-        Self { success: true, count: jobs.len(), jobs, stale }
+    pub fn new(jobs: Vec<J>, next: Option<String>, stale: bool) -> Self {
+        Self { success: true, count: jobs.len(), jobs, next, stale }
     }
 }
 

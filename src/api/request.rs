@@ -119,6 +119,21 @@ impl RetryRequest {
     }
 }
 
+/// `POST /jobs/{id}/resume`: the rest is as it was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ResumeRequest {
+    pub task: String,
+    pub wait: bool,
+}
+
+impl ResumeRequest {
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        let fields = known_fields(body, &["task", "wait"])?;
+        let task = text(&fields, "task")?.filter(|task| !task.trim().is_empty()).ok_or(NO_TASK)?;
+        Ok(Self { task, wait: truth(&fields, "wait")?.unwrap_or(false) })
+    }
+}
+
 /// How gzip's output begins: RFC 1952, 2.3.1.
 const GZIP: &[u8] = b"\x1f\x8b";
 
@@ -204,39 +219,6 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// What a list shows of each job.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum View {
-    #[default]
-    Full,
-    Summary,
-}
-
-/// `GET /jobs?limit=&status=&view=`
-#[derive(Debug, Default, PartialEq)]
-pub struct ListRequest {
-    pub limit: Option<usize>,
-    pub status: Option<Status>,
-    pub view: View,
-}
-
-impl ListRequest {
-    pub fn parse(pairs: &[(&str, &str)]) -> Result<Self, String> {
-        let mut request = Self::default();
-        for (name, value) in pairs {
-            match *name {
-                "limit" => request.limit = Some(limit(value)?),
-                "status" if value.is_empty() => {}
-                "status" => request.status = Some(status(value)?),
-                "view" => request.view = view(value)?,
-                // The table of routes says which there are.
-                _ => {}
-            }
-        }
-        Ok(request)
-    }
-}
-
 /// `GET /jobs/{id}/events?after=&limit=&wait=`
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventsRequest {
@@ -302,17 +284,6 @@ impl EventsRequest {
 
 pub fn cursor(text: &str) -> Result<Cursor, String> {
     Cursor::parse(text).ok_or_else(|| format!("a cursor must be as an event shows it, not `{text}`"))
-}
-
-fn view(text: &str) -> Result<View, String> {
-    match text {
-        "full" => Ok(View::Full),
-        "summary" => Ok(View::Summary),
-        other => {
-            let meant = suggest::did_you_mean(other, ["full", "summary"].into_iter());
-            Err(format!("`view` must be full or summary, not `{other}`{meant}"))
-        }
-    }
 }
 
 pub fn limit(text: &str) -> Result<usize, String> {
@@ -388,17 +359,6 @@ mod tests {
 
     fn pairs_of(query: &str) -> Vec<(&str, &str)> {
         query.split('&').filter_map(|pair| pair.split_once('=')).collect()
-    }
-
-    #[test]
-    fn lists_have_limits() {
-        let parse = |query: &'static str| ListRequest::parse(&pairs_of(query));
-        assert_eq!(parse("").unwrap(), ListRequest::default());
-        let wanted = ListRequest { limit: Some(1000), status: Some(Status::Running), view: View::Summary };
-        assert_eq!(parse("limit=1000&status=running&view=summary").unwrap(), wanted);
-        for bad in ["limit=0", "limit=1001", "limit=abc", "limit=-1", "limit=", "status=done", "view=all"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

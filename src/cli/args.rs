@@ -8,6 +8,7 @@ use crate::api;
 use crate::job::Status;
 use crate::suggest;
 use lexopt::prelude::*;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -28,11 +29,7 @@ pub enum Command {
         port: Option<u16>,
     },
     Run(Box<Run>),
-    Jobs {
-        limit: usize,
-        status: Option<Status>,
-        json: bool,
-    },
+    Jobs(Box<List>),
     Job {
         id: String,
         json: bool,
@@ -46,6 +43,13 @@ pub enum Command {
         json: bool,
     },
     KeyNew(New),
+    Resume {
+        id: String,
+        task: String,
+        wait: bool,
+        idempotency_key: Option<String>,
+        json: bool,
+    },
     Cancel {
         ids: Vec<String>,
         json: bool,
@@ -105,6 +109,16 @@ impl Command {
     }
 }
 
+/// `jobs`: how many, and which.
+#[derive(Debug, PartialEq)]
+pub struct List {
+    pub limit: usize,
+    pub status: Option<Status>,
+    /// Parameters of the request, as they were given.
+    pub asked: Vec<(String, String)>,
+    pub json: bool,
+}
+
 #[derive(Debug, Default, PartialEq)]
 pub struct Run {
     pub task: String,
@@ -118,6 +132,7 @@ pub struct Run {
     pub wait: bool,
     pub local: bool,
     pub idempotency_key: Option<String>,
+    pub labels: BTreeMap<String, String>,
     pub json: bool,
 }
 
@@ -230,6 +245,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             wait: raw.has("wait"),
             local: raw.has("local"),
             idempotency_key: raw.idempotency_key()?,
+            labels: raw.labels()?.into_iter().collect(),
             json,
         })),
         "job" => Command::Job { id: raw.only_word("job", "ID")?, json },
@@ -244,6 +260,16 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             wait: raw.has("wait"),
             idempotency_key: raw.idempotency_key()?,
             json,
+        },
+        "resume" => match &raw.words[..] {
+            [id, task] => Command::Resume {
+                id: id.clone(),
+                task: task.clone(),
+                wait: raw.has("wait"),
+                idempotency_key: raw.idempotency_key()?,
+                json,
+            },
+            _ => return Err("`agenticore resume` needs ID and TASK: put the task in quotes".into()),
         },
         "plan" => Command::Plan(Plan {
             task: raw.only_word("plan", "TASK")?,
@@ -288,11 +314,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             raw.no_words(name)?;
             match name {
                 "plans" => Command::Plans { limit: raw.limit()?, json },
-                "jobs" => Command::Jobs {
-                    limit: raw.limit()?,
-                    status: raw.value("status")?.map(|text| api::status(&text)).transpose().map_err(of_flag)?,
-                    json,
-                },
+                "jobs" => Command::Jobs(Box::new(raw.list(json)?)),
                 "drain" => Command::Drain {
                     limit: raw
                         .value("timeout")?
@@ -334,6 +356,25 @@ fn of_flag(why: String) -> String {
 impl Raw {
     fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|(name, _)| *name == flag)
+    }
+
+    fn list(&self, json: bool) -> Result<List, String> {
+        // The server reads the rest; what is wrong with one of them it says in a sentence.
+        let names = ["after", "repo", "profile", "branch", "submitted-by", "since", "search"];
+        let mut asked = Vec::new();
+        for name in names {
+            let field = if name == "search" { "q".to_owned() } else { name.replace('-', "_") };
+            asked.extend(self.value(name)?.map(|value| (field, value)));
+        }
+        asked.extend(self.has("mine").then(|| ("mine".to_owned(), "true".to_owned())));
+        asked.extend(self.labels()?.into_iter().map(|(name, value)| ("label".to_owned(), format!("{name}={value}"))));
+        let status = self.value("status")?.map(|text| api::status(&text)).transpose().map_err(of_flag)?;
+        Ok(List { limit: self.limit()?, status, asked, json })
+    }
+
+    fn labels(&self) -> Result<Vec<(String, String)>, String> {
+        let given = self.flags.iter().filter(|(name, _)| *name == "label").map(|(_, value)| value);
+        given.map(|text| api::label_pair(text).map_err(|why| format!("--label: {why}"))).collect()
     }
 
     fn limit(&self) -> Result<usize, String> {
@@ -418,7 +459,7 @@ mod tests {
         assert_eq!(of(&["--port", "9"]), Ok(Command::Serve { host: None, port: Some(9) }));
         assert_eq!(
             of(&["jobs", "-n", "5", "--status=queued", "--json"]),
-            Ok(Command::Jobs { limit: 5, status: Some(Status::Queued), json: true })
+            Ok(Command::Jobs(Box::new(List { limit: 5, status: Some(Status::Queued), asked: vec![], json: true })))
         );
         let Ok(Command::Run(run)) = of(&["run", "-r", "u", "-w", "--", "-x"]) else { panic!() };
         assert_eq!((run.task.as_str(), run.repo.as_deref(), run.wait), ("-x", Some("u"), true));

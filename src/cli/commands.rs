@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 20] = [
+pub const COMMANDS: [Row; 21] = [
     Row {
         name: "serve",
         word: None,
@@ -66,6 +66,7 @@ standard input. With --wait the exit code tells how the job ended.",
             flag("public", None, "… as a public one"),
             short('w', "wait", None, "wait for the end"),
             flag("local", None, "run it in this very process, without a server, and show its progress"),
+            flag("label", Some("NAME=VALUE"), "what you call it by; more than one may be given"),
             flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),
             flag("json", None, "print the job's record as JSON"),
             SERVER,
@@ -82,6 +83,15 @@ standard input. With --wait the exit code tells how the job ended.",
         flags: &[
             short('n', "limit", Some("LIMIT"), "how many, 1 to 1000 (20)"),
             short('s', "status", Some("STATUS"), "queued, running, succeeded, failed, cancelled or expired ones alone"),
+            short('r', "repo", Some("REPO"), "of this repository: its URL, or the end of its path: you/project"),
+            short('p', "profile", Some("NAME"), "of this profile"),
+            flag("branch", Some("NAME"), "on this branch"),
+            flag("label", Some("NAME=VALUE"), "with this label; more than one may be given"),
+            flag("submitted-by", Some("KEY"), "handed in with the API key of this name"),
+            flag("mine", None, "handed in with the key that asks"),
+            flag("since", Some("WHEN"), "not older than 90m, 12h, 3d, a date or a time of RFC 3339"),
+            short('q', "search", Some("TEXT"), "with this text in the task, error, note, branch or labels"),
+            flag("after", Some("CURSOR"), "older ones than a list before, which prints this"),
             flag("json", None, "print a JSON array"),
             SERVER,
         ],
@@ -132,6 +142,22 @@ With --wait the exit code tells how the new one ended.",
             SERVER,
         ],
         more: "  agenticore retry 3f2a1b9c --wait\n",
+    },
+    Row {
+        name: "resume",
+        word: Some("ID TASK"),
+        summary: "go on with an ended job's conversation, and with its work",
+        about: "Submits a new job that goes on with the conversation of one that has ended: in the same repository
+and with the same profile, from the branch that it pushed, or with the files that were kept of it.
+TASK is what Claude is told now; - reads it from standard input.",
+        flags: &[
+            short('w', "wait", None, "wait for the end"),
+            flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),
+            flag("json", None, "print the job's record as JSON"),
+            SERVER,
+        ],
+        more: "  agenticore resume 3f2a1b9c \"now with tests\" --wait
+",
     },
     Row {
         name: "plan",

@@ -25,11 +25,11 @@ use crate::job::Status;
 use crate::log;
 use crate::redact::Redactor;
 use crate::server;
-use args::{Command, Parsed, Run};
+use args::{Command, List, Parsed, Run};
 use client::Client;
 use serde::Serialize;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::time::Duration;
 
 #[cfg(test)]
@@ -137,19 +137,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Config { json } => print(&config::text(&config, json)),
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
         Command::Run(run) => submit(&Client::new(&config)?, &run),
-        Command::Jobs { limit, status, json } => {
-            let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
-            let (client, path) = (Client::new(&config)?, format!("/jobs?limit={limit}{status}"));
-            if json {
-                let mut answer: JobsAnswer<Job> = client.get(&path)?;
-                say_if_stale(answer.stale);
-                answer.jobs.iter_mut().for_each(|job| job.stale = answer.stale);
-                return print(&pretty(&answer.jobs));
-            }
-            let answer: JobsAnswer<JobSummary> = client.get(&format!("{path}&view=summary"))?;
-            say_if_stale(answer.stale);
-            print(&show::jobs(&answer.jobs))
-        }
+        Command::Jobs(wanted) => list(&Client::new(&config)?, &wanted),
         Command::Job { id, json } => {
             let mut answer: JobAnswer = Client::new(&config)?.get(&format!("/jobs/{}", path_part(&id)?))?;
             say_if_stale(answer.stale);
@@ -161,6 +149,12 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Retry { id, wait, idempotency_key, json } => {
             let (client, path) = (Client::new(&config)?, format!("/jobs/{}/retry", path_part(&id)?));
             let answer: JobAnswer = client.post_with_key(&path, &serde_json::json!({}), idempotency_key.as_deref())?;
+            tell(&client, answer.job, wait, json)
+        }
+        Command::Resume { id, task, wait, idempotency_key, json } => {
+            let (client, path) = (Client::new(&config)?, format!("/jobs/{}/resume", path_part(&id)?));
+            let body = serde_json::json!({"task": task_of(&task)?});
+            let answer: JobAnswer = client.post_with_key(&path, &body, idempotency_key.as_deref())?;
             tell(&client, answer.job, wait, json)
         }
         Command::Cancel { ids, json } => cancel(&Client::new(&config)?, &ids, json),
@@ -215,6 +209,26 @@ fn say_if_stale(is_stale: bool) {
     if is_stale {
         let _ = writeln!(std::io::stderr(), "agenticore: Redis is away: this is what the job files say");
     }
+}
+
+fn list(client: &Client, wanted: &List) -> Result<Exit, Refusal> {
+    let mut query = form_urlencoded::Serializer::new(format!("limit={}", wanted.limit));
+    query.extend_pairs(wanted.status.map(|status| ("status", status.as_str())));
+    query.extend_pairs(&wanted.asked);
+    let path = format!("/jobs?{}", query.finish());
+    if wanted.json {
+        let mut answer: JobsAnswer<Job> = client.get(&path)?;
+        say_if_stale(answer.stale);
+        answer.jobs.iter_mut().for_each(|job| job.stale = answer.stale);
+        return print(&pretty(&answer.jobs));
+    }
+    let answer: JobsAnswer<JobSummary> = client.get(&format!("{path}&view=summary"))?;
+    say_if_stale(answer.stale);
+    print(&show::jobs(&answer.jobs))?;
+    if let Some(next) = answer.next.filter(|_| std::io::stdout().is_terminal()) {
+        print(&format!("older ones: the same with --after {next}\n"))?;
+    }
+    Ok(Exit::Done)
 }
 
 /// Each in turn, whatever becomes of the others; the exit code is the first that is not good.
@@ -353,7 +367,7 @@ fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
         worktree_id: None,
         create_repo: run.create_repo,
         private: run.private,
-        labels: Default::default(),
+        labels: run.labels.clone(),
         wait: false,
     })
 }

@@ -1,10 +1,19 @@
 //! What is asked about jobs, and done to them.
 
+use super::filter::Filter;
 use super::{Caller, Refusal, Service};
-use crate::api::{Event, EventPage, EventsRequest, Job, KeptWork, LIST_DEFAULT, ListRequest};
+use crate::api::{Event, EventPage, EventsRequest, Job, KeptWork, LIST_DEFAULT, ListCursor, ListRequest};
 use crate::event::Cursor;
 use crate::job::{JobId, Record, Status};
-use crate::store::{Cancelled, Seen, Store, Which};
+use crate::store::{Cancelled, Place, Seen, Store, Which};
+
+/// How many records are read at once where not all are wanted, and how many at most for one page.
+const STRETCH: usize = 200;
+const LOOKED_AT_MOST: usize = 2_000;
+
+fn cursor_of(place: Place) -> String {
+    ListCursor { created_at: place.created_at, id: place.id }.to_string()
+}
 
 impl Service {
     /// The job of this id, or the only one whose id begins so.
@@ -28,11 +37,42 @@ impl Service {
         Some(KeptWork { bundle, bytes, base: kept.base, head: kept.head, work: kept.work, fetch, lacks })
     }
 
-    /// Newest first.
-    pub fn list(&self, request: &ListRequest) -> Result<Seen<Vec<Job>>, Refusal> {
+    /// Newest first; and where it goes on. Where not all jobs are wanted, a stretch of the list is looked through:
+    /// a page may hold fewer than asked for, and go on all the same.
+    pub fn list(&self, request: &ListRequest, by: &Caller) -> Result<(Seen<Vec<Job>>, Option<String>), Refusal> {
         let limit = request.limit.unwrap_or(LIST_DEFAULT);
-        let Seen { it, stale } = self.runner.store.list(limit, request.status.map_or(Which::All, Which::Of))?;
-        Ok(Seen { it: it.iter().map(|record| self.shown(record)).collect(), stale })
+        let which = request.status.map_or(Which::All, Which::Of);
+        let filter = Filter::new(&request.wanted, by);
+        let at_once = if filter.wants_all() { limit } else { STRETCH };
+        let mut place = request.after.clone().map(|cursor| Place { created_at: cursor.created_at, id: cursor.id });
+        let (mut found, mut is_stale, mut looked_at) = (Vec::new(), false, 0);
+        loop {
+            let Seen { it, stale } = self.runner.store.list_after(at_once, which, place.as_ref())?;
+            is_stale |= stale;
+            let is_last = it.len() < at_once;
+            for record in &it {
+                if filter.is_too_old(record) {
+                    return Ok((Seen { it: found, stale: is_stale }, None));
+                }
+                place = Some(Place::of(record));
+                looked_at += 1;
+                if filter.fits(record) {
+                    found.push(self.shown(record));
+                }
+                if found.len() >= limit {
+                    // There may be more behind it, or not: the next page says so.
+                    let is_end = is_last && it.last().is_some_and(|last| last.id == record.id);
+                    let next = place.filter(|_| !is_end).map(cursor_of);
+                    return Ok((Seen { it: found, stale: is_stale }, next));
+                }
+            }
+            if is_last {
+                return Ok((Seen { it: found, stale: is_stale }, None));
+            }
+            if looked_at >= LOOKED_AT_MOST {
+                return Ok((Seen { it: found, stale: is_stale }, place.map(cursor_of)));
+            }
+        }
     }
 
     /// Cancels a job that has not ended. Asked twice, answered twice alike.

@@ -6,6 +6,7 @@
 mod caller;
 mod changes;
 pub mod checkouts;
+mod filter;
 mod jobs;
 pub mod local;
 mod plans;

@@ -73,7 +73,7 @@ impl fmt::Display for Refusal {
             Refusal::TooLate(job) => write!(f, "job {} has ended already: it {}", job.id, job.status.as_str()),
             Refusal::TooEarly(job) => write!(
                 f,
-                "job {} is {}: only a job that has ended can be retried; wait for it, or cancel it first",
+                "job {} is {}: only a job that has ended can be retried or resumed; wait for it, or cancel it first",
                 job.id,
                 job.status.as_str()
             ),

@@ -1,7 +1,7 @@
 //! From a request to a job that is accepted: everything that can be known to be wrong is said now.
 
 use super::{Caller, Refusal, Service};
-use crate::api::{Job, JobRequest, RetryRequest};
+use crate::api::{Job, JobRequest, ResumeRequest, RetryRequest};
 use crate::config::Config;
 use crate::job::{JobId, Mode, Note, Purpose, Record, Spec, Status};
 use crate::log;
@@ -144,6 +144,32 @@ impl Service {
             log::job(&earlier.id).warn(format!("it does not say that it was retried as {}: {error}", record.id));
         }
         Ok(self.shown(&record))
+    }
+}
+
+impl Service {
+    /// Takes in a job that goes on with the conversation of one that has ended, and with what that did.
+    pub fn resume(&self, id: &str, resume: ResumeRequest, key: Option<SentKey>, by: &Caller) -> Result<Job, Refusal> {
+        let earlier = self.find_record(id)?.it;
+        if !earlier.status().has_ended() {
+            return Err(Refusal::TooEarly(Box::new(self.shown(&earlier))));
+        }
+        let session = earlier.had_session().filter(|_| earlier.purpose == Purpose::Task).map(str::to_owned);
+        let session = session.ok_or_else(|| {
+            let why = format!("job {} has no conversation to go on with: retry it instead", earlier.id);
+            Refusal::Conflict(why)
+        })?;
+        // What it pushed it goes on from; what was kept of it is found by the conversation.
+        let branch = earlier.branch.clone().filter(|_| earlier.pushed);
+        let base_ref = branch.or(earlier.base_ref.clone()).filter(|_| earlier.repo_url.is_some());
+        let request = JobRequest {
+            task: resume.task,
+            session_id: Some(session),
+            base_ref,
+            create_repo: false,
+            ..request_of(&earlier, RetryRequest { wait: resume.wait })
+        };
+        self.submit(request, key, by)
     }
 }
 

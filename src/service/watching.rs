@@ -292,7 +292,12 @@ mod tests {
         fn matching(&self, _: &str) -> Result<Vec<JobId>, Error> {
             Err(Error::Lost)
         }
-        fn list(&self, _: usize, _: crate::store::Which) -> Result<Seen<Vec<Record>>, Error> {
+        fn list_after(
+            &self,
+            _: usize,
+            _: crate::store::Which,
+            _: Option<&crate::store::Place>,
+        ) -> Result<Seen<Vec<Record>>, Error> {
             Err(Error::Lost)
         }
         fn waiting(&self) -> Result<(usize, Option<crate::job::Time>), Error> {

@@ -67,6 +67,19 @@ pub enum Which {
     For(Purpose),
 }
 
+/// Where a job stands in a list, which stays where it is while others come and go.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    pub created_at: Time,
+    pub id: JobId,
+}
+
+impl Place {
+    pub fn of(record: &Record) -> Self {
+        Self { created_at: record.created_at, id: record.id.clone() }
+    }
+}
+
 impl Which {
     pub fn has(self, status: Status, purpose: Purpose) -> bool {
         match self {
@@ -192,7 +205,13 @@ pub trait Jobs: Send + Sync {
     fn matching(&self, prefix: &str) -> Result<Vec<JobId>, Error>;
 
     /// Newest first.
-    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error>;
+    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
+        self.list_after(limit, which, None)
+    }
+
+    /// The same, behind a place in the list. Costs what it gives, however many jobs there are; but a list of those for
+    /// one purpose is looked for among all.
+    fn list_after(&self, limit: usize, which: Which, after: Option<&Place>) -> Result<Seen<Vec<Record>>, Error>;
 
     /// How many jobs wait before this one, which is queued. None: it does not wait here, or so many do that they were
     /// not counted ([`AHEAD_MOST`]).

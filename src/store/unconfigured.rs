@@ -3,7 +3,7 @@
 //! Writes nothing and knows nothing.
 
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which};
+use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Place, Presence, Queue, Seen, Which};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Note, Record, Spec, Time};
@@ -55,7 +55,7 @@ impl Jobs for Unconfigured {
         self.refuse()
     }
 
-    fn list(&self, _: usize, _: Which) -> Result<Seen<Vec<Record>>, Error> {
+    fn list_after(&self, _: usize, _: Which, _: Option<&Place>) -> Result<Seen<Vec<Record>>, Error> {
         self.refuse()
     }
 

@@ -30,6 +30,7 @@ mod kept;
 mod keys;
 mod left_behind;
 mod lfs;
+mod lists;
 mod log;
 mod mcp;
 mod mcp_clients;

@@ -92,21 +92,21 @@ pub fn get_job_events(service: &Service, _: &Caller, arguments: &Arguments) -> R
 /// The most of a task or an output that a list shows, in bytes: some clients refuse an answer of more than 1 MiB.
 const SHOWN: usize = 400;
 
-pub fn list_jobs(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
+pub fn list_jobs(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
     let status = match text(arguments, "status")? {
         "" => None,
         status => Some(crate::api::status(status)?),
     };
     let limit = limit(arguments)?.unwrap_or(LIST_DEFAULT);
     let request = ListRequest { limit: Some(limit), status, ..ListRequest::default() };
-    let Seen { it: mut jobs, stale } = service.list(&request).map_err(said)?;
+    let (Seen { it: mut jobs, stale }, next) = service.list(&request, by).map_err(said)?;
     for job in &mut jobs {
         job.task = cut(std::mem::take(&mut job.task), SHOWN);
         job.output = job.output.take().map(|text| cut(text, SHOWN));
         job.error = job.error.take().map(|text| cut(text, SHOWN));
         job.usage = None;
     }
-    answer(&JobsAnswer::new(jobs, stale))
+    answer(&JobsAnswer::new(jobs, next, stale))
 }
 
 pub fn cancel_job(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {

@@ -12,9 +12,10 @@ mod worktrees;
 use super::guard::{offered_keys, pairs};
 use super::http::{Answer, Head, Reply, Request};
 use crate::api::{
-    self, ChangesRequest, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest, RetryRequest,
-    Shape, View,
+    self, ChangesRequest, EventsRequest, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ListRequest,
+    ResumeRequest, RetryRequest, Shape, View,
 };
+use crate::job::Time;
 use crate::log;
 use crate::metrics;
 use crate::server::keys::Keys;
@@ -107,6 +108,13 @@ impl Rest {
         self.accepted(job, request.wait, Shape::Job)
     }
 
+    fn resume(&self, asked: &Asked) -> Answered {
+        let request = ResumeRequest::parse(asked.body).map_err(|why| Refusal::invalid("body", why))?;
+        let waits = request.wait;
+        let job = self.with_key(asked, |key| self.service.resume(asked.id, request, key, asked.by))?;
+        self.accepted(job, waits, Shape::Job)
+    }
+
     /// Submits with the Idempotency-Key that came with the request, if one did.
     fn with_key<T>(&self, asked: &Asked, submit: impl FnOnce(Option<SentKey>) -> T) -> T {
         let offered = if self.keys.are_wanted() { offered_keys(asked.head) } else { Vec::new() };
@@ -122,11 +130,11 @@ impl Rest {
     }
 
     fn list(&self, asked: &Asked) -> Answered {
-        let request = asked.parse(ListRequest::parse)?;
-        let Seen { it: jobs, stale } = self.service.list(&request)?;
+        let request = asked.parse(|pairs| ListRequest::parse(pairs, Time::now()))?;
+        let (Seen { it: jobs, stale }, next) = self.service.list(&request, asked.by)?;
         match request.view {
-            View::Full => json(200, &JobsAnswer::new(jobs, stale)),
-            View::Summary => json(200, &JobsAnswer::new(jobs.iter().map(JobSummary::from).collect(), stale)),
+            View::Full => json(200, &JobsAnswer::new(jobs, next, stale)),
+            View::Summary => json(200, &JobsAnswer::new(jobs.iter().map(JobSummary::from).collect(), next, stale)),
         }
     }
 

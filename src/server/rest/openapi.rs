@@ -7,11 +7,19 @@ use serde_json::{Map, Value, json};
 use tiny_http::Method;
 
 /// What a parameter of any route is: its name, type, and what it says.
-const PARAMETERS: [(&str, &str, &str); 11] = [
+const PARAMETERS: [(&str, &str, &str); 19] = [
     ("limit", "integer", "how many, 1 to 1000"),
     ("status", "status", "those of this status alone"),
     ("view", "full|summary", "summary leaves out what is long"),
     ("after", "string", "only what comes after this cursor"),
+    ("repo", "string", "a URL, or the end of its path: you/project"),
+    ("profile", "string", "those of this profile"),
+    ("branch", "string", "those on this branch"),
+    ("submitted_by", "string", "those that this key handed in"),
+    ("mine", "true|false", "those of the key that asks"),
+    ("since", "string", "an age (90m, 12h, 3d), a date, or a time of RFC 3339"),
+    ("q", "string", "a text in the task, error, note, branch or labels"),
+    ("label", "string", "NAME=VALUE; more than one may be given"),
     ("wait", "integer", "seconds, to 3600: an empty page waits so long for something to happen"),
     ("timeout", "integer", "seconds that running jobs get"),
     ("target", "all|agentihooks|bundle", "which checkouts"),
@@ -23,7 +31,7 @@ const PARAMETERS: [(&str, &str, &str); 11] = [
 
 /// Bodies and answers: the fields of each and their types. `?`: may be null or missing; `[X]`: a list of X; `a|b`: one
 /// of these; `{}`: an object of texts; a capital letter: another one of this table.
-const SCHEMAS: [(&str, &[(&str, &str)]); 30] = [
+const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
     (
         "JobRequest",
         &[
@@ -41,6 +49,7 @@ const SCHEMAS: [(&str, &[(&str, &str)]); 30] = [
         ],
     ),
     ("RetryRequest", &[("wait", "boolean?")]),
+    ("ResumeRequest", &[("task", "string"), ("wait", "boolean?")]),
     (
         "PlanRequest",
         &[
@@ -147,7 +156,13 @@ const SCHEMAS: [(&str, &[(&str, &str)]); 30] = [
     ("JobAnswer", &[("success", "boolean"), ("job", "Job"), ("stale", "boolean?")]),
     (
         "JobsAnswer",
-        &[("success", "boolean"), ("count", "integer"), ("jobs", "[Job/JobSummary]"), ("stale", "boolean?")],
+        &[
+            ("success", "boolean"),
+            ("count", "integer"),
+            ("jobs", "[Job/JobSummary]"),
+            ("next", "string?"),
+            ("stale", "boolean?"),
+        ],
     ),
     (
         "Event",
@@ -363,7 +378,9 @@ fn operation(route: &Route) -> Value {
         operation["requestBody"] =
             json!({"required": is_required, "content": {"application/json": {"schema": schema}}});
     }
-    if route.method == Method::Post && ["/jobs", "/plans", "/worktrees", "/jobs/{id}/retry"].contains(&route.path) {
+    if route.method == Method::Post
+        && ["/jobs", "/plans", "/worktrees", "/jobs/{id}/retry", "/jobs/{id}/resume"].contains(&route.path)
+    {
         let header = json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},

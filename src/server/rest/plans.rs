@@ -3,6 +3,7 @@
 use super::status::json;
 use super::{Answered, Asked, Rest};
 use crate::api::{ExecuteRequest, LIST_DEFAULT, ListRequest, PlanAnswer, PlanRequest, PlansAnswer, Shape};
+use crate::job::Time;
 use crate::service::{Refusal, Seen};
 
 impl Rest {
@@ -14,7 +15,7 @@ impl Rest {
     }
 
     pub(super) fn list_plans(&self, asked: &Asked) -> Answered {
-        let limit = asked.parse(ListRequest::parse)?.limit.unwrap_or(LIST_DEFAULT);
+        let limit = asked.parse(|pairs| ListRequest::parse(pairs, Time::now()))?.limit.unwrap_or(LIST_DEFAULT);
         let Seen { it, stale } = self.service.list_plans(limit)?;
         json(200, &PlansAnswer::new(it, stale))
     }

@@ -51,7 +51,7 @@ const ADMIN: Access = Access::Needs(Scope::Admin);
 const POD: Access = Access::Pod(Scope::Admin);
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 26] = [
+pub static ROUTES: [Route; 27] = [
     route(PUBLIC, Method::Get, "/health", &[], ("", "Health"),
         "whether the server answers, and what it waits for", Rest::health),
     route(PUBLIC, Method::Get, "/ready", &[], ("", "Readiness"),
@@ -62,8 +62,11 @@ pub static ROUTES: [Route; 26] = [
         "this interface, as OpenAPI 3.1 describes it", Rest::openapi),
     route(READ, Method::Get, "/status", &[], ("", "ServerStatus"),
         "what this server needs to run jobs, and whether it has it", Rest::status),
-    route(READ, Method::Get, "/jobs", &["limit", "status", "view"], ("", "JobsAnswer"),
-        "lists jobs, newest first: limit=, status=, view=full|summary", Rest::list),
+    route(READ, Method::Get, "/jobs",
+        &["limit", "after", "status", "repo", "profile", "branch", "submitted_by", "mine", "since", "q", "label",
+            "view"],
+        ("", "JobsAnswer"),
+        "lists jobs, newest first: limit=, after=, status=, repo=, label=, q= …", Rest::list),
     route(SUBMIT, Method::Post, "/jobs", &[], ("JobRequest", "JobAnswer"),
         "submits a job; with \"wait\": true answers once it has ended", Rest::submit),
     route(READ, Method::Get, "/jobs/{id}", &[], ("", "JobAnswer"),
@@ -72,6 +75,8 @@ pub static ROUTES: [Route; 26] = [
         "cancels a queued or running job", Rest::cancel),
     route(READ, Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"], ("", "EventPage"),
         "what happened to a job, then live: after=CURSOR, limit=, wait=SECONDS", Rest::events),
+    route(SUBMIT, Method::Post, "/jobs/{id}/resume", &[], ("ResumeRequest", "JobAnswer"),
+        "goes on with an ended job's conversation and work, as a new job", Rest::resume),
     route(SUBMIT, Method::Post, "/jobs/{id}/retry", &[], ("RetryRequest", "JobAnswer"),
         "submits an ended job's request again, as a new job", Rest::retry),
     route(READ, Method::Get, "/events", &["after", "limit", "wait"], ("", "ChangePage"),

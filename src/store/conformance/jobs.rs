@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::job::{Note, Purpose, Status};
-use crate::store::{Cancelled, Which};
+use crate::store::{Cancelled, Place, Which};
 
 pub fn first_in_first_out_also_over_a_restart(bench: &mut dyn Bench) {
     let ids: Vec<_> = (0..5).map(|n| submit(&*bench.store(), &n.to_string())).collect();
@@ -68,6 +68,29 @@ pub fn a_queued_job_has_a_place_in_the_line(bench: &mut dyn Bench) {
     assert_eq!(ids.iter().map(ahead).collect::<Vec<_>>(), [None, Some(0), Some(1)]);
     first.attempt.hand_back(leaves("it goes away")).unwrap();
     assert_eq!(ids.iter().map(ahead).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)], "at the head again");
+}
+
+pub fn a_list_goes_on_behind_a_place_whatever_comes_and_goes(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let ids: Vec<JobId> = (0..7).map(|_| submit(&*store, "t")).collect();
+    store.cancel(&ids[1], None).unwrap();
+    let all: Vec<Record> = store.list(10, Which::All).unwrap().it;
+    assert!(all.windows(2).all(|two| Place::of(&two[0]) > Place::of(&two[1])), "newest first");
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list_after(2, Which::All, after.as_ref()).unwrap().it;
+        let Some(last) = page.last() else { break };
+        after = Some(Place::of(last));
+        seen.extend(page.into_iter().map(|record| record.id));
+        // Nobody has seen it; it is newer than the place.
+        submit(&*store, "came meanwhile");
+    }
+    assert_eq!(seen, all.iter().map(|record| record.id.clone()).collect::<Vec<_>>());
+    let behind = Place::of(&all[3]);
+    let queued = store.list_after(10, Which::Of(Status::Queued), Some(&behind)).unwrap().it;
+    let older: Vec<&JobId> = all[4..].iter().filter(|r| r.status() == Status::Queued).map(|r| &r.id).collect();
+    assert_eq!(queued.iter().map(|record| &record.id).collect::<Vec<_>>(), older);
+    assert_eq!(store.list(10, Which::Of(Status::Cancelled)).unwrap().it.len(), 1);
 }
 
 pub fn a_retry_is_noted_in_the_record_of_the_job_that_ended(bench: &mut dyn Bench) {

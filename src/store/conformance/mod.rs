@@ -59,6 +59,7 @@ suites! {
         a_retry_is_noted_in_the_record_of_the_job_that_ended
         overdue_jobs_expire_and_ended_ones_are_forgotten
         listings_are_newest_first_and_survive_a_restart
+        a_list_goes_on_behind_a_place_whatever_comes_and_goes
         plans_and_worktrees_have_lists_of_their_own
         a_worktree_that_was_made_stays_until_it_is_removed
         the_newest_job_of_a_session_is_found

@@ -3,8 +3,9 @@
 
 use super::Live;
 use crate::job::{Job, JobId, Purpose, Status, Time};
-use crate::store::{AHEAD_MOST, Back, Which};
+use crate::store::{AHEAD_MOST, Back, Place, Which};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A job that lives, behind a lock of its own that is held while its files are written.
@@ -26,7 +27,8 @@ struct Entry {
 #[derive(Default)]
 pub struct Index {
     entries: BTreeMap<JobId, Entry>,
-    by_age: BTreeSet<(Time, JobId)>,
+    by_age: BTreeSet<Place>,
+    by_status: BTreeMap<&'static str, BTreeSet<Place>>,
     /// Position in line → job; the lowest is taken first.
     line: BTreeMap<i64, JobId>,
     /// The positions given out so far lie between these two.
@@ -59,14 +61,27 @@ impl Index {
             purpose: job.purpose,
             leaves_at,
         };
-        self.by_age.insert((job.created_at, job.id.clone()));
+        let place = Place::of(job);
+        self.by_age.insert(place.clone());
+        self.by_status.entry(job.status().as_str()).or_default().insert(place.clone());
         let before = self.entries.insert(job.id.clone(), entry);
+        if let Some(before) = before.as_ref().filter(|before| before.status != job.status()) {
+            self.leave_status(before.status, &place);
+        }
         before.is_none_or(|before| before.status != job.status())
+    }
+
+    fn leave_status(&mut self, status: Status, place: &Place) {
+        if let Some(all) = self.by_status.get_mut(status.as_str()) {
+            all.remove(place);
+        }
     }
 
     pub fn forget(&mut self, id: &JobId) {
         if let Some(entry) = self.entries.remove(id) {
-            self.by_age.remove(&(entry.created_at, id.clone()));
+            let place = Place { created_at: entry.created_at, id: id.clone() };
+            self.by_age.remove(&place);
+            self.leave_status(entry.status, &place);
         }
     }
 
@@ -128,8 +143,17 @@ impl Index {
         over.map(|(id, _)| id.clone()).collect()
     }
 
-    pub fn newest(&self, limit: usize, which: Which) -> Vec<JobId> {
-        self.find(|entry| which.has(entry.status, entry.purpose)).take(limit).cloned().collect()
+    /// Newest first, behind a place.
+    pub fn newest(&self, limit: usize, which: Which, after: Option<&Place>) -> Vec<JobId> {
+        let all = match which {
+            Which::Of(status) => self.by_status.get(status.as_str()),
+            _ => Some(&self.by_age),
+        };
+        let until = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let older = all.into_iter().flat_map(|all| all.range((Bound::Unbounded, until)).rev());
+        let fits =
+            |place: &&Place| self.entries.get(&place.id).is_some_and(|entry| which.has(entry.status, entry.purpose));
+        older.filter(fits).take(limit).map(|place| place.id.clone()).collect()
     }
 
     pub fn with_session(&self, session: &str) -> Option<JobId> {
@@ -143,6 +167,6 @@ impl Index {
 
     /// Newest first.
     fn find(&self, fits: impl Fn(&Entry) -> bool) -> impl Iterator<Item = &JobId> {
-        self.by_age.iter().rev().map(|(_, id)| id).filter(move |id| self.entries.get(*id).is_some_and(&fits))
+        self.by_age.iter().rev().map(|place| &place.id).filter(move |id| self.entries.get(*id).is_some_and(&fits))
     }
 }

@@ -20,7 +20,7 @@ use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};
 use super::rules::{self, Cancel, KeyedSubmission, KeysInFlight, Numbering};
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
-use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which, crash, files};
+use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Place, Presence, Queue, Seen, Which, crash, files};
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Note, Queued, Record, Running, Spec, Status, Time};
@@ -327,8 +327,8 @@ impl Jobs for Embedded {
         Ok(self.0.whole_index()?.matching(prefix))
     }
 
-    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
-        let wanted = self.0.whole_index()?.newest(limit, which);
+    fn list_after(&self, limit: usize, which: Which, after: Option<&Place>) -> Result<Seen<Vec<Record>>, Error> {
+        let wanted = self.0.whole_index()?.newest(limit, which, after);
         // One that is removed meanwhile is left out.
         let found = wanted.iter().filter_map(|id| self.0.get(id).transpose());
         found.collect::<Result<_, _>>().map(Seen::fresh)

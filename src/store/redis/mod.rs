@@ -31,7 +31,7 @@ mod sweep;
 mod tail;
 
 use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
-use super::{About, Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Presence, Queue, Seen, Which, agents};
+use super::{About, Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Place, Presence, Queue, Seen, Which, agents};
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
@@ -193,8 +193,8 @@ impl Jobs for Redis {
         self.access.read_matching(prefix)
     }
 
-    fn list(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
-        self.access.read_page(limit, which)
+    fn list_after(&self, limit: usize, which: Which, after: Option<&Place>) -> Result<Seen<Vec<Record>>, Error> {
+        self.access.read_page(limit, which, after)
     }
 
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {

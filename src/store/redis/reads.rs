@@ -8,7 +8,7 @@ use crate::change::{Change, Moment};
 use crate::event::{Cursor, Event};
 use crate::job::{JobId, Record, Status, Time};
 use crate::log;
-use crate::store::{AHEAD_MOST, Error, Seen, Which, journal, rules};
+use crate::store::{AHEAD_MOST, Error, Place, Seen, Which, journal, rules};
 use ::redis::streams::{StreamId, StreamRangeReply};
 use ::redis::{Connection, RedisResult};
 use std::collections::BTreeMap;
@@ -142,19 +142,19 @@ impl Access {
         Ok(ids.map_err(Error::Unavailable)?.iter().filter_map(|text| JobId::parse(text)).collect())
     }
 
-    pub fn read_page(&self, limit: usize, which: Which) -> Result<Seen<Vec<Record>>, Error> {
+    pub fn read_page(&self, limit: usize, which: Which, after: Option<&Place>) -> Result<Seen<Vec<Record>>, Error> {
         let set = match which {
             Which::All => self.ctx.keys.jobs(),
             Which::Of(status) => self.ctx.keys.jobs_with(status.as_str()),
             Which::For(purpose) => self.ctx.keys.jobs_with(scripts::set_of(purpose)),
         };
-        match self.link.with(|connection| self.page(connection, &set, limit)) {
+        match self.link.with(|connection| self.page(connection, &set, limit, after)) {
             // One that cannot be read keeps nobody from seeing the others.
             Ok(found) => {
                 Ok(Seen::fresh(found.iter().filter_map(|(id, text)| self.listed(id, text.as_deref())).collect()))
             }
             Err(why) if !self.ctx.has_copy => Err(Error::Unavailable(why)),
-            Err(_) => self.page_of_files(limit, which).map(|it| Seen { it, stale: true }),
+            Err(_) => self.page_of_files(limit, which, after).map(|it| Seen { it, stale: true }),
         }
     }
 
@@ -166,16 +166,29 @@ impl Access {
         }
     }
 
-    fn page(&self, connection: &mut Connection, set: &str, limit: usize) -> RedisResult<Vec<(JobId, Option<String>)>> {
+    fn page(
+        &self,
+        connection: &mut Connection,
+        set: &str,
+        limit: usize,
+        after: Option<&Place>,
+    ) -> RedisResult<Vec<(JobId, Option<String>)>> {
         let (mut found, mut from) = (Vec::new(), 0);
+        let newest = after.map_or_else(|| "+inf".to_owned(), |place| place.created_at.0.to_string());
         while found.len() < limit {
             let count = limit - found.len();
-            let ids: Vec<String> =
-                ::redis::cmd("ZREVRANGE").arg(set).arg(from).arg(from + count - 1).query(connection)?;
-            if ids.is_empty() {
+            let mut range = ::redis::cmd("ZREVRANGEBYSCORE");
+            range.arg(set).arg(&newest).arg("-inf").arg("WITHSCORES").arg("LIMIT").arg(from).arg(count);
+            let places: Vec<(String, f64)> = range.query(connection)?;
+            if places.is_empty() {
                 break;
             }
-            from += ids.len();
+            from += places.len();
+            // Those of the very same moment stand in the order of their ids, the last first.
+            let is_behind = |(id, time): &&(String, f64)| {
+                after.is_none_or(|place| (*time as i64) < place.created_at.0 || id.as_str() < place.id.as_str())
+            };
+            let ids: Vec<&String> = places.iter().filter(is_behind).map(|(id, _)| id).collect();
             // Jobs that came meanwhile have moved the others on: one that was seen is not shown again.
             let is_new = |id: &JobId| !found.iter().any(|(seen, _): &(JobId, _)| seen == id);
             let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::parse(id)).filter(is_new).collect();
@@ -194,7 +207,7 @@ impl Access {
         Ok(found)
     }
 
-    fn page_of_files(&self, limit: usize, which: Which) -> Result<Vec<Record>, Error> {
+    fn page_of_files(&self, limit: usize, which: Which, after: Option<&Place>) -> Result<Vec<Record>, Error> {
         let (open, ended) = (self.ctx.files.open_ids(), self.ctx.files.ended_ids());
         let open = open.map_err(Error::Unavailable)?.into_iter().map(|id| (self.ctx.files.open(&id), id));
         let ended = ended.map_err(Error::Unavailable)?.into_iter().map(|id| (self.ctx.files.ended(&id), id));
@@ -210,6 +223,7 @@ impl Access {
             if is_new
                 && let Ok(Some(record)) = self.read_file(&id)
                 && which.has(record.status(), record.purpose)
+                && after.is_none_or(|place| Place::of(&record) < *place)
             {
                 records.push(record);
             }
