@@ -1,6 +1,7 @@
 //! The command line, parsed. Does nothing else.
 
 use super::commands::{self, COMMANDS, Flag, Row, SERVER};
+use super::completions::Shell;
 use super::follow::Logs;
 use super::key::New;
 use super::plans::{Execute, Plan};
@@ -43,6 +44,8 @@ pub enum Command {
         json: bool,
     },
     KeyNew(New),
+    Completions(Shell),
+    Man,
     Resume {
         id: String,
         task: String,
@@ -261,6 +264,12 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             idempotency_key: raw.idempotency_key()?,
             json,
         },
+        "completions" => {
+            let name = raw.only_word("completions", "SHELL")?;
+            let known = Shell::NAMES.join(", ");
+            let shell = Shell::parse(&name).ok_or_else(|| format!("SHELL must be one of {known}, not `{name}`"))?;
+            Command::Completions(shell)
+        }
         "resume" => match &raw.words[..] {
             [id, task] => Command::Resume {
                 id: id.clone(),
@@ -341,6 +350,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 },
                 "init-shared-fs" => Command::InitSharedFs { root: raw.value("shared-root")?, json },
                 "config" => Command::Config { json },
+                "man" => Command::Man,
                 "version" => Command::Version,
                 _ => Command::Serve { host: raw.value("host")?, port: raw.port()? },
             }

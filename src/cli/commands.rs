@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 21] = [
+pub const COMMANDS: [Row; 23] = [
     Row {
         name: "serve",
         word: None,
@@ -324,6 +324,25 @@ names. The line holds the key's SHA-256 alone. The server heeds the file within 
 ~/.agenticore/config.yml, or the default. Secrets are masked.",
         flags: &[JSON],
         more: "",
+    },
+    Row {
+        name: "completions",
+        word: Some("SHELL"),
+        summary: "print what bash, zsh or fish completes after `agenticore`",
+        about: "Prints the completions for a shell: bash, zsh or fish.",
+        flags: &[],
+        more: "  source <(agenticore completions bash)
+  agenticore completions zsh > ~/.zfunc/_agenticore      # a directory of $fpath
+  agenticore completions fish > ~/.config/fish/completions/agenticore.fish
+",
+    },
+    Row {
+        name: "man",
+        word: None,
+        summary: "print the manual page",
+        about: "Prints the manual page.",
+        flags: &[],
+        more: "  agenticore man | man -l -\n",
     },
     Row {
         name: "version",

@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod commands;
+mod completions;
 mod config;
 mod doctor;
 mod drain;
@@ -13,6 +14,7 @@ mod hooks;
 mod init_shared_fs;
 mod key;
 mod local;
+mod man;
 mod mcp;
 mod plans;
 mod show;
@@ -104,6 +106,8 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
     match &command {
         Command::Help(about) => return print(&help::text(*about)),
         Command::KeyNew(wanted) => return key::new(wanted),
+        Command::Completions(shell) => return print(&completions::text(*shell)),
+        Command::Man => return print(&man::text()),
         Command::Version => return print(concat!("agenticore ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
     }
@@ -120,7 +124,9 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         }
     }
     match command {
-        Command::Help(_) | Command::Version | Command::KeyNew(_) => Ok(Exit::Done),
+        Command::Help(_) | Command::Version | Command::KeyNew(_) | Command::Completions(_) | Command::Man => {
+            Ok(Exit::Done)
+        }
         Command::Serve { host, port } => {
             config.host = host.unwrap_or(config.host);
             config.port = port.unwrap_or(config.port);

@@ -211,3 +211,38 @@ fn who_asks_a_server_needs_no_home() {
     assert_eq!(without(&["serve"]).status.code(), Some(2));
     server.stop();
 }
+
+/// The shells themselves load what is printed for them, and complete by it.
+#[test]
+fn shells_load_the_completions() {
+    let lab = Lab::new();
+    let print = |shell: &str| {
+        let path = lab.path(&format!("completions.{shell}"));
+        std::fs::write(&path, lab.run(&["completions", shell]).stdout).unwrap();
+        path.display().to_string()
+    };
+    let told = |program: &str, arguments: &[&str]| -> String {
+        let mut command = std::process::Command::new(program);
+        let home = lab.path("home");
+        let done = command.args(arguments).env("HOME", home).current_dir(lab.dir.path()).output().unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{program}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let bash = format!(
+        "source {}; ask() {{ COMP_WORDS=(agenticore \"$@\"); COMP_CWORD=$#; _agenticore; echo \"${{COMPREPLY[*]}}\"; }}; \
+         ask can; ask run --pro; ask run --profile ''; ask jobs -",
+        print("bash")
+    );
+    let lines = told("bash", &["--norc", "-c", &bash]);
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines[..3], ["cancel", "--profile", ""], "{lines:?}");
+    assert!(lines[3].contains("--since") && lines[3].contains("--help"), "{lines:?}");
+    let zsh = format!(
+        "autoload -Uz compinit && compinit -u -D && source {} && print -- $_comps[agenticore] && whence -w _agenticore",
+        print("zsh")
+    );
+    assert_eq!(told("zsh", &["-f", "-c", &zsh]), "_agenticore\n_agenticore: function\n");
+    let fish = format!("source {}; complete -C 'agenticore can'; complete -C 'agenticore jobs --sin'", print("fish"));
+    let lines = told("fish", &["--no-config", "-c", &fish]);
+    assert!(lines.starts_with("cancel\tcancel jobs\n") && lines.contains("--since\tnot older than"), "{lines}");
+}

@@ -1,0 +1,41 @@
+# bash completion of agenticore. `source <(agenticore completions bash)`, or in a file of
+# ~/.local/share/bash-completion/completions/ called agenticore.
+_agenticore() {
+  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command='' words='' values='' word
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    case $word in -*) ;; *) command=$word; break ;; esac
+  done
+  case $command in
+    '') words="serve run jobs job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status hooks init-shared-fs key config completions man version --help --version" ;;
+    serve) words="--host --port --help" values="|--host|--port|" ;;
+    run) words="--repo --profile --base-ref --session-id --file-path --create-repo --private --public --wait --local --label --idempotency-key --json --server --help" values="|-r|--repo|-p|--profile|--base-ref|--session-id|--file-path|--label|--idempotency-key|--server|" ;;
+    jobs) words="--limit --status --repo --profile --branch --label --submitted-by --mine --since --search --after --json --server --help" values="|-n|--limit|-s|--status|-r|--repo|-p|--profile|--branch|--label|--submitted-by|--since|-q|--search|--after|--server|" ;;
+    job) words="--json --server --help" values="|--server|" ;;
+    logs) words="--follow --since --json --server --help" values="|--since|--server|" ;;
+    cancel) words="--json --server --help" values="|--server|" ;;
+    retry) words="--wait --idempotency-key --json --server --help" values="|--idempotency-key|--server|" ;;
+    resume) words="--wait --idempotency-key --json --server --help" values="|--idempotency-key|--server|" ;;
+    plan) words="--repo --base-ref --file-path --wait --idempotency-key --json --server --help" values="|-r|--repo|--base-ref|--file-path|--idempotency-key|--server|" ;;
+    plans) words="--limit --json --server --help" values="|-n|--limit|--server|" ;;
+    execute-plan) words="--repo --profile --file-path --wait --json --server --help" values="|-r|--repo|-p|--profile|--file-path|--server|" ;;
+    drain) words="--timeout --cancel --json --server --help" values="|--timeout|--server|" ;;
+    doctor) words="--fix --cluster --discard --json --help" values="|--discard|" ;;
+    profiles) words="--json --server --help" values="|--server|" ;;
+    mcp) words="--server --help" values="|--server|" ;;
+    status) words="--alive --wait --json --server --help" values="|--wait|--server|" ;;
+    hooks) words="--target --url --json --help" values="|--target|--url|" ;;
+    init-shared-fs) words="--shared-root --json --help" values="|--shared-root|" ;;
+    key) words="--scope --expires --max-queued --json --help" values="|--scope|--expires|--max-queued|" ;;
+    config) words="--json --help" values="|-|" ;;
+    completions) words="--help" values="|-|" ;;
+    man) words="--help" values="|-|" ;;
+    version) words="--help" values="|-|" ;;
+  esac
+  COMPREPLY=()
+  # What a flag takes is the shell's to complete: a file, or nothing.
+  case $values in *"|$before|"*) return ;; esac
+  case $command:$current in
+    :* | *:-*) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current") ;;
+  esac
+}
+complete -o default -F _agenticore agenticore
