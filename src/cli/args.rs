@@ -1,6 +1,8 @@
 //! The command line, parsed. Does nothing else.
 
-use super::commands::{self, COMMANDS, Flag, Row, SERVER};
+mod raw;
+
+use super::commands::{self, COMMANDS, Flag, Row};
 use super::completions::Shell;
 use super::follow::Logs;
 use super::key::New;
@@ -9,6 +11,7 @@ use crate::api;
 use crate::job::Status;
 use crate::suggest;
 use lexopt::prelude::*;
+use raw::{Raw, of_flag, text};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -137,13 +140,6 @@ pub struct Run {
     pub idempotency_key: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub json: bool,
-}
-
-/// What was given after a command's name; collected, not yet understood.
-#[derive(Default)]
-struct Raw {
-    words: Vec<String>,
-    flags: Vec<(&'static str, String)>,
 }
 
 pub fn parse(arguments: Vec<OsString>) -> Result<Parsed, String> {
@@ -356,103 +352,6 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             }
         }
     })
-}
-
-/// A request's field is a flag here.
-fn of_flag(why: String) -> String {
-    ["limit", "status", "timeout"].iter().fold(why, |why, name| why.replace(&format!("`{name}`"), &format!("--{name}")))
-}
-
-impl Raw {
-    fn has(&self, flag: &str) -> bool {
-        self.flags.iter().any(|(name, _)| *name == flag)
-    }
-
-    fn list(&self, json: bool) -> Result<List, String> {
-        // The server reads the rest; what is wrong with one of them it says in a sentence.
-        let names = ["after", "repo", "profile", "branch", "submitted-by", "since", "search"];
-        let mut asked = Vec::new();
-        for name in names {
-            let field = if name == "search" { "q".to_owned() } else { name.replace('-', "_") };
-            asked.extend(self.value(name)?.map(|value| (field, value)));
-        }
-        asked.extend(self.has("mine").then(|| ("mine".to_owned(), "true".to_owned())));
-        asked.extend(self.labels()?.into_iter().map(|(name, value)| ("label".to_owned(), format!("{name}={value}"))));
-        let status = self.value("status")?.map(|text| api::status(&text)).transpose().map_err(of_flag)?;
-        Ok(List { limit: self.limit()?, status, asked, json })
-    }
-
-    fn labels(&self) -> Result<Vec<(String, String)>, String> {
-        let given = self.flags.iter().filter(|(name, _)| *name == "label").map(|(_, value)| value);
-        given.map(|text| api::label_pair(text).map_err(|why| format!("--label: {why}"))).collect()
-    }
-
-    fn limit(&self) -> Result<usize, String> {
-        self.value("limit")?.map_or(Ok(api::LIST_DEFAULT), |text| api::limit(&text)).map_err(of_flag)
-    }
-
-    fn idempotency_key(&self) -> Result<Option<String>, String> {
-        let key = self.value("idempotency-key")?;
-        if key.is_some() && self.has("local") {
-            return Err("--idempotency-key needs a server: it excludes --local".into());
-        }
-        match key {
-            Some(key) if key.bytes().any(|b| !(b' '..=b'~').contains(&b)) => {
-                Err("--idempotency-key must be printable ASCII characters".into())
-            }
-            key => Ok(key),
-        }
-    }
-
-    /// The last one given; an empty one is a mistake.
-    fn value(&self, flag: &str) -> Result<Option<String>, String> {
-        match self.flags.iter().rev().find(|(name, _)| *name == flag) {
-            Some((_, value)) if value.is_empty() => Err(format!("--{flag} needs a value")),
-            found => Ok(found.map(|(_, value)| value.clone())),
-        }
-    }
-
-    fn server(&self) -> Result<Option<String>, String> {
-        let Some(url) = self.value(SERVER.name)? else { return Ok(None) };
-        if !(url.starts_with("http://") || url.starts_with("https://")) {
-            return Err(format!("--server must begin with http:// or https://, not `{url}`"));
-        }
-        Ok(Some(url.trim_end_matches('/').to_owned()))
-    }
-
-    fn port(&self) -> Result<Option<u16>, String> {
-        let wrong = |text: &str| format!("--port must be a number from 0 to 65535, not `{text}`");
-        self.value("port")?.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()
-    }
-
-    fn only_word(&self, command: &str, what: &str) -> Result<String, String> {
-        match &self.words[..] {
-            [word] => Ok(word.clone()),
-            [] => Err(format!("`agenticore {command}` needs {what}: see `agenticore {command} --help`")),
-            words => {
-                let quotes = if what == "TASK" { ": put it in quotes" } else { "" };
-                Err(format!("`agenticore {command}` takes one {what}, not {}{quotes}", words.len()))
-            }
-        }
-    }
-
-    fn some_words(&self, command: &str, what: &str) -> Result<Vec<String>, String> {
-        match &self.words[..] {
-            [] => Err(format!("`agenticore {command}` needs {what}: see `agenticore {command} --help`")),
-            words => Ok(words.to_vec()),
-        }
-    }
-
-    fn no_words(&self, command: &str) -> Result<(), String> {
-        match self.words.first() {
-            None => Ok(()),
-            Some(word) => Err(format!("`agenticore {command}` takes no argument, but got `{word}`")),
-        }
-    }
-}
-
-fn text(word: OsString) -> Result<String, String> {
-    word.into_string().map_err(|word| format!("`{}` is not valid UTF-8", word.display()))
 }
 
 #[cfg(test)]
