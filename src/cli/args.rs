@@ -49,6 +49,10 @@ pub enum Command {
     KeyNew(New),
     Completions(Shell),
     Man,
+    Watch(Box<List>),
+    Open {
+        id: String,
+    },
     Resume {
         id: String,
         task: String,
@@ -122,6 +126,7 @@ pub struct List {
     pub status: Option<Status>,
     /// Parameters of the request, as they were given.
     pub asked: Vec<(String, String)>,
+    pub watch: bool,
     pub json: bool,
 }
 
@@ -247,6 +252,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             labels: raw.labels()?.into_iter().collect(),
             json,
         })),
+        "open" => Command::Open { id: raw.only_word("open", "ID")? },
         "job" => Command::Job { id: raw.only_word("job", "ID")?, json },
         "logs" => Command::Logs(Logs {
             id: raw.only_word("logs", "ID")?,
@@ -347,6 +353,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 "init-shared-fs" => Command::InitSharedFs { root: raw.value("shared-root")?, json },
                 "config" => Command::Config { json },
                 "man" => Command::Man,
+                "watch" => Command::Watch(Box::new(raw.list(false)?)),
                 "version" => Command::Version,
                 _ => Command::Serve { host: raw.value("host")?, port: raw.port()? },
             }
@@ -368,7 +375,13 @@ mod tests {
         assert_eq!(of(&["--port", "9"]), Ok(Command::Serve { host: None, port: Some(9) }));
         assert_eq!(
             of(&["jobs", "-n", "5", "--status=queued", "--json"]),
-            Ok(Command::Jobs(Box::new(List { limit: 5, status: Some(Status::Queued), asked: vec![], json: true })))
+            Ok(Command::Jobs(Box::new(List {
+                limit: 5,
+                status: Some(Status::Queued),
+                asked: vec![],
+                watch: false,
+                json: true
+            })))
         );
         let Ok(Command::Run(run)) = of(&["run", "-r", "u", "-w", "--", "-x"]) else { panic!() };
         assert_eq!((run.task.as_str(), run.repo.as_deref(), run.wait), ("-x", Some("u"), true));

@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 23] = [
+pub const COMMANDS: [Row; 25] = [
     Row {
         name: "serve",
         word: None,
@@ -92,10 +92,35 @@ standard input. With --wait the exit code tells how the job ended.",
             flag("since", Some("WHEN"), "not older than 90m, 12h, 3d, a date or a time of RFC 3339"),
             short('q', "search", Some("TEXT"), "with this text in the task, error, note, branch or labels"),
             flag("after", Some("CURSOR"), "older ones than a list before, which prints this"),
+            flag("watch", None, "show them until Ctrl-C, drawn again when a job changes"),
             flag("json", None, "print a JSON array"),
             SERVER,
         ],
         more: "  agenticore jobs --json | jq '.[].pod_name'\n",
+    },
+    Row {
+        name: "watch",
+        word: None,
+        summary: "watch the server and its jobs",
+        about: "Shows how the server is, and its newest jobs, until Ctrl-C. It is drawn again as soon as a job
+changes.",
+        flags: &[
+            short('n', "limit", Some("LIMIT"), "how many, 1 to 1000 (20); as many as fit are shown"),
+            short('s', "status", Some("STATUS"), "queued, running, succeeded, failed, cancelled or expired ones alone"),
+            short('r', "repo", Some("REPO"), "of this repository: its URL, or the end of its path: you/project"),
+            flag("label", Some("NAME=VALUE"), "with this label; more than one may be given"),
+            flag("mine", None, "handed in with the key that asks"),
+            SERVER,
+        ],
+        more: "",
+    },
+    Row {
+        name: "open",
+        word: Some("ID"),
+        summary: "open a job's pull request",
+        about: "Opens a job's pull request in a browser, where there is one, and prints its address.",
+        flags: &[SERVER],
+        more: "",
     },
     Row {
         name: "job",

@@ -18,6 +18,7 @@ mod man;
 mod mcp;
 mod plans;
 mod show;
+mod watch;
 
 use crate::api::{
     self, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, ServerStatus, Status as Health,
@@ -32,6 +33,7 @@ use client::Client;
 use serde::Serialize;
 use std::fmt;
 use std::io::{IsTerminal, Read, Write};
+use std::process::Stdio;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -143,7 +145,14 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Config { json } => print(&config::text(&config, json)),
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
         Command::Run(run) => submit(&Client::new(&config)?, &run),
+        Command::Jobs(wanted) if wanted.watch => {
+            watch::run(&Client::new(&config)?, &format!("{}&view=summary", path_of(&wanted)), false)
+        }
         Command::Jobs(wanted) => list(&Client::new(&config)?, &wanted),
+        Command::Watch(wanted) => {
+            watch::run(&Client::new(&config)?, &format!("{}&view=summary", path_of(&wanted)), true)
+        }
+        Command::Open { id } => open(&Client::new(&config)?, &id),
         Command::Job { id, json } => {
             let mut answer: JobAnswer = Client::new(&config)?.get(&format!("/jobs/{}", path_part(&id)?))?;
             say_if_stale(answer.stale);
@@ -217,11 +226,16 @@ fn say_if_stale(is_stale: bool) {
     }
 }
 
-fn list(client: &Client, wanted: &List) -> Result<Exit, Refusal> {
+/// Of the list that is wanted.
+fn path_of(wanted: &List) -> String {
     let mut query = form_urlencoded::Serializer::new(format!("limit={}", wanted.limit));
     query.extend_pairs(wanted.status.map(|status| ("status", status.as_str())));
     query.extend_pairs(&wanted.asked);
-    let path = format!("/jobs?{}", query.finish());
+    format!("/jobs?{}", query.finish())
+}
+
+fn list(client: &Client, wanted: &List) -> Result<Exit, Refusal> {
+    let path = path_of(wanted);
     if wanted.json {
         let mut answer: JobsAnswer<Job> = client.get(&path)?;
         say_if_stale(answer.stale);
@@ -235,6 +249,26 @@ fn list(client: &Client, wanted: &List) -> Result<Exit, Refusal> {
         print(&format!("older ones: the same with --after {next}\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Shows a job's pull request in a browser where there is one, and says its address in any case.
+fn open(client: &Client, id: &str) -> Result<Exit, Refusal> {
+    let answer: JobAnswer = client.get(&format!("/jobs/{}", path_part(id)?))?;
+    let Some(url) = answer.job.pr_url else {
+        let why = format!("job {} has no pull request: `agenticore job {id}` says where its work is", answer.job.id);
+        return Err(Refusal::new(Exit::Failed, why));
+    };
+    let url = show::plain(&url);
+    // Whoever wrote the address was the forge; a browser is shown nothing but the web.
+    let is_web = url.starts_with("https://") || url.starts_with("http://");
+    let has_screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_web && has_screen && std::io::stdout().is_terminal() {
+        let mut browser = std::process::Command::new("xdg-open");
+        let quiet = browser.arg(&url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Without one the address is enough.
+        drop(quiet.status());
+    }
+    print(&format!("{url}\n"))
 }
 
 /// Each in turn, whatever becomes of the others; the exit code is the first that is not good.

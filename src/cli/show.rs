@@ -72,6 +72,11 @@ fn screen() -> Screen {
     Screen { width, colourful: is_colourful(is_terminal), now: Time::now() }
 }
 
+/// Of the terminal behind standard output.
+pub fn rows() -> Option<usize> {
+    sys::terminal_size(std::io::stdout().as_fd()).map(|(_, rows)| usize::from(rows)).filter(|rows| *rows > 0)
+}
+
 pub fn jobs(list: &[JobSummary]) -> String {
     jobs::text(list, screen())
 }

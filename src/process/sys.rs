@@ -260,14 +260,18 @@ pub fn with_limit_of_start(command: &mut Command) {
     }
 }
 
-/// How many columns the terminal behind `fd` has, if it is one and says so.
-pub fn terminal_width(fd: BorrowedFd) -> Option<u16> {
+/// How many columns and rows the terminal behind `fd` has, if it is one and says so.
+pub fn terminal_size(fd: BorrowedFd) -> Option<(u16, u16)> {
     // SAFETY: all-zero bytes are a valid winsize, which outlives the call.
     unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
         check(libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &mut size)).ok()?;
-        Some(size.ws_col).filter(|columns| *columns > 0)
+        Some((size.ws_col, size.ws_row)).filter(|(columns, _)| *columns > 0)
     }
+}
+
+pub fn terminal_width(fd: BorrowedFd) -> Option<u16> {
+    terminal_size(fd).map(|(columns, _)| columns)
 }
 
 pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {

@@ -246,3 +246,41 @@ fn shells_load_the_completions() {
     let lines = told("fish", &["--no-config", "-c", &fish]);
     assert!(lines.starts_with("cancel\tcancel jobs\n") && lines.contains("--since\tnot older than"), "{lines}");
 }
+
+#[test]
+fn a_watched_table_is_drawn_again_when_a_job_changes() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    let lab = client(lab, &server);
+    let refused = lab.run(&["watch"]);
+    assert!(refused.status.code() == Some(2) && String::from_utf8_lossy(&refused.stderr).contains("needs a terminal"));
+    // On a terminal of its own.
+    let script = format!("stty cols 80 rows 12; exec {} watch", crate::support::BINARY);
+    let mut command = std::process::Command::new("script");
+    command.args(["-qfec", &script, "/dev/null"]).env_clear().envs(&lab.variables).env("TERM", "xterm");
+    let mut child = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let kept = seen.clone();
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = std::io::Read::read(&mut out, &mut piece) {
+            kept.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+    });
+    eventually("it is drawn", || seen.lock().unwrap().contains("no jobs").then_some(()));
+    let id = server.submit(json!({"task": "[[say hi]]"}));
+    server.wait(&id);
+    eventually("the job is shown as it ended", || {
+        let seen = seen.lock().unwrap();
+        (seen.contains(&id[..8]) && seen.contains("succeeded") && seen.contains("ok at http")).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let unpublished = lab.run(&["open", &id]);
+    assert!(
+        unpublished.status.code() == Some(1)
+            && String::from_utf8_lossy(&unpublished.stderr).contains("no pull request")
+    );
+    server.stop();
+}

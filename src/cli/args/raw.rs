@@ -28,7 +28,7 @@ impl Raw {
         asked.extend(self.has("mine").then(|| ("mine".to_owned(), "true".to_owned())));
         asked.extend(self.labels()?.into_iter().map(|(name, value)| ("label".to_owned(), format!("{name}={value}"))));
         let status = self.value("status")?.map(|text| api::status(&text)).transpose().map_err(of_flag)?;
-        Ok(List { limit: self.limit()?, status, asked, json })
+        Ok(List { limit: self.limit()?, status, asked, watch: self.has("watch"), json })
     }
 
     pub fn labels(&self) -> Result<Vec<(String, String)>, String> {

@@ -6,10 +6,12 @@ _agenticore() {
     case $word in -*) ;; *) command=$word; break ;; esac
   done
   case $command in
-    '') words="serve run jobs job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status hooks init-shared-fs key config completions man version --help --version" ;;
+    '') words="serve run jobs watch open job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status hooks init-shared-fs key config completions man version --help --version" ;;
     serve) words="--host --port --help" values="|--host|--port|" ;;
     run) words="--repo --profile --base-ref --session-id --file-path --create-repo --private --public --wait --local --label --idempotency-key --json --server --help" values="|-r|--repo|-p|--profile|--base-ref|--session-id|--file-path|--label|--idempotency-key|--server|" ;;
-    jobs) words="--limit --status --repo --profile --branch --label --submitted-by --mine --since --search --after --json --server --help" values="|-n|--limit|-s|--status|-r|--repo|-p|--profile|--branch|--label|--submitted-by|--since|-q|--search|--after|--server|" ;;
+    jobs) words="--limit --status --repo --profile --branch --label --submitted-by --mine --since --search --after --watch --json --server --help" values="|-n|--limit|-s|--status|-r|--repo|-p|--profile|--branch|--label|--submitted-by|--since|-q|--search|--after|--server|" ;;
+    watch) words="--limit --status --repo --label --mine --server --help" values="|-n|--limit|-s|--status|-r|--repo|--label|--server|" ;;
+    open) words="--server --help" values="|--server|" ;;
     job) words="--json --server --help" values="|--server|" ;;
     logs) words="--follow --since --json --server --help" values="|--since|--server|" ;;
     cancel) words="--json --server --help" values="|--server|" ;;
