@@ -1,5 +1,5 @@
-//! `jobs --watch` and `watch`: the table of jobs, drawn again when a job changes. Asks no job how it is: it waits for what
-//! the server tells of all of them.
+//! `jobs --watch` and `watch`: the table of jobs, drawn again when a job changes. Asks no job how it is: it waits for
+//! what the server tells of all of them.
 
 use super::client::Client;
 use super::{Exit, Refusal, say_if_stale, show};

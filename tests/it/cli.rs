@@ -273,7 +273,7 @@ fn a_watched_table_is_drawn_again_when_a_job_changes() {
     server.wait(&id);
     eventually("the job is shown as it ended", || {
         let seen = seen.lock().unwrap();
-        (seen.contains(&id[..8]) && seen.contains("succeeded") && seen.contains("ok at http")).then_some(())
+        (seen.contains(&id[..8]) && seen.contains("succeeded") && seen.contains(" at http://")).then_some(())
     });
     child.kill().unwrap();
     child.wait().unwrap();
