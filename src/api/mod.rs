@@ -33,6 +33,7 @@ pub use worktree::{
 use crate::profile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// `GET /jobs/{id}`, and whatever else is answered with one job.
 #[derive(Debug, Serialize, Deserialize)]
@@ -190,6 +191,9 @@ pub struct ServerStatus {
     pub running: usize,
     /// How many wait, in the whole fleet; no more than a list holds. None: the store cannot be asked.
     pub queued: Option<usize>,
+    /// Those that are set, by the names of their settings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, u64>,
     pub checks: Vec<Check>,
 }
 

@@ -37,6 +37,7 @@ pub struct Config {
     pub api_keys: Vec<String>,
     /// More of them, in a file that is read again when it changes.
     pub api_keys_file: Option<PathBuf>,
+    pub limits: Limits,
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub client: Client,
@@ -76,6 +77,31 @@ pub struct Config {
     effective: Vec<Effective>,
     /// What was given and means nothing here, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// What one caller, or all of them, may have of a server at once; 0: no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Submissions of one key in a minute.
+    pub submissions_per_minute: u64,
+    /// Jobs of one key that wait, where the key itself has no limit.
+    pub queued_per_key: usize,
+    /// Jobs that wait, whosever they are.
+    pub queued: usize,
+    pub connections_per_address: usize,
+}
+
+impl Limits {
+    /// Those that are set.
+    pub fn named(&self) -> BTreeMap<String, u64> {
+        let all = [
+            ("submissions_per_minute", self.submissions_per_minute),
+            ("queued_per_key", self.queued_per_key as u64),
+            ("queued", self.queued as u64),
+            ("connections_per_address", self.connections_per_address as u64),
+        ];
+        all.into_iter().filter(|(_, most)| *most > 0).map(|(name, most)| (name.to_owned(), most)).collect()
+    }
 }
 
 /// How commands reach a server.
@@ -283,6 +309,12 @@ impl Config {
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
             api_keys_file: values.path("AGENTICORE_API_KEYS_FILE"),
+            limits: Limits {
+                submissions_per_minute: values.number("AGENTICORE_SUBMISSIONS_PER_MINUTE"),
+                queued_per_key: values.number("AGENTICORE_QUEUED_PER_KEY") as usize,
+                queued: values.number("AGENTICORE_QUEUED_MOST") as usize,
+                connections_per_address: values.number("AGENTICORE_CONNECTIONS_PER_ADDRESS") as usize,
+            },
             allowed_hosts: values.list("AGENTICORE_ALLOWED_HOSTS"),
             allowed_origins: values.list("AGENTICORE_ALLOWED_ORIGINS"),
             client: Client {

@@ -60,7 +60,8 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     keys.follow_file().map_err(cannot("start a thread"))?;
     let rest = Rest::new(service.clone(), keys.clone());
     let doors = Doors { guard, keys: keys.clone(), rest, mcp: Arc::new(Mcp::new(service.clone())) };
-    let server = Server::start(listener, Arc::new(doors), service.workers()).map_err(cannot("start the server"))?;
+    let server = Server::start(listener, Arc::new(doors), service.workers(), config.limits.connections_per_address)
+        .map_err(cannot("start the server"))?;
     let address = server.address();
     let host =
         if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { bracketed(&address.ip().to_string()) };

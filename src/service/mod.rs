@@ -11,6 +11,7 @@ mod jobs;
 pub mod local;
 mod plans;
 mod pod;
+mod rate;
 mod refusal;
 pub mod remote_drain;
 mod session;
@@ -48,6 +49,7 @@ pub struct Service {
     runner: Arc<Runner>,
     pool: Pool,
     workers: usize,
+    rates: rate::Rates,
     /// What keeps the shared volume for a server without Redis alone.
     _alone: Option<File>,
 }
@@ -87,7 +89,7 @@ impl Service {
         let workers = if is_configured { runner.config.max_parallel_jobs } else { 0 };
         let pool =
             Pool::start(runner.clone(), workers).map_err(|error| format!("cannot start the workers: {error}"))?;
-        Ok(Self { runner, pool, workers, _alone: alone })
+        Ok(Self { runner, pool, workers, rates: rate::Rates::default(), _alone: alone })
     }
 
     /// Tells others on this machine where the server listens.

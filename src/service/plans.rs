@@ -108,6 +108,7 @@ impl Service {
         let record = match self.patiently(|store| store.submitted(&key))? {
             Some(earlier) => earlier,
             None => {
+                self.check_limits(by)?;
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
                 let (submitted_by, request_id) = (by.name.clone(), by.request_id.clone());
                 let spec = Spec { plan_id, at_commit, submitted_by, request_id, ..judge(job, &self.runner)? };

@@ -45,6 +45,7 @@ impl Service {
             slots: self.workers,
             running: progress.running.len(),
             queued: queued.map(|queued| queued.it.len()),
+            limits: self.config().limits.named(),
             checks,
         }
     }

@@ -16,6 +16,8 @@ pub enum Refusal {
     Forbidden(String),
     /// Too much at once; the seconds after which it may be tried again.
     Busy { why: String, retry_after: u64 },
+    /// The server itself has as much as it may; the seconds after which it may be tried again.
+    Full { why: String, retry_after: u64 },
     /// There is no such job.
     Unknown(String),
     /// There is no such thing: a sentence.
@@ -65,9 +67,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Refusal::Invalid { why, .. } => f.write_str(why),
-            Refusal::NotFound(why) | Refusal::Conflict(why) | Refusal::Forbidden(why) | Refusal::Busy { why, .. } => {
-                f.write_str(why)
-            }
+            Refusal::NotFound(why)
+            | Refusal::Conflict(why)
+            | Refusal::Forbidden(why)
+            | Refusal::Busy { why, .. }
+            | Refusal::Full { why, .. } => f.write_str(why),
             Refusal::Unknown(id) => write!(f, "no such job: {id}"),
             Refusal::Ambiguous(id) => write!(f, "`{id}` begins the id of several jobs: give more of it"),
             Refusal::TooLate(job) => write!(f, "job {} has ended already: it {}", job.id, job.status.as_str()),

@@ -10,6 +10,7 @@ use crate::profile::materialize;
 use crate::store::{Key, Which};
 use crate::workspace::refname;
 use std::path::Path;
+use std::time::Instant;
 
 /// Who asks, and the Idempotency-Key that came with it.
 pub struct SentKey<'a> {
@@ -73,9 +74,7 @@ impl Service {
     /// Takes in what was judged. A prepared worktree that it names is its own from here on.
     pub(super) fn accept(&self, spec: Spec, key: Option<&Key>, by: &Caller) -> Result<Record, Refusal> {
         let worktree = spec.worktree_id.clone();
-        if let (Some(name), Some(most)) = (&by.name, by.max_queued) {
-            self.check_waiting(name, most)?;
-        }
+        self.check_limits(by)?;
         let spec = Spec { submitted_by: by.name.clone(), request_id: by.request_id.clone(), ..spec };
         let record = self.runner.store.submit(spec, key)?;
         self.tell_taken_in(&record);
@@ -93,16 +92,32 @@ impl Service {
         }
     }
 
-    /// Two that are handed in at the same moment may both find the last place free.
-    fn check_waiting(&self, name: &str, most: usize) -> Result<(), Refusal> {
-        let queued = self.runner.store.list(COUNTED_MOST, Which::Of(Status::Queued))?.it;
-        let waiting = queued.iter().filter(|record| record.submitted_by.as_deref() == Some(name)).count();
-        if waiting < most {
-            return Ok(());
+    /// What this key, and all of them, may have at once. Two that are handed in at the same moment may both find the last
+    /// place free.
+    pub(super) fn check_limits(&self, by: &Caller) -> Result<(), Refusal> {
+        let limits = &self.config().limits;
+        let name = by.name.as_deref().unwrap_or_default();
+        if limits.queued > 0 && self.runner.store.waiting()?.0 >= limits.queued {
+            let why = format!("{} jobs wait already, and no more may: try again once some have begun", limits.queued);
+            return Err(Refusal::Full { why, retry_after: TRY_AGAIN });
         }
-        let why =
-            format!("{waiting} jobs of the key `{name}` wait already, and it may have {most}: wait for some to begin");
-        Err(Refusal::Busy { why, retry_after: TRY_AGAIN })
+        let most = by.max_queued.or(Some(limits.queued_per_key).filter(|most| *most > 0));
+        if let Some(most) = most.filter(|_| by.name.is_some()) {
+            let queued = self.runner.store.list(COUNTED_MOST, Which::Of(Status::Queued))?.it;
+            let waiting = queued.iter().filter(|record| record.submitted_by.as_deref() == Some(name)).count();
+            if waiting >= most {
+                let why = format!(
+                    "{waiting} jobs of the key `{name}` wait already, and it may have {most}: wait for some to begin"
+                );
+                return Err(Refusal::Busy { why, retry_after: TRY_AGAIN });
+            }
+        }
+        let rate = limits.submissions_per_minute;
+        self.rates.take(name, rate, Instant::now()).map_err(|retry_after| {
+            let who = if name.is_empty() { "all together".to_owned() } else { format!("the key `{name}`") };
+            let why = format!("{who} may hand in {rate} jobs in a minute here: try again in {retry_after} s");
+            Refusal::Busy { why, retry_after }
+        })
     }
 
     fn judge(&self, request: JobRequest) -> Result<Spec, Refusal> {

@@ -211,3 +211,43 @@ fn an_error_is_a_problem_document_with_the_requests_name() {
     eventually("the log names it", || server.log().contains(r#""request_id":"job-77""#).then_some(()));
     server.stop();
 }
+
+#[test]
+fn limits_are_told_and_one_keys_flood_leaves_room_for_others() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "1").with("AGENTICORE_SUBMISSIONS_PER_MINUTE", "5");
+    let ((flood, of_flood), (other, of_other)) = (made(&lab, "flood", &[]), made(&lab, "other", &[]));
+    std::fs::write(lab.path("keys.yml"), [of_flood, of_other].join("\n")).unwrap();
+    let file = lab.path("keys.yml").display().to_string();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file).with("AGENTICORE_QUEUED_MOST", "8");
+    let server = lab.serve();
+    let slow = r#"{"task": "[[sleep 600000]]"}"#;
+    let answers: Vec<u16> = (0..12).map(|_| ask(&server, &flood, "POST", "/jobs", slow).0).collect();
+    assert!(answers[..5].iter().all(|status| *status == 200) && answers[6..].contains(&429), "{answers:?}");
+    assert_eq!(ask(&server, &other, "POST", "/jobs", slow).0, 200);
+    assert_eq!(
+        ask(&server, &other, "GET", "/status", "").1["limits"],
+        json!({"submissions_per_minute": 5, "queued": 8})
+    );
+    // The server's own limit is a 503, whosever the job is.
+    eventually("the line is full", || (ask(&server, &other, "POST", "/jobs", slow).0 != 200).then_some(()));
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let refused = agent.post(format!("{}/jobs", server.url)).header("X-Api-Key", &flood).send(slow).unwrap();
+    assert!([429, 503].contains(&refused.status().as_u16()) && refused.headers().contains_key("retry-after"));
+    server.stop();
+}
+
+#[test]
+fn an_address_may_have_so_many_connections() {
+    let lab = Lab::new().with("AGENTICORE_CONNECTIONS_PER_ADDRESS", "3");
+    let server = lab.serve();
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let open = || std::net::TcpStream::connect(&address).unwrap();
+    let held: Vec<_> = (0..3).map(|_| open()).collect();
+    let mut text = String::new();
+    let mut refused = open();
+    std::io::Read::read_to_string(&mut refused, &mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 429") && text.contains("too many connections of your address"), "{text}");
+    drop(held);
+    eventually("there is room again", || (server.get("/health").0 == 200).then_some(()));
+    server.stop();
+}

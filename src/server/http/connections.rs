@@ -6,7 +6,7 @@
 
 use crate::process::sys;
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub struct Connections {
     open: Mutex<HashMap<u64, Open>>,
     closed: Condvar,
     most: usize,
+    /// Of one address; 0: no limit.
+    most_per_address: usize,
     /// What the larger bodies take that are being read or answered, in bytes.
     bodies: Mutex<usize>,
     body_gone: Condvar,
@@ -50,6 +52,7 @@ impl Drop for BodyShare {
 struct Open {
     /// The same descriptor that its thread, or the flow, reads and writes.
     stream: Arc<TcpStream>,
+    address: Option<IpAddr>,
     state: State,
 }
 
@@ -70,11 +73,11 @@ fn most_connections(descriptors: u64, jobs: usize) -> usize {
 }
 
 impl Connections {
-    /// `jobs`: how many run here at once.
-    pub fn new(jobs: usize) -> Self {
+    /// `jobs`: how many run here at once. `most_per_address`: 0: as many as there may be in all.
+    pub fn new(jobs: usize, most_per_address: usize) -> Self {
         let most = most_connections(sys::descriptor_limit(), jobs);
         let (open, bodies) = (Mutex::default(), Mutex::default());
-        Self { open, closed: Condvar::new(), most, bodies, body_gone: Condvar::new() }
+        Self { open, closed: Condvar::new(), most, most_per_address, bodies, body_gone: Condvar::new() }
     }
 
     /// Room for a body of so many bytes, for which it waits at most `limit`. None: there is none.
@@ -95,22 +98,29 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection in. False: all others are being answered, and there is no room.
-    pub fn admit(&self, number: u64, stream: Arc<TcpStream>) -> bool {
+    /// Takes a connection in. What is refused is said: all others are being answered, and there is no room, or its
+    /// address has as many as it may.
+    pub fn admit(&self, number: u64, stream: Arc<TcpStream>) -> Result<(), (u16, &'static str)> {
         let mut open = self.open();
+        let address = stream.peer_addr().ok().map(|address| address.ip());
+        if self.most_per_address > 0
+            && open.values().filter(|one| one.address == address).count() >= self.most_per_address
+        {
+            return Err((429, "too many connections of your address are open: close some"));
+        }
         let threads = open.values().filter(|one| one.state != State::Flows).count();
         if open.len() >= self.most || threads >= MOST_THREADS {
             let idle = open.iter().filter_map(|(number, one)| match one.state {
                 State::Idle(since) => Some((since, *number)),
                 _ => None,
             });
-            let Some((_, oldest)) = idle.min() else { return false };
+            let Some((_, oldest)) = idle.min() else { return Err((503, "too many connections: try again")) };
             if let Some(evicted) = open.remove(&oldest) {
                 let _ = evicted.stream.shutdown(Shutdown::Both);
             }
         }
-        open.insert(number, Open { stream, state: State::Idle(Instant::now()) });
-        true
+        open.insert(number, Open { stream, address, state: State::Idle(Instant::now()) });
+        Ok(())
     }
 
     pub fn is_busy(&self, number: u64, busy: bool) {

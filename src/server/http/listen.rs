@@ -34,11 +34,17 @@ pub struct Shared {
 }
 
 impl Server {
-    /// `jobs`: how many run here at once, for which descriptors are kept back.
-    pub fn start(listener: TcpListener, handler: Arc<dyn Handler>, jobs: usize) -> io::Result<Self> {
+    /// `jobs`: how many run here at once, for which descriptors are kept back. `per_address`: the most connections of
+    /// one address; 0: no limit.
+    pub fn start(
+        listener: TcpListener,
+        handler: Arc<dyn Handler>,
+        jobs: usize,
+        per_address: usize,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let (connections, flows) = (Arc::new(Connections::new(jobs)), Flows::new()?);
+        let (connections, flows) = (Arc::new(Connections::new(jobs, per_address)), Flows::new()?);
         let shared = Arc::new(Shared { handler, connections, flows, stopping: AtomicBool::new(false) });
         let accepting = shared.clone();
         // Takes connections in; ends when the server stops.
@@ -100,8 +106,9 @@ impl Shared {
             return;
         }
         let stream = Arc::new(stream);
-        if !self.connections.admit(number, stream.clone()) {
-            let _ = answer::write(&stream, &problem(503, "too many connections: try again"), false, true);
+        if let Err((status, why)) = self.connections.admit(number, stream.clone()) {
+            let refused = problem(status, why).with("Retry-After", "1");
+            let _ = answer::write(&stream, &refused, false, false);
             return;
         }
         self.on_a_thread(number, stream, |connection| connection.serve());

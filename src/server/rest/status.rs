@@ -47,7 +47,7 @@ pub fn refused(refusal: &Refusal) -> Answer {
         Refusal::Forbidden(_) => 403,
         Refusal::Busy { .. } => 429,
         Refusal::OtherRequest => 422,
-        Refusal::Unconfigured(_) | Refusal::Unavailable(_) | Refusal::CannotRun(_) => 503,
+        Refusal::Unconfigured(_) | Refusal::Unavailable(_) | Refusal::CannotRun(_) | Refusal::Full { .. } => 503,
     };
     if let Refusal::Unavailable(why) = refusal {
         log::warn(why);
@@ -62,7 +62,9 @@ pub fn refused(refusal: &Refusal) -> Answer {
         _ => problem,
     });
     match refusal {
-        Refusal::Busy { retry_after, .. } => answer.with("Retry-After", retry_after.to_string()),
+        Refusal::Busy { retry_after, .. } | Refusal::Full { retry_after, .. } => {
+            answer.with("Retry-After", retry_after.to_string())
+        }
         _ => answer,
     }
 }

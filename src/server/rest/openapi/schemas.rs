@@ -269,6 +269,7 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
             ("slots", "integer"),
             ("running", "integer"),
             ("queued", "integer?"),
+            ("limits", "any?"),
             ("checks", "[Check]"),
         ],
     ),
