@@ -92,8 +92,8 @@ impl Service {
         }
     }
 
-    /// What this key, and all of them, may have at once. Two that are handed in at the same moment may both find the last
-    /// place free.
+    /// What this key, and all of them, may have at once. Two that are handed in at the same moment may both find the
+    /// last place free.
     pub(super) fn check_limits(&self, by: &Caller) -> Result<(), Refusal> {
         let limits = &self.config().limits;
         let name = by.name.as_deref().unwrap_or_default();
