@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and a fresh machine may lack: git, openssl, setpriv, npm, redis-server, nginx, git-lfs,
-# git-crypt, zsh and fish from the distribution, and the real Claude Code CLI, of one version, from npm into target/tools/.
+# git-crypt, zsh, fish and prometheus from the distribution, and the real Claude Code CLI, of one version, from npm into target/tools/.
 # Run again it does nothing. Prints the path of the CLI as its last line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ version=2.1.330
 say() { printf '%s\n' "$*" >&2; }
 
 missing=()
-for pair in git:git openssl:openssl setpriv:util-linux unshare:util-linux npm:npm bash:bash cc:gcc make:make redis-server:redis-server fusermount3:fuse3 pkg-config:pkg-config nginx:nginx-light git-lfs:git-lfs git-crypt:git-crypt zsh:zsh fish:fish; do
+for pair in git:git openssl:openssl setpriv:util-linux unshare:util-linux npm:npm bash:bash cc:gcc make:make redis-server:redis-server fusermount3:fuse3 pkg-config:pkg-config nginx:nginx-light git-lfs:git-lfs git-crypt:git-crypt zsh:zsh fish:fish promtool:prometheus; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 pkg-config --exists fuse3 2>/dev/null || missing+=(libfuse3-dev)

@@ -73,3 +73,64 @@ fn prometheus_reads_all_of_it() {
     assert!(done.status.success() && count >= 15, "{count}\n{text}");
     server.stop();
 }
+
+fn deployed(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus").join(name)
+}
+
+/// Prometheus itself takes the alerts, fires them when it should, and answers each query of the dashboard on what a real
+/// server counts.
+#[test]
+fn alerts_and_dashboard_are_what_prometheus_takes() {
+    for words in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]] {
+        let done = Command::new("promtool").args(words).current_dir(deployed("")).output().unwrap();
+        assert!(done.status.success(), "{words:?}: {done:?}");
+    }
+    let alerts = std::fs::read_to_string(deployed("alerts.yml")).unwrap();
+    let page = std::fs::read_to_string(deployed("../../docs/operations.md")).unwrap();
+    for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(page.contains(&format!("\n### {name}\n")), "docs/operations.md does not say what to do about {name}");
+        assert!(alerts.contains(&format!("operations.md#{}\n", name.to_lowercase())), "{name}");
+    }
+    let lab = Lab::new();
+    let server = lab.serve();
+    server.run(json!({"task": "[[say hi]]"}));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let target = server.url.trim_start_matches("http://");
+    let config = format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n- job_name: agenticore\n  \
+         static_configs: [{{targets: ['{target}']}}]\n",
+        deployed("alerts.yml").display()
+    );
+    std::fs::write(lab.path("prometheus.yml"), config).unwrap();
+    let mut prometheus = Command::new("prometheus");
+    prometheus.arg(format!("--config.file={}", lab.path("prometheus.yml").display()));
+    prometheus.arg(format!("--storage.tsdb.path={}", lab.path("series").display()));
+    prometheus.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    let mut child = prometheus.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let query = |expression: &str| -> Option<serde_json::Value> {
+        let request = agent.get(format!("http://127.0.0.1:{port}/api/v1/query")).query("query", expression);
+        serde_json::from_str(&request.call().ok()?.body_mut().read_to_string().ok()?).ok()
+    };
+    let count = |answer: &serde_json::Value| answer["data"]["result"].as_array().map_or(0, Vec::len);
+    eventually("it has scraped", || query("agenticore_slots").filter(|answer| count(answer) == 1));
+    let board: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(deployed("dashboard.json")).unwrap()).unwrap();
+    let mut asked = 0;
+    for panel in board["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let answer = query(expression).unwrap();
+            assert_eq!(answer["status"], "success", "{expression}: {answer}");
+            // A rate wants two scrapes, and what a server without Redis never counts stays empty.
+            let is_now = !expression.contains("rate(") && !expression.contains("increase(");
+            assert!(!is_now || count(&answer) > 0, "{expression} says nothing");
+            asked += 1;
+        }
+    }
+    assert!(asked > 15);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    server.stop();
+}
