@@ -111,6 +111,13 @@ fn the_file_may_change_while_the_server_serves() {
     put("..3", "- {name: two, sha256: abc, scopes: [submit]}");
     eventually("what is wrong is said", || server.log().contains("the keys stay as they were").then_some(()));
     assert_eq!((status(&two), status(&one)), (200, 401));
+    // What would be waited for is not read, and what comes after it is.
+    std::fs::create_dir(volume.join("..fifo")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(volume.join("..fifo/keys.yml")).status().unwrap().success());
+    std::os::unix::fs::symlink("..fifo", volume.join("next")).unwrap();
+    std::fs::rename(volume.join("next"), volume.join("..data")).unwrap();
+    eventually("it is said", || server.log().contains("is no file: expected a list of keys").then_some(()));
+    assert_eq!((status(&two), status(&one)), (200, 401));
     put("..4", "[]");
     eventually("an empty list lets nobody in", || (status(&two) == 401).then_some(()));
     server.stop();

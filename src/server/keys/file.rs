@@ -26,12 +26,22 @@ const SHORTEST: usize = 8;
 
 pub fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let told = |why: String| format!("AGENTICORE_API_KEYS_FILE, {}: {why}", path.display());
-    let size = std::fs::metadata(path).map_err(|error| told(format!("cannot be read: {error}")))?.len();
-    if size > SIZE_LIMIT {
-        return Err(told(format!("has {size} bytes, but a list of keys has at most {SIZE_LIMIT}")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| told(format!("cannot be read: {error}")))?;
+    let bytes = bytes(path).map_err(told)?;
+    let text = String::from_utf8(bytes).map_err(|_| told("is not valid UTF-8".into()))?;
     parse(&text).map_err(told)
+}
+
+/// What it holds; nothing that would be waited for, and nothing that is too large, is read.
+pub fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let found = std::fs::metadata(path).map_err(cannot)?;
+    if !found.is_file() {
+        return Err("is no file: expected a list of keys".into());
+    }
+    if found.len() > SIZE_LIMIT {
+        return Err(format!("has {} bytes, but a list of keys has at most {SIZE_LIMIT}", found.len()));
+    }
+    std::fs::read(path).map_err(cannot)
 }
 
 fn parse(text: &str) -> Result<Vec<Entry>, String> {

@@ -84,7 +84,7 @@ impl Keys {
     /// Reads the file again when it changes; a broken one changes nothing, and is said once.
     pub fn follow_file(self: &Arc<Self>) -> std::io::Result<()> {
         let Some(path) = self.file.clone() else { return Ok(()) };
-        let (keys, mut last) = (self.clone(), std::fs::read(&path).ok());
+        let (keys, mut last) = (self.clone(), file::bytes(&path));
         // Ends with the server, or soon after.
         std::thread::Builder::new().name("keys".into()).spawn(move || {
             let mut next = Instant::now() + LOOK_AGAIN;
@@ -94,7 +94,7 @@ impl Keys {
                     continue;
                 }
                 next = Instant::now() + LOOK_AGAIN;
-                let now = std::fs::read(&path).ok();
+                let now = file::bytes(&path);
                 if now == last {
                     continue;
                 }
