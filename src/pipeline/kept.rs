@@ -207,7 +207,11 @@ impl Execution<'_> {
     /// What the jobs of a conversation left: the newest first, and what each of them went on from.
     fn left_by(&mut self, session: &str, url: Option<&RepoUrl>) -> Result<Left, Halt> {
         let runner = self.runner;
-        let mut next = self.persistently(|_| runner.store.with_session(session))?;
+        // A second attempt goes on from the same as the first, whoever had the conversation since.
+        let mut next = match &self.record.resumed_from {
+            Some(id) => self.persistently(|_| runner.store.get(id))?.it,
+            None => self.persistently(|_| runner.store.with_session(session))?,
+        };
         if next.as_ref().is_none_or(|newest| newest.id == self.record.id) {
             next = runner.earlier_local(session);
         }
