@@ -8,6 +8,7 @@ use super::rest::routes::Access;
 use super::rest::{Rest, routes, status};
 use crate::api::Problem;
 use crate::job::Time;
+use crate::log;
 use crate::metrics;
 use crate::service::{Caller, Scope};
 use std::sync::Arc;
@@ -53,7 +54,13 @@ impl Handler for Doors {
             Access::Pod(_) if caller.is_own_pod => Ok(caller),
             Access::Needs(scope) | Access::Pod(scope) => match caller.may(scope) {
                 Ok(()) => Ok(caller),
-                Err(refusal) => Err(status::refused(&refusal)),
+                Err(refusal) => {
+                    if !matches!(head.method, Method::Get | Method::Head) {
+                        let what = format!("{} {}", head.method, head.path);
+                        log::audit(caller.name.as_deref(), None, &what, "403");
+                    }
+                    Err(status::refused(&refusal))
+                }
             },
         }
     }

@@ -52,14 +52,15 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let address = format!("{}:{}", bracketed(&config.host), config.port);
     let listening = format!("listen on {address} (AGENTICORE_HOST, AGENTICORE_PORT)");
     let listener = TcpListener::bind(&address).map_err(cannot(&listening))?;
+    // What is wrong with the keys is said before anything begins.
+    let keys = open_keys(&config).map_err(StartError)?;
     let service = Arc::new(Service::start(config).map_err(StartError)?);
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
     let config = service.config();
     let guard = Guard::new(config.allowed_hosts.clone(), config.allowed_origins.clone(), config.is_local());
-    let keys = open_keys(config).map_err(StartError)?;
     keys.follow_file().map_err(cannot("start a thread"))?;
     let rest = Rest::new(service.clone(), keys.clone());
-    let doors = Doors { guard, keys: keys.clone(), rest, mcp: Arc::new(Mcp::new(service.clone())) };
+    let doors = Doors { guard, keys: keys.clone(), rest, mcp: Arc::new(Mcp::new(service.clone(), keys.clone())) };
     let server = Server::start(listener, Arc::new(doors), service.workers(), config.limits.connections_per_address)
         .map_err(cannot("start the server"))?;
     let address = server.address();
@@ -102,7 +103,8 @@ pub fn serve_stdio(config: Config) -> Result<(), StartError> {
     service.say_where("standard input");
     say_what_runs(&service, None);
     let asked = count_signals(signals).map_err(cannot("start a thread"))?;
-    let (mcp, ended, main) = (Mcp::new(service.clone()), asked.clone(), std::thread::current());
+    let no_keys = Keys::new(&[], None, None).map_err(StartError)?;
+    let (mcp, ended, main) = (Mcp::new(service.clone(), no_keys), asked.clone(), std::thread::current());
     // Reads standard input; its end is as good as a signal.
     let reading = std::thread::Builder::new().name("stdin".into()).spawn(move || {
         mcp::stdio::serve(&mcp);

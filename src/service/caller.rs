@@ -33,6 +33,8 @@ pub struct Caller {
     pub max_queued: Option<usize>,
     /// A command of the server's own pod: it may empty that.
     pub is_own_pod: bool,
+    /// SHA-256 of the key: what comes later by the same key is asked of it again.
+    pub key: Option<[u8; 32]>,
     /// What the request is called in answers, log lines and records.
     pub request_id: Option<String>,
 }
@@ -40,7 +42,7 @@ pub struct Caller {
 impl Caller {
     /// Whoever can start this program, or reaches a server that wants no key.
     pub fn anybody() -> Self {
-        Self { name: None, scope: Scope::Admin, max_queued: None, is_own_pod: false, request_id: None }
+        Self { name: None, scope: Scope::Admin, max_queued: None, is_own_pod: false, key: None, request_id: None }
     }
 
     pub fn may(&self, wanted: Scope) -> Result<(), Refusal> {

@@ -221,3 +221,28 @@ fn a_session_outlives_a_redis_that_was_emptied() {
     drop(session);
     fleet.finish(vec![first, second]);
 }
+
+/// A session stands for the key that opened it, for as long as that is good.
+#[test]
+fn a_session_whose_key_is_gone_does_nothing_more() {
+    let lab = Lab::new();
+    let file = lab.path("keys.yml");
+    std::fs::write(&file, "- {name: ci, key: submit-key-000, scopes: [submit]}\n").unwrap();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file.display().to_string());
+    let server = lab.serve();
+    let mut session = Session::open(&server, "?api_key=submit-key-000");
+    let task = json!({"task": "[[say hi]]"});
+    let answer = session.ask(&server, &call(1, "run_task", task.clone()));
+    assert_eq!(answer["result"]["isError"], json!(false), "{answer}");
+    std::fs::write(&file, "- {name: ci, key: submit-key-000, scopes: [read]}\n").unwrap();
+    eventually("the key may only look", || {
+        let answer = session.ask(&server, &call(2, "run_task", task.clone()));
+        answer.to_string().contains("has the scope read").then_some(())
+    });
+    std::fs::write(&file, "[]\n").unwrap();
+    eventually("the key is gone", || {
+        let answer = session.ask(&server, &call(3, "list_jobs", json!({})));
+        answer["error"]["message"].as_str().is_some_and(|why| why.contains("not good any more")).then_some(())
+    });
+    server.stop();
+}

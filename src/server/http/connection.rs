@@ -42,7 +42,8 @@ impl Connection {
                 Ok(head) => head,
                 Err(Refused(status, why)) => {
                     self.shared.handler.note(None, status);
-                    return self.refuse(&problem(status, &why), false);
+                    let id = uuid::Uuid::new_v4().to_string();
+                    return self.refuse(&problem(status, &why).with("X-Request-Id", id), false);
                 }
             };
             let mut more = self.shared.handler.headers(&head);
@@ -57,13 +58,14 @@ impl Connection {
                 }
             };
             let Some(share) = self.shared.connections.take_body(head.body_length, BODY_TIME) else {
-                return self.refuse(&problem(503, "too many large requests came at once: send it again"), false);
+                let why = "too many large requests came at once: send it again";
+                return self.refuse(&self.noted(&head, 503, why, more), false);
             };
             if head.expects_continue && head.body_length > self.buffer.len() {
                 self.stream.as_ref().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             let Some(body) = self.read_body(head.body_length)? else {
-                return self.refuse(&problem(408, "the body did not come in time"), false);
+                return self.refuse(&self.noted(&head, 408, "the body did not come in time", more), false);
             };
             // Only now: half a request makes room for a whole one.
             self.shared.connections.is_busy(self.number, true);
@@ -103,11 +105,21 @@ impl Connection {
         Ok(Fate::Closed)
     }
 
+    /// A refusal that is counted, with the headers that every answer to this request carries.
+    fn noted(&self, head: &Head, status: u16, why: &str, more: Vec<(&'static str, String)>) -> Answer {
+        self.shared.handler.note(Some(head), status);
+        let mut answer = problem(status, why);
+        answer.headers.extend(more);
+        answer
+    }
+
     /// Begins an answer that flows, unless too many do already.
     fn begin(&mut self, flow: Box<dyn Flow>, framing: Framing, more: &[(&'static str, String)]) -> io::Result<Fate> {
         if !self.shared.connections.may_flow(self.number) {
             let why = "too many requests wait here already: the job goes on; ask for it in a moment";
-            return self.refuse(&problem(503, why), false);
+            let mut refused = problem(503, why);
+            refused.headers.extend(more.iter().cloned());
+            return self.refuse(&refused, false);
         }
         let begin = [framing.head(flow.content_type(), more), framing.frame(&flow.opening())].concat();
         self.stream.as_ref().write_all(&begin)?;

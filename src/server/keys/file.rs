@@ -45,12 +45,10 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn parse(text: &str) -> Result<Vec<Entry>, String> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
     let tree: Value = serde_saphyr::from_str(text).map_err(|error| crate::config::not_yaml(&error))?;
     let list = match tree {
-        Value::Null => return Ok(Vec::new()),
+        // Half written, most likely.
+        Value::Null => return Err("is empty: write [] if no key is to be good".into()),
         Value::Array(list) => list,
         _ => return Err("must hold a list: - {name: ci, sha256: …, scopes: [submit]}".into()),
     };
@@ -81,7 +79,9 @@ fn entry_of(fields: &Map<String, Value>) -> Result<Entry, String> {
     let hash = match (text("key")?, text("sha256")?) {
         (Some(key), None) if key.len() >= SHORTEST => hash(key.as_bytes()),
         (Some(_), None) => return Err(format!("has a `key` of less than {SHORTEST} characters: make it longer")),
-        (None, Some(hex)) => of_hex(hex).ok_or("has a `sha256` that is no SHA-256: it has 64 hex digits")?,
+        (None, Some(hex)) => of_hex(hex)
+            .filter(|hash| *hash != super::hash(b""))
+            .ok_or("has a `sha256` that is none of a key: it has 64 hex digits, and is not that of an empty text")?,
         (None, None) => return Err("needs `sha256`, or `key`: `agenticore key new NAME` makes both".into()),
         (Some(_), Some(_)) => return Err("has both `key` and `sha256`: leave one out".into()),
     };
@@ -138,7 +138,7 @@ pub fn line(entry: &Entry) -> String {
     let hex: String = entry.hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let expires = entry.expires.map(|time| format!(", expires: \"{time}\"")).unwrap_or_default();
     let most = entry.max_queued.map(|most| format!(", max_queued: {most}")).unwrap_or_default();
-    format!("- {{name: {}, sha256: \"{hex}\", scopes: [{}]{expires}{most}}}", entry.name, entry.scope.as_str())
+    format!("- {{name: \"{}\", sha256: \"{hex}\", scopes: [{}]{expires}{most}}}", entry.name, entry.scope.as_str())
 }
 
 #[cfg(test)]
@@ -157,6 +157,13 @@ mod tests {
             ("- {name: a, key: short, scopes: [read]}", "make it longer"),
             ("- {name: a, key: long-enough, sha256: x, scopes: [read]}", "leave one out"),
             ("- {name: a, sha256: abc, scopes: [read]}", "64 hex digits"),
+            (
+                &format!(
+                    "- {{name: a, sha256: {}, scopes: [read]}}",
+                    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+                ),
+                "of an empty text",
+            ),
             ("- {name: a b, key: long-enough, scopes: [read]}", "needs a `name`"),
             ("- {name: a, key: long-enough, scopes: [write]}", "a list of read, submit, admin"),
             ("- {name: a, key: long-enough, scopes: []}", "a list of read"),
@@ -171,7 +178,10 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert_eq!((parse("").unwrap(), parse("# none yet\n").unwrap()), (vec![], vec![]));
+        for empty in ["", "# none yet\n"] {
+            assert!(parse(empty).unwrap_err().contains("is empty: write []"), "{empty}");
+        }
+        assert_eq!(parse("[]"), Ok(vec![]));
     }
 
     #[test]
@@ -180,7 +190,8 @@ mod tests {
         let entry =
             Entry { name: "ci".into(), hash, scope: Scope::Submit, expires: Some(Time(1_000)), max_queued: Some(3) };
         assert_eq!(parse(&line(&entry)).unwrap(), std::slice::from_ref(&entry));
-        let plain = Entry { expires: None, max_queued: None, ..entry };
+        // A name that YAML would take for something else.
+        let plain = Entry { name: "2024".into(), expires: None, max_queued: None, ..entry };
         assert_eq!(parse(&line(&plain)).unwrap(), [plain]);
     }
 }

@@ -65,7 +65,8 @@ impl Keys {
         }
         let of_file = self.of_file.read().unwrap_or_else(PoisonError::into_inner);
         let mut expired = None;
-        for offer in offered {
+        // An empty one was not offered.
+        for offer in offered.iter().filter(|offer| !offer.is_empty()) {
             let offer = hash(offer.as_bytes());
             if self.own.as_ref().is_some_and(|own| own.is(&offer)) {
                 return Ok(own::caller());
@@ -79,6 +80,17 @@ impl Keys {
             }
         }
         Err(expired.map_or(Unfit::Unknown, Unfit::Expired))
+    }
+
+    /// The same caller as things stand now: the key may have gone meanwhile, or may do less.
+    pub fn again(&self, caller: &Caller, now: Time) -> Result<Caller, Unfit> {
+        let Some(key) = &caller.key else { return Ok(caller.clone()) };
+        let of_file = self.of_file.read().unwrap_or_else(PoisonError::into_inner);
+        match self.fixed.iter().chain(of_file.iter()).find(|entry| same(&entry.hash, key)) {
+            Some(entry) if entry.expires.is_none_or(|end| now < end) => Ok(entry.caller()),
+            Some(entry) => Err(Unfit::Expired(entry.name.clone())),
+            None => Err(Unfit::Unknown),
+        }
     }
 
     /// Reads the file again when it changes; a broken one changes nothing, and is said once.
@@ -122,7 +134,9 @@ impl Keys {
 
 impl Entry {
     fn caller(&self) -> Caller {
-        Caller { name: Some(self.name.clone()), scope: self.scope, max_queued: self.max_queued, ..Caller::anybody() }
+        let name = Some(self.name.clone());
+        let (scope, max_queued, key) = (self.scope, self.max_queued, Some(self.hash));
+        Caller { name, scope, max_queued, key, ..Caller::anybody() }
     }
 }
 

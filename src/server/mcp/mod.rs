@@ -16,6 +16,7 @@ mod tools;
 mod wait;
 
 use super::http::{Answer, Head, Reply, Request};
+use super::keys::Keys;
 use crate::log;
 use crate::service::{Caller, Scope, Service};
 use eras::{Call, Era, Fault, LEGACY, Message};
@@ -39,6 +40,7 @@ const TTL: u64 = 300_000;
 
 pub struct Mcp {
     service: Arc<Service>,
+    keys: Arc<Keys>,
 }
 
 pub fn is_for(path: &str) -> bool {
@@ -46,8 +48,8 @@ pub fn is_for(path: &str) -> bool {
 }
 
 impl Mcp {
-    pub fn new(service: Arc<Service>) -> Self {
-        Self { service }
+    pub fn new(service: Arc<Service>, keys: Arc<Keys>) -> Self {
+        Self { service, keys }
     }
 
     /// Streamable HTTP: one message, one answer.

@@ -6,11 +6,12 @@
 
 use super::wait::{Progress, ToolWait, framed};
 use super::{Mcp, Told};
+use crate::job::Time;
 use crate::server::guard::{offered_keys, pairs};
 use crate::server::http::{Answer, Flow, Head, Next, Reply, Request, Resumed, Waker};
 use crate::server::rest::status::{problem, refused};
 use crate::service::{Caller, Posted, Session};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use tiny_http::Method;
@@ -84,7 +85,10 @@ impl SessionStream {
     }
 
     fn hear(&mut self, message: &str) -> Vec<u8> {
-        match self.mcp.hear(None, message.as_bytes(), &self.by) {
+        // The key that opened the session may have gone since.
+        let Ok(by) = self.mcp.keys.again(&self.by, Time::now()) else { return key_is_gone(message) };
+        let by = Caller { request_id: Some(uuid::Uuid::new_v4().to_string()), ..by };
+        match self.mcp.hear(None, message.as_bytes(), &by) {
             Told::Nothing => Vec::new(),
             Told::Cancels(id) => {
                 self.waits.retain(|wait| *wait.id() != id);
@@ -100,6 +104,15 @@ impl SessionStream {
             }
         }
     }
+}
+
+/// The answer to a message whose session was opened with a key that is of no use any more.
+fn key_is_gone(message: &str) -> Vec<u8> {
+    let message: Value = serde_json::from_str(message).unwrap_or_default();
+    let why = "the key that opened this session is not good any more: open another one";
+    let error = json!({"code": -32600, "message": why});
+    let answer = message.get("id").map(|id| json!({"jsonrpc": "2.0", "id": id, "error": error}));
+    answer.iter().flat_map(framed).collect()
 }
 
 impl Flow for SessionStream {

@@ -7,6 +7,7 @@ use super::eras::{Call, Era, Fault};
 use super::reply;
 use crate::api::{Job, Shape};
 use crate::job::{JobId, Purpose, Status};
+use crate::log;
 use crate::service::{Caller, Refusal, Scope, Service};
 use serde_json::{Value, json};
 
@@ -38,7 +39,9 @@ pub fn answer(service: &Service, call: &Call, by: &Caller) -> Result<Value, Faul
     })?;
     match call.method.as_str() {
         "tasks/get" => Ok(with_result(&found.it)),
-        "tasks/cancel" => match by.may(Scope::Submit).and_then(|()| service.cancel(id.as_str(), by)) {
+        "tasks/cancel" => match by.may(Scope::Submit).and_then(|()| service.cancel(id.as_str(), by)).inspect(|_| {
+            log::audit(by.name.as_deref(), by.request_id.as_deref(), "tasks/cancel", "done");
+        }) {
             // Too late is no fault: what was wanted is that it ends.
             Ok(_) | Err(Refusal::TooLate(_)) => Ok(json!({})),
             Err(Refusal::Forbidden(why)) => Err(Fault::new(Era::Modern, 403, -32600, why, &call.id)),
