@@ -96,7 +96,8 @@ impl Keys {
     /// Reads the file again when it changes; a broken one changes nothing, and is said once.
     pub fn follow_file(self: &Arc<Self>) -> std::io::Result<()> {
         let Some(path) = self.file.clone() else { return Ok(()) };
-        let (keys, mut last) = (self.clone(), file::bytes(&path));
+        // Whatever it held at the start: it may have changed since.
+        let (keys, mut last) = (self.clone(), Err(String::new()));
         // Ends with the server, or soon after.
         std::thread::Builder::new().name("keys".into()).spawn(move || {
             let mut next = Instant::now() + LOOK_AGAIN;
@@ -113,8 +114,11 @@ impl Keys {
                 last = now;
                 match read(&path) {
                     Ok(entries) => {
-                        log::info(&format!("{}: {} keys are known now", path.display(), entries.len()));
-                        *keys.of_file.write().unwrap_or_else(PoisonError::into_inner) = entries;
+                        let mut known = keys.of_file.write().unwrap_or_else(PoisonError::into_inner);
+                        if *known != entries {
+                            log::info(&format!("{}: {} keys are known now", path.display(), entries.len()));
+                            *known = entries;
+                        }
                     }
                     Err(why) => log::warn(&format!("{why}; the keys stay as they were")),
                 }
