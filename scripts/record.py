@@ -179,7 +179,10 @@ def main():
                 at = lines[-1][0] + 1 if lines else 0
                 shown = " ".join(f'"{word}"' if " " in word else word for word in words)
                 lines += [(at, f"\x1b[32m$\x1b[0m \x1b[1magenticore {shown}\x1b[0m")]
-                lines += lines_of(on_a_terminal(["agenticore", *words], client), at + 0.5)
+                pieces = on_a_terminal(["agenticore", *words], client)
+                # Where this machine has its temporary files is nobody's business.
+                named = [(seconds, text.replace(str(place / "home"), "~").replace(str(place), "")) for seconds, text in pieces]
+                lines += lines_of(named, at + 0.5)
                 lines.append((lines[-1][0], ""))
         finally:
             serving.terminate()

@@ -266,7 +266,7 @@ fn open(client: &Client, id: &str) -> Result<Exit, Refusal> {
         let mut browser = std::process::Command::new("xdg-open");
         let quiet = browser.arg(&url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Without one the address is enough.
-        drop(quiet.status());
+        drop(quiet.spawn());
     }
     print(&format!("{url}\n"))
 }
