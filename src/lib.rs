@@ -29,6 +29,7 @@ mod service;
 mod store;
 mod suggest;
 mod tls;
+mod trace_context;
 mod volume;
 mod workspace;
 

@@ -1,6 +1,6 @@
 //! A job as it is shown.
 
-use crate::job::{JobId, Mode, Purpose, Record, Status, Time};
+use crate::job::{JobId, Mode, Overrides, Purpose, Record, Status, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,6 +60,9 @@ pub struct Job {
     /// What whoever submitted it calls it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What it has otherwise than its profile says.
+    #[serde(flatten)]
+    pub overrides: Overrides,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
     /// The latest job that this one's request was given to again.
@@ -106,6 +109,21 @@ pub struct KeptWork {
     pub fetch: Option<String>,
     /// What is not in it.
     pub lacks: Option<String>,
+}
+
+/// `GET /jobs/{id}/diff`: what it changed, when it is published or kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobDiff {
+    pub success: bool,
+    pub job_id: JobId,
+    /// The commit that the job began at.
+    pub base: String,
+    pub commit: String,
+    /// Which files, and how many lines of each.
+    pub summary: String,
+    pub diff: String,
+    /// There is more of it than is kept: the branch, or the kept work, has all.
+    pub cut: bool,
 }
 
 impl Job {
@@ -155,6 +173,7 @@ impl Job {
             cancelled_by: record.cancelled_by,
             request_id: record.request_id,
             labels: record.labels,
+            overrides: record.overrides,
             retry_of: record.retry_of,
             retried_as: record.retried_as,
             purpose: record.purpose,

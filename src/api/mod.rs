@@ -15,7 +15,7 @@ mod worktree;
 
 pub use checkout::{Checkout, SyncAnswer};
 pub use event::{Change, ChangePage, Event, EventPage};
-pub use job::{Job, JobSummary, KeptWork};
+pub use job::{Job, JobDiff, JobSummary, KeptWork};
 pub use list::{ListCursor, ListRequest, View, Wanted, pair as label_pair};
 pub use plan::{ExecuteRequest, Plan, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};
 #[cfg(test)]
@@ -30,6 +30,7 @@ pub use worktree::{
     WorktreesAnswer,
 };
 
+use crate::job::Time;
 use crate::profile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -195,6 +196,23 @@ pub struct ServerStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, u64>,
     pub checks: Vec<Check>,
+    /// All servers of the fleet that were heard of lately, by name; this one alone where there is none.
+    #[serde(default)]
+    pub pods: Vec<Pod>,
+}
+
+/// A server, as it said of itself last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pod {
+    pub name: String,
+    pub version: String,
+    /// How many jobs may run there at once, and how many do.
+    pub slots: usize,
+    pub running: usize,
+    pub draining: bool,
+    pub heard_at: Time,
+    /// What it lacks, a line each.
+    pub unwell: Vec<String>,
 }
 
 /// Something that a server needs, or does better with.

@@ -2,7 +2,7 @@
 
 use crate::change::Moment;
 use crate::event::Cursor;
-use crate::job::Status;
+use crate::job::{Overrides, Status};
 use crate::suggest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -39,12 +39,17 @@ pub struct JobRequest {
     pub private: Option<bool>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What is otherwise than the profile says.
+    #[serde(flatten)]
+    pub overrides: Overrides,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
     #[serde(default)]
     pub wait: bool,
 }
 
 impl JobRequest {
-    const FIELDS: [&str; 11] = [
+    const FIELDS: [&str; 15] = [
         "task",
         "repo_url",
         "profile",
@@ -55,6 +60,10 @@ impl JobRequest {
         "create_repo",
         "private",
         "labels",
+        "model",
+        "max_turns",
+        "timeout",
+        "webhook_url",
         "wait",
     ];
 
@@ -72,6 +81,8 @@ impl JobRequest {
             create_repo: truth(&fields, "create_repo")?.unwrap_or(false),
             private: truth(&fields, "private")?,
             labels: labels(&fields)?,
+            overrides: overrides(&fields)?,
+            webhook_url: text(&fields, "webhook_url")?,
             wait: truth(&fields, "wait")?.unwrap_or(false),
         };
         if request.task.trim().is_empty() {
@@ -167,6 +178,37 @@ pub(super) fn truth(fields: &Map<String, Value>, name: &str) -> Result<Option<bo
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(other) => Err(format!("`{name}` must be true or false, not {}", kind_of(other))),
     }
+}
+
+/// The longest name of a model; the most turns; the longest that an agent may run, in seconds: a day.
+const MODEL_LIMIT: usize = 200;
+const TURNS_LIMIT: u64 = 10_000;
+const TIMEOUT_LIMIT: u64 = 86_400;
+
+fn overrides(fields: &Map<String, Value>) -> Result<Overrides, String> {
+    let model = text(fields, "model")?;
+    if let Some(model) = &model {
+        let fits = |c: char| c.is_ascii_graphic();
+        if model.len() > MODEL_LIMIT || model.starts_with('-') || !model.chars().all(fits) {
+            let shown = crate::job::cut(model.clone(), 80);
+            return Err(format!(
+                "`model` must be the name of a model, such as sonnet or claude-opus-4-5, not `{shown}`"
+            ));
+        }
+    }
+    let max_turns = count(fields, "max_turns", TURNS_LIMIT)?.and_then(|turns| u32::try_from(turns).ok());
+    Ok(Overrides { model, max_turns, timeout: count(fields, "timeout", TIMEOUT_LIMIT)? })
+}
+
+/// A whole number from 1 on.
+fn count(fields: &Map<String, Value>, name: &str, most: u64) -> Result<Option<u64>, String> {
+    let given = match fields.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(given) => given,
+    };
+    let number = given.as_u64().filter(|number| (1..=most).contains(number));
+    let shown = if given.is_number() { given.to_string() } else { kind_of(given).to_owned() };
+    number.map(Some).ok_or_else(|| format!("`{name}` must be a whole number from 1 to {most}, not {shown}"))
 }
 
 /// So many labels, and characters in their names and values, at most.

@@ -5,10 +5,11 @@ mod raw;
 use super::commands::{self, COMMANDS, Flag, Row};
 use super::completions::Shell;
 use super::follow::Logs;
+use super::init::Init;
 use super::key::New;
 use super::plans::{Execute, Plan};
 use crate::api;
-use crate::job::Status;
+use crate::job::{Overrides, Status};
 use crate::suggest;
 use lexopt::prelude::*;
 use raw::{Raw, of_flag, text};
@@ -53,6 +54,11 @@ pub enum Command {
     Open {
         id: String,
     },
+    Diff {
+        id: String,
+        json: bool,
+    },
+    Init(Init),
     Resume {
         id: String,
         task: String,
@@ -113,6 +119,7 @@ impl Command {
             | Command::Doctor { .. }
             | Command::HooksSync { .. }
             | Command::InitSharedFs { .. }
+            | Command::Init(_)
             | Command::Config { .. } => true,
             _ => false,
         }
@@ -144,6 +151,10 @@ pub struct Run {
     pub local: bool,
     pub idempotency_key: Option<String>,
     pub labels: BTreeMap<String, String>,
+    /// In place of the task.
+    pub task_file: Option<String>,
+    pub overrides: Overrides,
+    pub webhook_url: Option<String>,
     pub json: bool,
 }
 
@@ -233,12 +244,17 @@ fn flag_of(row: &'static Row, argument: &lexopt::Arg) -> Result<&'static Flag, S
 
 fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
     let json = raw.has("json");
-    if raw.has("private") && raw.has("public") {
-        return Err("--private and --public exclude each other".into());
+    for (one, other) in [("private", "public"), ("detach", "wait"), ("detach", "local")] {
+        if raw.has(one) && raw.has(other) {
+            return Err(format!("--{one} and --{other} exclude each other"));
+        }
     }
     Ok(match name {
         "run" => Command::Run(Box::new(Run {
-            task: raw.only_word("run", "TASK")?,
+            task: raw.task()?,
+            task_file: raw.value("task-file")?,
+            overrides: raw.overrides()?,
+            webhook_url: raw.webhook_url()?,
             repo: raw.value("repo")?,
             profile: raw.value("profile")?,
             base_ref: raw.value("base-ref")?,
@@ -253,6 +269,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             json,
         })),
         "open" => Command::Open { id: raw.only_word("open", "ID")? },
+        "diff" => Command::Diff { id: raw.only_word("diff", "ID")?, json },
         "job" => Command::Job { id: raw.only_word("job", "ID")?, json },
         "logs" => Command::Logs(Logs {
             id: raw.only_word("logs", "ID")?,
@@ -351,6 +368,14 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                     json,
                 },
                 "init-shared-fs" => Command::InitSharedFs { root: raw.value("shared-root")?, json },
+                "init" => Command::Init(Init {
+                    profile: raw.value("profile")?,
+                    model: raw.value("model")?,
+                    jobs: raw.value("jobs")?,
+                    port: raw.port()?,
+                    no_pull_requests: raw.has("no-pull-requests"),
+                    yes: raw.has("yes"),
+                }),
                 "config" => Command::Config { json },
                 "man" => Command::Man,
                 "watch" => Command::Watch(Box::new(raw.list(false)?)),

@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 25] = [
+pub const COMMANDS: [Row; 27] = [
     Row {
         name: "serve",
         word: None,
@@ -54,10 +54,14 @@ and output instead, until the input ends; where a server is already, a bridge to
         word: Some("TASK"),
         summary: "submit a job, or run it right here with --local",
         about: "Submits a job, or runs one right here with --local. TASK is what Claude is told; - reads it from
-standard input. With --wait the exit code tells how the job ended.",
+standard input, --task-file from a file. With --wait the exit code tells how the job ended.",
         flags: &[
             short('r', "repo", Some("URL"), "repository: https://, ssh://, git@HOST:PATH, or a directory"),
             short('p', "profile", Some("NAME"), "execution profile (see `agenticore profiles`)"),
+            flag("model", Some("NAME"), "another model than the profile's"),
+            flag("max-turns", Some("COUNT"), "the most turns of the agent, instead of the profile's"),
+            flag("timeout", Some("SECONDS"), "how long the agent may run, instead of the profile's; to 86400"),
+            flag("task-file", Some("FILE"), "a file that holds what Claude is told, in place of TASK"),
             flag("base-ref", Some("NAME"), "branch, tag or commit to begin at (the remote's default branch)"),
             flag("session-id", Some("ID"), "go on with an earlier job's Claude session"),
             flag("file-path", Some("FILE"), "a .mcp.json whose servers this job gets as well"),
@@ -65,14 +69,16 @@ standard input. With --wait the exit code tells how the job ended.",
             flag("private", None, "… as a private one (the default)"),
             flag("public", None, "… as a public one"),
             short('w', "wait", None, "wait for the end"),
+            short('d', "detach", None, "do not wait for the end (the default)"),
             flag("local", None, "run it in this very process, without a server, and show its progress"),
             flag("label", Some("NAME=VALUE"), "what you call it by; more than one may be given"),
+            flag("webhook-url", Some("URL"), "where its end is told"),
             flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),
             flag("json", None, "print the job's record as JSON"),
             SERVER,
         ],
         more: "  agenticore run \"fix the failing test\" --repo https://github.com/you/project --wait
-  agenticore run - --local < task.md
+  agenticore run --task-file task.md --local
 ",
     },
     Row {
@@ -121,6 +127,15 @@ changes.",
         about: "Opens a job's pull request in a browser, where there is one, and prints its address.",
         flags: &[SERVER],
         more: "",
+    },
+    Row {
+        name: "diff",
+        word: Some("ID"),
+        summary: "show what a job changed",
+        about: "Shows what a job changed, once that is published or kept. To a file or a program it is printed as
+`git apply` takes it.",
+        flags: &[JSON, SERVER],
+        more: "  agenticore diff 3f2a1b9c | git apply --check\n",
     },
     Row {
         name: "job",
@@ -340,6 +355,23 @@ names. The line holds the key's SHA-256 alone. The server heeds the file within 
         ],
         more: "  agenticore key new ci --scope submit
 ",
+    },
+    Row {
+        name: "init",
+        word: None,
+        summary: "write a first config.yml and a profile",
+        about: "Writes ~/.agenticore/config.yml and a profile of your own, which jobs then have when they name none.
+On a terminal it asks for what no flag says; elsewhere, or with --yes, that is the default. Files
+that are there stay as they are.",
+        flags: &[
+            short('p', "profile", Some("NAME"), "what the profile is called (own)"),
+            flag("model", Some("NAME"), "its model (sonnet)"),
+            flag("jobs", Some("COUNT"), "how many jobs run at once (3; about 320 MiB each)"),
+            flag("port", Some("PORT"), "where the server listens (8200)"),
+            flag("no-pull-requests", None, "publish nothing: the work stays in its worktree"),
+            short('y', "yes", None, "ask nothing"),
+        ],
+        more: "",
     },
     Row {
         name: "config",

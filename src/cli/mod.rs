@@ -11,6 +11,7 @@ mod events;
 mod follow;
 mod help;
 mod hooks;
+mod init;
 mod init_shared_fs;
 mod key;
 mod local;
@@ -18,23 +19,25 @@ mod man;
 mod mcp;
 mod plans;
 mod show;
+mod submit;
 mod watch;
 
 use crate::api::{
-    self, Job, JobAnswer, JobRequest, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, ServerStatus, Status as Health,
+    Job, JobAnswer, JobDiff, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, ServerStatus, Status as Health,
 };
 use crate::config::Config;
 use crate::job::Status;
 use crate::log;
 use crate::redact::Redactor;
 use crate::server;
-use args::{Command, List, Parsed, Run};
+use args::{Command, List, Parsed};
 use client::Client;
 use serde::Serialize;
 use std::fmt;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::process::Stdio;
 use std::time::Duration;
+use submit::{request_of, task_of};
 
 #[cfg(test)]
 pub use help::of_all as help_of_all;
@@ -142,9 +145,10 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
                 .map(|()| Exit::Done)
                 .map_err(|error| Refusal::new(Exit::Failed, format!("the server did not start: {error}")))
         }
+        Command::Init(wanted) => init::run(&config, &wanted),
         Command::Config { json } => print(&config::text(&config, json)),
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),
-        Command::Run(run) => submit(&Client::new(&config)?, &run),
+        Command::Run(run) => submit::submit(&Client::new(&config)?, &run),
         Command::Jobs(wanted) if wanted.watch => {
             watch::run(&Client::new(&config)?, &format!("{}&view=summary", path_of(&wanted)), false)
         }
@@ -159,6 +163,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             answer.job.stale = answer.stale;
             print(&if json { pretty(&answer.job) } else { show::job(&answer.job, show::Ran::OnServer) })
         }
+        Command::Diff { id, json } => diff(&Client::new(&config)?, &id, json),
         Command::Mcp => mcp::run(Client::new(&config)?),
         Command::Logs(logs) => follow::logs(&Client::new(&config)?, &logs),
         Command::Retry { id, wait, idempotency_key, json } => {
@@ -271,6 +276,21 @@ fn open(client: &Client, id: &str) -> Result<Exit, Refusal> {
     print(&format!("{url}\n"))
 }
 
+/// What a job changed, as `git apply` takes it.
+fn diff(client: &Client, id: &str, json: bool) -> Result<Exit, Refusal> {
+    let answer: JobDiff = client.get(&format!("/jobs/{}/diff", path_part(id)?))?;
+    if json {
+        return print(&pretty(&answer));
+    }
+    let is_terminal = std::io::stdout().is_terminal();
+    // To a file or a program it goes as it is.
+    print(&if is_terminal { show::diff(&answer) } else { answer.diff })?;
+    if answer.cut {
+        log::warning("the diff is longer than what is kept of it: the job's branch, or its kept work, has all");
+    }
+    Ok(Exit::Done)
+}
+
 /// Each in turn, whatever becomes of the others; the exit code is the first that is not good.
 fn cancel(client: &Client, ids: &[String], json: bool) -> Result<Exit, Refusal> {
     let (mut ended, mut exit) = (Vec::new(), Exit::Done);
@@ -292,14 +312,6 @@ fn cancel(client: &Client, ids: &[String], json: bool) -> Result<Exit, Refusal> 
         (true, all) => drop(print(&pretty(&all))?),
     }
     Ok(exit)
-}
-
-fn submit(client: &Client, run: &Run) -> Result<Exit, Refusal> {
-    let request = request_of(run)?;
-    let body = serde_json::to_value(&request).map_err(|error| Refusal::new(Exit::Failed, error.to_string()))?;
-    // Waiting is done here, by following its events: that also survives a restart of the server.
-    let answer: JobAnswer = client.post_with_key("/jobs", &body, run.idempotency_key.as_deref())?;
-    tell(client, answer.job, run.wait, run.json)
 }
 
 /// Says that a job was taken; with `wait` follows it to its end and says how that was.
@@ -350,70 +362,6 @@ pub fn exit_of(job: &Job) -> Exit {
         Status::Cancelled | Status::Expired => Exit::CancelledOrExpired,
         _ => Exit::Failed,
     }
-}
-
-/// The task, from standard input if it is `-`.
-fn task_of(word: &str) -> Result<String, Refusal> {
-    let task = match word {
-        "-" => {
-            let mut task = String::new();
-            let read = std::io::stdin().take(api::BODY_LIMIT as u64).read_to_string(&mut task);
-            read.map_err(|error| {
-                Refusal::new(Exit::BadUsage, format!("cannot read the task from standard input: {error}"))
-            })?;
-            task
-        }
-        task => task.to_owned(),
-    };
-    if task.trim() == show::TASK {
-        let why = format!("TASK is `{}`: put what is to be done in its place", show::TASK);
-        return Err(Refusal::new(Exit::BadUsage, why));
-    }
-    if task.trim().is_empty() {
-        return Err(Refusal::new(
-            Exit::BadUsage,
-            "TASK is empty: say what is to be done, or give - to read it from standard input",
-        ));
-    }
-    Ok(task)
-}
-
-fn absolute(path: &String) -> String {
-    std::path::absolute(path).map_or(path.clone(), |path| path.display().to_string())
-}
-
-/// A path of this machine is meant from here, not from where the server runs. However it is spelled, it is the same
-/// repository.
-fn here_or_url(repo: &String) -> Result<String, Refusal> {
-    match std::fs::canonicalize(repo) {
-        Ok(path) if is_here(repo) => Ok(path.display().to_string()),
-        // An absolute one may be meant for a server elsewhere.
-        _ if repo.starts_with('.') => {
-            let why = format!("--repo is `{repo}`, but there is no such directory here: give its path, or a URL");
-            Err(Refusal::new(Exit::BadUsage, why))
-        }
-        _ => Ok(repo.clone()),
-    }
-}
-
-fn request_of(run: &Run) -> Result<JobRequest, Refusal> {
-    Ok(JobRequest {
-        task: task_of(&run.task)?,
-        repo_url: run.repo.as_ref().map(here_or_url).transpose()?,
-        profile: run.profile.clone(),
-        base_ref: run.base_ref.clone(),
-        session_id: run.session_id.clone(),
-        file_path: run.file_path.as_ref().map(absolute),
-        worktree_id: None,
-        create_repo: run.create_repo,
-        private: run.private,
-        labels: run.labels.clone(),
-        wait: false,
-    })
-}
-
-fn is_here(repo: &str) -> bool {
-    !repo.contains(':') && !repo.starts_with('-') && std::path::Path::new(repo).is_dir()
 }
 
 /// An id as a part of a path: whatever else it may be, it is not two parts.

@@ -1,7 +1,8 @@
 //! Plans: submitted, listed, carried out.
 
 use super::client::Client;
-use super::{AWAY_LIMIT, Exit, Refusal, follow, here_or_url, path_part, pretty, print, say_if_stale, show, task_of};
+use super::submit::{absolute, here_or_url, task_of};
+use super::{AWAY_LIMIT, Exit, Refusal, follow, path_part, pretty, print, say_if_stale, show};
 use crate::api::{self, ExecuteRequest, JobAnswer, PlanAnswer, PlanRequest, PlanStatus, PlansAnswer};
 use std::io::Write;
 
@@ -35,7 +36,7 @@ pub fn submit(client: &Client, plan: &Plan) -> Result<Exit, Refusal> {
         task: task_of(&plan.task)?,
         repo_url: plan.repo.as_ref().map(here_or_url).transpose()?,
         base_ref: plan.base_ref.clone(),
-        file_path: plan.file_path.as_ref().map(super::absolute),
+        file_path: plan.file_path.as_ref().map(absolute),
         wait: false,
     };
     let answer: PlanAnswer = client.post_with_key("/plans", &body(&request)?, plan.idempotency_key.as_deref())?;
@@ -79,7 +80,7 @@ pub fn execute(client: &Client, execute: &Execute) -> Result<Exit, Refusal> {
     let request = ExecuteRequest {
         repo_url: execute.repo.as_ref().map(here_or_url).transpose()?,
         profile: execute.profile.clone(),
-        file_path: execute.file_path.as_ref().map(super::absolute),
+        file_path: execute.file_path.as_ref().map(absolute),
         wait: false,
     };
     let path = format!("/plans/{}/execute", path_part(&execute.id)?);

@@ -7,7 +7,7 @@ mod table;
 pub use job::{Ran, TASK, text as job};
 pub use table::{Cut, cut};
 
-use crate::api::{Job, JobSummary, Plan, Profile, ServerStatus};
+use crate::api::{Job, JobDiff, JobSummary, Plan, Profile, ServerStatus};
 use crate::job::{Status, Time};
 use crate::process::sys;
 use jobs::Screen;
@@ -103,7 +103,45 @@ pub fn server_status(status: &ServerStatus, url: &str) -> String {
         let what = check.what_to_do.as_deref().map(|what| format!("; {}", plain(what))).unwrap_or_default();
         text.push_str(&format!("{mark} {:14} {}{what}\n", plain(&check.name), plain(&check.why)));
     }
+    text.push_str(&pods(status));
     text
+}
+
+/// The pods of a fleet, a line each; nothing where there is one server alone.
+fn pods(status: &ServerStatus) -> String {
+    if status.pods.len() < 2 {
+        return String::new();
+    }
+    let mut text = format!("\n{} pods:\n", status.pods.len());
+    for pod in &status.pods {
+        let state = match () {
+            () if pod.draining => paint("draining", Colour::Yellow),
+            () if pod.unwell.is_empty() => paint("ok      ", Colour::Green),
+            () => paint("unwell  ", Colour::Red),
+        };
+        let unwell: Vec<String> = pod.unwell.iter().map(|what| plain(what)).collect();
+        let unwell = if unwell.is_empty() { String::new() } else { format!(": {}", unwell.join("; ")) };
+        let (name, version) = (plain(&pod.name), plain(&pod.version));
+        let (running, slots) = (pod.running, pod.slots);
+        text.push_str(&format!("{state} {name:20} {running} of {slots} slots, version {version}{unwell}\n"));
+    }
+    text
+}
+
+/// A diff for a terminal.
+pub fn diff(diff: &JobDiff) -> String {
+    let line = |line: &str| {
+        let shown = plain(line);
+        let colour = match line.as_bytes() {
+            [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => Colour::Bold,
+            [b'+', ..] => Colour::Green,
+            [b'-', ..] => Colour::Red,
+            [b'@', b'@', ..] => Colour::Blue,
+            _ => return format!("{shown}\n"),
+        };
+        format!("{}\n", paint(&shown, colour))
+    };
+    format!("{}\n{}", plain(&diff.summary), diff.diff.lines().map(line).collect::<String>())
 }
 
 /// How a job ended, in a line.

@@ -11,8 +11,8 @@ mod time;
 
 pub use id::JobId;
 pub use record::{
-    DEATHS_LIMIT, ERROR_LIMIT, Handover, Mode, Note, OUTPUT_LIMIT, Purpose, Record, Removal, Spec, Spent, Status,
-    Verdict,
+    DEATHS_LIMIT, ERROR_LIMIT, Handover, Mode, Note, OUTPUT_LIMIT, Overrides, Purpose, Record, Removal, Spec, Spent,
+    Status, Verdict,
 };
 pub use states::{Ended, Job, Mark, Queued, Running};
 pub use text::{cut, is_cut};

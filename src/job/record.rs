@@ -11,8 +11,10 @@ pub const ERROR_LIMIT: usize = 10_000;
 /// Workers a job may cost their lives before it ends as poison.
 pub const DEATHS_LIMIT: u32 = 3;
 /// The format of the records that this program knows. One without a number is another program's.
-pub(super) const FORMAT: u32 = 2;
-/// The format of a record that has nothing in it which versions before plans and worktrees would overlook.
+pub(super) const FORMAT: u32 = 3;
+/// The format of a record with a plan or a worktree, which versions before those would overlook.
+pub(super) const PURPOSE_FORMAT: u32 = 2;
+/// The format of a record that has nothing in it which earlier versions would overlook.
 pub(super) const PLAIN_FORMAT: u32 = 1;
 /// How long another program's ended job is kept, in seconds: 100 years. Nobody said that it may go. So long, too, a
 /// prepared worktree stays for all that time alone says.
@@ -83,6 +85,24 @@ impl Purpose {
     }
 }
 
+/// What a job has otherwise than its profile says. None: as that says.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Overrides {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// How long its agent may run, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+}
+
+impl Overrides {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a user asked for, already checked.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -103,7 +123,12 @@ pub struct Spec {
     pub submitted_by: Option<String>,
     /// What the request is called that it came with.
     pub request_id: Option<String>,
+    /// The trace that it belongs to, as W3C's `traceparent` header says it.
+    pub traceparent: Option<String>,
     pub labels: BTreeMap<String, String>,
+    pub overrides: Overrides,
+    /// Where its end is told, beside what the settings name.
+    pub webhook_url: Option<String>,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
     /// The plan that this job carries out.
@@ -245,9 +270,17 @@ pub struct Record {
     /// What the request is called that it came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The trace that it belongs to, as W3C's `traceparent` header says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What whoever submitted it calls it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub overrides: Overrides,
+    /// Where its end is told, beside what the settings name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
     /// The job whose request this is again.
     #[serde(default)]
     pub retry_of: Option<JobId>,

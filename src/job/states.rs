@@ -2,7 +2,7 @@
 //!
 //! A transition consumes one state and returns the next: one that is not allowed has no method.
 
-use super::record::{FOREIGN_STAYS, FORMAT, HANDOVERS_LIMIT, PLAIN_FORMAT};
+use super::record::{FOREIGN_STAYS, FORMAT, HANDOVERS_LIMIT, PLAIN_FORMAT, PURPOSE_FORMAT};
 use super::{
     DEATHS_LIMIT, ERROR_LIMIT, Handover, JobId, Note, OUTPUT_LIMIT, Record, Spec, Spent, Status, Time, Verdict, cut,
 };
@@ -125,6 +125,11 @@ impl Queued {
     pub fn new(id: JobId, spec: Spec, now: Time) -> Self {
         // A server of an earlier version must leave alone what it would carry out otherwise than it is meant.
         let is_plain = spec.purpose.is_task() && spec.at_commit.is_none() && spec.worktree_id.is_none();
+        let format = match (spec.overrides.is_empty(), is_plain) {
+            (false, _) => FORMAT,
+            (true, false) => PURPOSE_FORMAT,
+            (true, true) => PLAIN_FORMAT,
+        };
         Self(Record {
             id,
             repo_url: spec.repo_url,
@@ -148,7 +153,7 @@ impl Queued {
             branch: None,
             job_config_dir: None,
             file_path: spec.file_path,
-            format: if is_plain { PLAIN_FORMAT } else { FORMAT },
+            format,
             create_repo: spec.create_repo,
             private: spec.private,
             resume_session: spec.session_id,
@@ -162,7 +167,10 @@ impl Queued {
             submitted_by: spec.submitted_by,
             request_id: spec.request_id,
             cancelled_by: None,
+            traceparent: spec.traceparent,
             labels: spec.labels,
+            overrides: spec.overrides,
+            webhook_url: spec.webhook_url,
             retry_of: spec.retry_of,
             retried_as: None,
             purpose: spec.purpose,
@@ -439,7 +447,10 @@ pub mod tests {
             key: None,
             submitted_by: None,
             request_id: None,
+            traceparent: None,
             labels: Default::default(),
+            overrides: Default::default(),
+            webhook_url: None,
             retry_of: None,
             purpose: Purpose::Task,
             plan_id: None,

@@ -79,6 +79,7 @@ impl Execution<'_> {
         }
         let event = Draft::new(Kind::Committed, commit.as_str());
         self.mark(Mark::Committed(commit.clone()), Some(event))?;
+        self.note_diff(worktree, base, &commit);
         if let Err(error) = worktree.show(&commit, &found) {
             log::job(&self.record.id).warn(format!("its worktree does not show the commit: {error}"));
         }

@@ -63,7 +63,10 @@ impl Runner {
         }
         // Beside it first: what is there stays until the new one is whole.
         let new = directory.with_extension("new");
-        let saved = worktree.save(base, &new, limit, stop).and_then(|kept| {
+        let saved = worktree.save(base, &new, limit, stop).and_then(|mut kept| {
+            if let Some(diff) = kept.diff.take() {
+                self.note_diff(record, diff);
+            }
             let finish = || -> io::Result<Kept> {
                 let mut kept = Kept { session: record.session_id.clone(), ..kept };
                 if let Some((session, from)) = record.session_id.as_deref().zip(record.job_config_dir.as_deref())

@@ -8,6 +8,7 @@
 mod agent_step;
 pub mod checks;
 mod commit;
+mod diffs;
 pub mod kept;
 pub mod machine;
 pub mod parking;

@@ -34,6 +34,7 @@ impl Execution<'_> {
     pub fn prepare(&mut self) -> Result<Ready, Halt> {
         let runner = self.runner;
         let profile = runner.profiles.find(&self.record.profile).map_err(|error| Halt::Failed(error.to_string()))?;
+        let profile = profile.with(&self.record.overrides);
         let job_dir = self.job_dir();
         let mut stays = false;
         let directory = match self.url()? {

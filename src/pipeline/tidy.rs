@@ -297,6 +297,7 @@ impl Runner {
             }
         }
         self.forget_kept(&record.id);
+        self.forget_diff(&record.id);
         let directory = self.config.job_dirs_root.join(record.id.as_str());
         if let Err(error) = remove::tree(&directory) {
             log::warn(&format!("cannot remove {}: {error}", directory.display()));

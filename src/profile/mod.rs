@@ -9,9 +9,11 @@ pub mod parse;
 
 pub use flags::Flags;
 
+use crate::job::Overrides;
 use crate::suggest;
 use crate::workspace::regular_file;
 use crate::workspace::submodules::Wanted;
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -81,6 +83,20 @@ pub struct Profile {
     pub flags: Flags,
     /// The directories to take files from, parents first.
     directories: Vec<PathBuf>,
+}
+
+impl Profile {
+    /// The same for a job that has something otherwise.
+    pub fn with(mut self, overrides: &Overrides) -> Self {
+        let model = overrides.model.as_ref().map(|model| ("model", Value::from(model.as_str())));
+        let turns = overrides.max_turns.map(|turns| ("max_turns", Value::from(turns)));
+        for (name, value) in model.into_iter().chain(turns) {
+            // Neither is one that the runner sets itself.
+            let _ = self.flags.set(name, value);
+        }
+        self.timeout = overrides.timeout.map_or(self.timeout, Duration::from_secs);
+        self
+    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -37,12 +37,22 @@ pub struct Caller {
     pub key: Option<[u8; 32]>,
     /// What the request is called in answers, log lines and records.
     pub request_id: Option<String>,
+    /// The trace that it belongs to, as W3C's `traceparent` header says it.
+    pub traceparent: Option<String>,
 }
 
 impl Caller {
     /// Whoever can start this program, or reaches a server that wants no key.
     pub fn anybody() -> Self {
-        Self { name: None, scope: Scope::Admin, max_queued: None, is_own_pod: false, key: None, request_id: None }
+        Self {
+            name: None,
+            scope: Scope::Admin,
+            max_queued: None,
+            is_own_pod: false,
+            key: None,
+            request_id: None,
+            traceparent: None,
+        }
     }
 
     pub fn may(&self, wanted: Scope) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 
 use super::filter::Filter;
 use super::{Caller, Refusal, Service};
-use crate::api::{Event, EventPage, EventsRequest, Job, KeptWork, LIST_DEFAULT, ListCursor, ListRequest};
+use crate::api::{Event, EventPage, EventsRequest, Job, JobDiff, KeptWork, LIST_DEFAULT, ListCursor, ListRequest};
 use crate::event::Cursor;
 use crate::job::{JobId, Record, Status};
 use crate::store::{Cancelled, Place, Seen, Store, Which};
@@ -24,6 +24,27 @@ impl Service {
         // One that was claimed just now, or a store that is away, is no reason to say nothing of the job.
         let jobs_ahead = if waits { self.runner.store.ahead(&it).unwrap_or_default() } else { None };
         Ok(Seen { it: Job { kept, jobs_ahead, ..self.shown(&it) }, stale })
+    }
+
+    /// What a job changed.
+    pub fn diff(&self, id: &str) -> Result<JobDiff, Refusal> {
+        let record = self.find_record(id)?.it;
+        let diff = self.runner.diff_of(&record.id).ok_or_else(|| {
+            let why = match record.status().has_ended() {
+                true => "it changed nothing, or had ended before diffs were kept",
+                false => "it has not ended",
+            };
+            Refusal::NotFound(format!("job {} has no diff: {why}", record.id))
+        })?;
+        Ok(JobDiff {
+            success: true,
+            job_id: record.id,
+            base: diff.base,
+            commit: diff.commit,
+            summary: diff.summary,
+            diff: diff.text,
+            cut: diff.is_cut,
+        })
     }
 
     fn kept_work(&self, record: &Record) -> Option<KeptWork> {

@@ -1,6 +1,6 @@
 //! Plans: a job that plans, what it says, and the one job that carries it out.
 
-use super::submit::{SentKey, hash, judge};
+use super::submit::{SentKey, asked_by, hash, judge};
 use super::{Caller, Refusal, Service};
 use crate::api::{ExecuteRequest, Job, JobRequest, Plan, PlanRequest, PlanStatus};
 use crate::job::{Note, Purpose, Spec};
@@ -110,8 +110,7 @@ impl Service {
             None => {
                 self.check_limits(by)?;
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
-                let (submitted_by, request_id) = (by.name.clone(), by.request_id.clone());
-                let spec = Spec { plan_id, at_commit, submitted_by, request_id, ..judge(job, &self.runner)? };
+                let spec = asked_by(Spec { plan_id, at_commit, ..judge(job, &self.runner)? }, by);
                 let record = self.patiently(|store| store.submit(spec.clone(), Some(&key)))?;
                 self.tell_taken_in(&record);
                 record

@@ -1,7 +1,7 @@
 //! How this server is, what it could run, and its drain.
 
 use super::{Refusal, Service};
-use crate::api::{Drain, Profile, ProfilesAnswer, Readiness, ServerStatus, Status, Stops};
+use crate::api::{Drain, Pod, Profile, ProfilesAnswer, Readiness, ServerStatus, Status, Stops};
 use crate::job::{self, Time};
 use crate::metrics;
 use crate::store::Which;
@@ -46,8 +46,28 @@ impl Service {
             running: progress.running.len(),
             queued: queued.map(|queued| queued.it.len()),
             limits: self.config().limits.named(),
+            pods: self.pods(progress.running.len(), progress.draining),
             checks,
         }
+    }
+
+    /// All of the fleet; what this server says of itself is as old as nothing.
+    fn pods(&self, running: usize, draining: bool) -> Vec<Pod> {
+        let own = Pod {
+            name: self.config().pod_name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            slots: self.workers,
+            running,
+            draining,
+            heard_at: Time::now(),
+            unwell: self.runner.unwell(),
+        };
+        // A store that cannot be asked is said elsewhere.
+        let mut pods = self.runner.store.pods().unwrap_or_default();
+        pods.retain(|pod| pod.name != own.name);
+        pods.push(own);
+        pods.sort_by(|one, other| one.name.cmp(&other.name));
+        pods
     }
 
     /// What is known just now, for the metrics.

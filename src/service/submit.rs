@@ -75,8 +75,7 @@ impl Service {
     pub(super) fn accept(&self, spec: Spec, key: Option<&Key>, by: &Caller) -> Result<Record, Refusal> {
         let worktree = spec.worktree_id.clone();
         self.check_limits(by)?;
-        let spec = Spec { submitted_by: by.name.clone(), request_id: by.request_id.clone(), ..spec };
-        let record = self.runner.store.submit(spec, key)?;
+        let record = self.runner.store.submit(asked_by(spec, by), key)?;
         self.tell_taken_in(&record);
         if let Some(worktree) = &worktree {
             self.note_used(worktree, &record.id);
@@ -188,6 +187,12 @@ impl Service {
     }
 }
 
+/// The same, with what is known of who asks.
+pub(super) fn asked_by(spec: Spec, by: &Caller) -> Spec {
+    let (submitted_by, request_id) = (by.name.clone(), by.request_id.clone());
+    Spec { submitted_by, request_id, traceparent: by.traceparent.clone(), ..spec }
+}
+
 /// What was asked for when this job was submitted.
 fn request_of(record: &Record, retry: RetryRequest) -> JobRequest {
     let record = record.clone();
@@ -202,6 +207,8 @@ fn request_of(record: &Record, retry: RetryRequest) -> JobRequest {
         create_repo: record.create_repo,
         private: Some(record.private),
         labels: record.labels,
+        overrides: record.overrides,
+        webhook_url: record.webhook_url,
         wait: retry.wait,
     }
 }
@@ -264,7 +271,10 @@ pub fn judge(request: JobRequest, runner: &Runner) -> Result<Spec, Refusal> {
         key: None,
         submitted_by: None,
         request_id: None,
+        traceparent: None,
         labels: request.labels,
+        overrides: request.overrides,
+        webhook_url: request.webhook_url,
         retry_of: None,
         purpose: Purpose::Task,
         plan_id: None,

@@ -21,6 +21,7 @@ mod rules;
 pub mod unconfigured;
 pub mod watch;
 
+use crate::api::Pod;
 use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event};
 use crate::job::{JobId, Mark, Note, Purpose, Queued, Record, Running, Spec, Status, Time};
@@ -330,6 +331,11 @@ pub trait Presence: Send + Sync {
     /// It could be used at least once: what it was told of how to reach it is right.
     fn was_reached(&self) -> bool {
         true
+    }
+
+    /// What all servers of the fleet said of themselves lately. Without one this server is all there is.
+    fn pods(&self) -> Result<Vec<Pod>, Error> {
+        Ok(Vec::new())
     }
 
     /// Whether a server of this pod lives. Without a fleet this one is the only one.

@@ -10,6 +10,7 @@
 //! Git LFS files, nor what lies in other repositories below the worktree.
 
 use super::cache::Error;
+use super::diff::{self, Diff};
 use super::git::{self, Call};
 use super::inspect::Inspection;
 use super::looking::leave;
@@ -62,6 +63,9 @@ pub struct Kept {
     /// An attempt went on from it.
     #[serde(default)]
     pub used: bool,
+    /// What was changed, for people; None: that is not known, or was taken already.
+    #[serde(skip)]
+    pub diff: Option<Diff>,
 }
 
 impl Kept {
@@ -88,6 +92,7 @@ impl Kept {
             session: Some(session.to_owned()),
             lacks: None,
             used: false,
+            diff: None,
         }
     }
 
@@ -119,6 +124,7 @@ impl Worktree<'_> {
             session: None,
             lacks: found.hidden.clone().filter(|_| !found.hidden_is_in_refs),
             used: false,
+            diff: None,
         };
         let cannot = |error: io::Error| Error::Final(format!("cannot save into {}: {error}", directory.display()));
         remove::tree(directory).map_err(cannot)?;
@@ -138,6 +144,8 @@ impl Worktree<'_> {
             let lost = [link.or(left), found.staged.lost(&[]), found.unfinished.clone(), kept.lacks.take()];
             let lost: Vec<String> = lost.into_iter().flatten().collect();
             kept.lacks = (!lost.is_empty()).then(|| format!("some of it: {}", lost.join("; ")));
+            // It is for people: work that cannot be shown is saved all the same.
+            kept.diff = diff::between(&ours, base, &files, stop).ok();
             self.write_bundle(&ours, &mut kept, &directory.join(BUNDLE), limit, stop)?;
         }
         kept.write(directory).map_err(cannot)?;

@@ -10,6 +10,7 @@ pub mod cause;
 pub mod commit_push;
 mod committed;
 pub mod credentials;
+pub mod diff;
 mod encrypted;
 pub mod fetch;
 pub mod git;

@@ -11,6 +11,7 @@ mod checkouts;
 mod claude;
 mod cli;
 mod crash;
+mod diffs;
 mod doctor;
 mod filters;
 mod fleet;

@@ -153,7 +153,20 @@ fn nothing_uses_what_stands_above_it() {
         &["agent", "workspace", "profile", "forge"],
         &["store", "volume"],
         &["process"],
-        &["api", "change", "config", "event", "job", "suggest", "redact", "log", "tls", "plain", "metrics"],
+        &[
+            "api",
+            "change",
+            "config",
+            "event",
+            "job",
+            "suggest",
+            "redact",
+            "log",
+            "tls",
+            "plain",
+            "metrics",
+            "trace_context",
+        ],
     ];
     // The shapes of profiles are told by profiles; a volume is told by settings.
     let allowed = [("api", "profile"), ("api", "checkouts"), ("config", "process")];

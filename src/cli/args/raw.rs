@@ -3,6 +3,7 @@
 use super::List;
 use crate::api;
 use crate::cli::commands::SERVER;
+use crate::job::Overrides;
 use std::ffi::OsString;
 
 /// What was given after a command's name; collected, not yet understood.
@@ -34,6 +35,36 @@ impl Raw {
     pub fn labels(&self) -> Result<Vec<(String, String)>, String> {
         let given = self.flags.iter().filter(|(name, _)| *name == "label").map(|(_, value)| value);
         given.map(|text| api::label_pair(text).map_err(|why| format!("--label: {why}"))).collect()
+    }
+
+    /// Of `run`: the word, where it is not in a file.
+    pub fn task(&self) -> Result<String, String> {
+        match (self.has("task-file"), self.words.is_empty()) {
+            (true, true) => Ok(String::new()),
+            (true, false) => Err("TASK and --task-file exclude each other".into()),
+            (false, _) => self.only_word("run", "TASK"),
+        }
+    }
+
+    pub fn overrides(&self) -> Result<Overrides, String> {
+        // The server knows the bounds, and says them.
+        let number = |flag: &str| match self.value(flag)? {
+            None => Ok(None),
+            Some(text) => match text.parse::<u32>() {
+                Ok(number) if number > 0 => Ok(Some(number)),
+                _ => Err(format!("--{flag} must be a whole number from 1 on, not `{text}`")),
+            },
+        };
+        let timeout = number("timeout")?.map(u64::from);
+        Ok(Overrides { model: self.value("model")?, max_turns: number("max-turns")?, timeout })
+    }
+
+    pub fn webhook_url(&self) -> Result<Option<String>, String> {
+        let url = self.value("webhook-url")?;
+        match url {
+            Some(_) if self.has("local") => Err("--webhook-url needs a server: it excludes --local".into()),
+            url => Ok(url),
+        }
     }
 
     pub fn limit(&self) -> Result<usize, String> {

@@ -10,6 +10,7 @@ use crate::api;
 use crate::log;
 use crate::server::rest::status::problem;
 use crate::service::Caller;
+use crate::trace_context::TraceParent;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,7 +73,8 @@ impl Connection {
             let keep_alive = head.keep_alive && !self.shared.is_stopping();
             let without_body = head.method == Method::Head;
             let framing = if head.is_http_1_1 { Framing::Chunked } else { Framing::Plain };
-            let caller = Caller { request_id: Some(request_id), ..caller };
+            let traceparent = head.header("traceparent").and_then(TraceParent::parse).map(|it| it.to_string());
+            let caller = Caller { request_id: Some(request_id), traceparent, ..caller };
             let request = Request { head, body, caller };
             // Without the query, which may hold a key.
             let asked = format!("{} {}", request.head.method, request.head.path);

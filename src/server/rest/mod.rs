@@ -143,6 +143,10 @@ impl Rest {
         json(200, &JobAnswer::new(it, stale))
     }
 
+    fn diff(&self, asked: &Asked) -> Answered {
+        json(200, &self.service.diff(asked.id)?)
+    }
+
     fn events(&self, asked: &Asked) -> Answered {
         let mut request = asked.parse(EventsRequest::parse)?;
         if asked.wants_page() {

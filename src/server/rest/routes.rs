@@ -51,7 +51,7 @@ const ADMIN: Access = Access::Needs(Scope::Admin);
 const POD: Access = Access::Pod(Scope::Admin);
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 27] = [
+pub static ROUTES: [Route; 28] = [
     route(PUBLIC, Method::Get, "/health", &[], ("", "Health"),
         "whether the server answers, and what it waits for", Rest::health),
     route(PUBLIC, Method::Get, "/ready", &[], ("", "Readiness"),
@@ -73,6 +73,8 @@ pub static ROUTES: [Route; 27] = [
         "shows a job", Rest::show),
     route(SUBMIT, Method::Delete, "/jobs/{id}", &[], ("", "JobAnswer"),
         "cancels a queued or running job", Rest::cancel),
+    route(READ, Method::Get, "/jobs/{id}/diff", &[], ("", "JobDiff"),
+        "what a job changed, once it is published or kept", Rest::diff),
     route(READ, Method::Get, "/jobs/{id}/events", &["after", "limit", "wait"], ("", "EventPage"),
         "what happened to a job, then live: after=CURSOR, limit=, wait=SECONDS", Rest::events),
     route(SUBMIT, Method::Post, "/jobs/{id}/resume", &[], ("ResumeRequest", "JobAnswer"),

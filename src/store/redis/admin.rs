@@ -6,6 +6,7 @@ use super::link::{Address, Link};
 use super::own_state::FLAG_STAYS;
 use super::reads;
 use super::scripts::{Transitions, Write, new_stamp};
+use crate::api::Pod;
 use crate::config;
 use crate::job::{JobId, Record, Time};
 use crate::store::job_files::JobFiles;
@@ -38,6 +39,18 @@ pub struct PodState {
 }
 
 impl PodState {
+    pub fn shown(self, name: String) -> Pod {
+        Pod {
+            name,
+            version: self.version().to_owned(),
+            slots: self.slots.unwrap_or_default(),
+            running: self.running.len(),
+            draining: self.draining,
+            heard_at: self.time,
+            unwell: self.unwell,
+        }
+    }
+
     pub fn version(&self) -> &str {
         self.version.as_deref().unwrap_or("unknown")
     }

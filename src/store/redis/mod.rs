@@ -32,6 +32,7 @@ mod tail;
 
 use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
 use super::{About, Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Place, Presence, Queue, Seen, Which, agents};
+use crate::api::Pod;
 use crate::change::{Change, Moment};
 use crate::config::{self, Config};
 use crate::event::{Cursor, Event};
@@ -307,6 +308,10 @@ impl Presence for Redis {
 
     fn trouble(&self) -> Option<String> {
         self.access.ctx.clock.is_wrong()
+    }
+
+    fn pods(&self) -> Result<Vec<Pod>, Error> {
+        OwnState::of_all(&self.access.ctx, &self.access.link).map_err(Error::Unavailable)
     }
 
     fn lives(&self, pod: &str) -> Result<bool, Error> {

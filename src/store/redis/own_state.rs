@@ -1,8 +1,10 @@
 //! What this server says of itself to others: whether it drains, what it gave back, whether Redis was ever there.
 
+use super::admin::PodState;
 use super::context::Context;
 use super::keys::FORMAT;
 use super::link::Link;
+use crate::api::Pod;
 use crate::job::{JobId, Time};
 use crate::log;
 use crate::store::{About, Error};
@@ -124,6 +126,22 @@ impl OwnState {
         })?;
         self.notice_namesake(ctx, before);
         Ok(())
+    }
+
+    /// What all servers said of themselves lately, by name; without those that are not counted any more
+    /// (`autoscale`).
+    pub fn of_all(ctx: &Context, link: &Link) -> Result<Vec<Pod>, String> {
+        let mut names: Vec<String> =
+            link.with(|connection| ::redis::cmd("HKEYS").arg(ctx.keys.pods()).query(connection))?;
+        names.sort();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<String> = names.iter().map(|name| ctx.keys.pod(name)).collect();
+        let told: Vec<Option<String>> = link.with(|connection| ::redis::cmd("MGET").arg(&keys).query(connection))?;
+        let states = told.into_iter().map(|text| serde_json::from_str::<PodState>(&text?).ok());
+        let pods = names.into_iter().zip(states).filter_map(|(name, state)| Some(state?.shown(name)));
+        Ok(pods.collect())
     }
 
     /// What stood there before was ours, or of the run before this one, unless another server has our name.

@@ -6,12 +6,13 @@ _agenticore() {
     case $word in -*) ;; *) command=$word; break ;; esac
   done
   case $command in
-    '') words="serve run jobs watch open job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status hooks init-shared-fs key config completions man version --help --version" ;;
+    '') words="serve run jobs watch open diff job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status hooks init-shared-fs key init config completions man version --help --version" ;;
     serve) words="--host --port --help" values="|--host|--port|" ;;
-    run) words="--repo --profile --base-ref --session-id --file-path --create-repo --private --public --wait --local --label --idempotency-key --json --server --help" values="|-r|--repo|-p|--profile|--base-ref|--session-id|--file-path|--label|--idempotency-key|--server|" ;;
+    run) words="--repo --profile --model --max-turns --timeout --task-file --base-ref --session-id --file-path --create-repo --private --public --wait --detach --local --label --webhook-url --idempotency-key --json --server --help" values="|-r|--repo|-p|--profile|--model|--max-turns|--timeout|--task-file|--base-ref|--session-id|--file-path|--label|--webhook-url|--idempotency-key|--server|" ;;
     jobs) words="--limit --status --repo --profile --branch --label --submitted-by --mine --since --search --after --watch --json --server --help" values="|-n|--limit|-s|--status|-r|--repo|-p|--profile|--branch|--label|--submitted-by|--since|-q|--search|--after|--server|" ;;
     watch) words="--limit --status --repo --label --mine --server --help" values="|-n|--limit|-s|--status|-r|--repo|--label|--server|" ;;
     open) words="--server --help" values="|--server|" ;;
+    diff) words="--json --server --help" values="|--server|" ;;
     job) words="--json --server --help" values="|--server|" ;;
     logs) words="--follow --since --json --server --help" values="|--since|--server|" ;;
     cancel) words="--json --server --help" values="|--server|" ;;
@@ -28,6 +29,7 @@ _agenticore() {
     hooks) words="--target --url --json --help" values="|--target|--url|" ;;
     init-shared-fs) words="--shared-root --json --help" values="|--shared-root|" ;;
     key) words="--scope --expires --max-queued --json --help" values="|--scope|--expires|--max-queued|" ;;
+    init) words="--profile --model --jobs --port --no-pull-requests --yes --help" values="|-p|--profile|--model|--jobs|--port|" ;;
     config) words="--json --help" values="|-|" ;;
     completions) words="--help" values="|-|" ;;
     man) words="--help" values="|-|" ;;

@@ -25,7 +25,7 @@ pub const PARAMETERS: [(&str, &str, &str); 19] = [
 
 /// Bodies and answers: the fields of each and their types. `?`: may be null or missing; `[X]`: a list of X; `a|b`: one
 /// of these; `{}`: an object of texts; a capital letter: another one of this table.
-pub const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
+pub const SCHEMAS: [(&str, &[(&str, &str)]); 33] = [
     (
         "JobRequest",
         &[
@@ -39,6 +39,10 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
             ("create_repo", "boolean?"),
             ("private", "boolean?"),
             ("labels", "{}?"),
+            ("model", "string?"),
+            ("max_turns", "integer?"),
+            ("timeout", "integer?"),
+            ("webhook_url", "string?"),
             ("wait", "boolean?"),
         ],
     ),
@@ -104,6 +108,9 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
             ("cancelled_by", "string?"),
             ("request_id", "string?"),
             ("labels", "{}?"),
+            ("model", "string?"),
+            ("max_turns", "integer?"),
+            ("timeout", "integer?"),
             ("retry_of", "string?"),
             ("retried_as", "string?"),
             ("purpose", "string"),
@@ -145,6 +152,18 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
             ("attempt", "integer"),
             ("task", "string"),
             ("error", "string?"),
+        ],
+    ),
+    (
+        "JobDiff",
+        &[
+            ("success", "boolean"),
+            ("job_id", "string"),
+            ("base", "string"),
+            ("commit", "string"),
+            ("summary", "string"),
+            ("diff", "string"),
+            ("cut", "boolean"),
         ],
     ),
     ("JobAnswer", &[("success", "boolean"), ("job", "Job"), ("stale", "boolean?")]),
@@ -270,7 +289,20 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 31] = [
             ("running", "integer"),
             ("queued", "integer?"),
             ("limits", "any?"),
+            ("pods", "[Pod]"),
             ("checks", "[Check]"),
+        ],
+    ),
+    (
+        "Pod",
+        &[
+            ("name", "string"),
+            ("version", "string"),
+            ("slots", "integer"),
+            ("running", "integer"),
+            ("draining", "boolean"),
+            ("heard_at", "time"),
+            ("unwell", "[string]"),
         ],
     ),
     (

@@ -1,0 +1,77 @@
+//! What a job changed, as a text for people: bounded, without colours, and made without running anything of the
+//! repository's.
+
+use super::cache::Error;
+use super::git::{self, Call};
+use super::private_git_dir::PrivateGitDir;
+use super::worktree::Worktree;
+use crate::job::Time;
+use crate::process::stop::Stop;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The most of a diff that is kept, in bytes. A pull request that a person reads whole is smaller.
+pub const DIFF_LIMIT: usize = 512 << 10;
+/// How long git may take to make one: it is worth no more.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a job changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diff {
+    pub made_at: Time,
+    /// The commit that the job began at.
+    pub base: String,
+    /// The commit that holds what it did.
+    pub commit: String,
+    /// Which files, and how many lines of each.
+    pub summary: String,
+    pub text: String,
+    /// There is more of it than is kept.
+    pub is_cut: bool,
+}
+
+/// Between two commits, both of which `git` sees.
+pub fn between(git: &PrivateGitDir, base: &str, commit: &str, stop: &Stop) -> Result<Diff, Error> {
+    let run = |what: &[&str]| {
+        let plain = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", "--submodule=short", "--find-renames"];
+        let arguments: Vec<&str> = plain.iter().chain(what).copied().chain([base, commit, "--"]).collect();
+        git.run_within(TIME_LIMIT, &arguments, Call { login: None, stop: Some(stop) })
+    };
+    let summary = String::from_utf8_lossy(&run(&["--stat=100", "--stat-count=500"])?.stdout).into_owned();
+    let (text, is_cut) = match run(&["--patch"]) {
+        Ok(told) => whole_lines(&told.stdout),
+        Err(git::Error::TooMuch { .. }) => (String::new(), true),
+        Err(error) => return Err(error.into()),
+    };
+    let (base, commit) = (base.to_owned(), commit.to_owned());
+    Ok(Diff { made_at: Time::now(), base, commit, summary: crate::job::cut(summary, DIFF_LIMIT), text, is_cut })
+}
+
+/// As much of it as is kept; true: there is more.
+fn whole_lines(bytes: &[u8]) -> (String, bool) {
+    if bytes.len() <= DIFF_LIMIT {
+        return (String::from_utf8_lossy(bytes).into_owned(), false);
+    }
+    let begin = &bytes[..DIFF_LIMIT];
+    let end = begin.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    (String::from_utf8_lossy(&begin[..end]).into_owned(), true)
+}
+
+impl Worktree<'_> {
+    /// Between the commit that the job began at and one that was made of its work.
+    pub fn diff(&self, base: &str, commit: &str, stop: &Stop) -> Result<Diff, Error> {
+        between(&self.view(commit)?, base, commit, stop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_ends_with_a_whole_line() {
+        assert_eq!(whole_lines(b"+a\n"), ("+a\n".into(), false));
+        let (text, is_cut) = whole_lines("+line\n".repeat(DIFF_LIMIT / 5).as_bytes());
+        assert!(is_cut && text.len() <= DIFF_LIMIT && text.ends_with("+line\n"));
+    }
+}
