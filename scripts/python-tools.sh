@@ -3,8 +3,8 @@
 # the formats are. Run again it does nothing. Prints the path of their python as its last line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-edition=2 # rises when a version below changes
-libraries=(prometheus-client==0.26.0 schemathesis==4.32.5)
+edition=3 # rises when a version below changes
+libraries=(prometheus-client==0.26.0 schemathesis==4.32.5 standardwebhooks==1.1.0 opentelemetry-proto==1.45.2)
 say() { printf '%s\n' "$*" >&2; }
 
 mkdir -p target/tools

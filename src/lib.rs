@@ -2,6 +2,7 @@
 //! is opened for documentation tests, fuzzing and benchmarks. The program is `main.rs`; it is not meant for other
 //! crates.
 
+mod addresses;
 mod agent;
 mod api;
 mod change;
@@ -31,6 +32,7 @@ mod suggest;
 mod tls;
 mod trace_context;
 mod volume;
+mod webhook;
 mod workspace;
 
 pub mod judges;

@@ -1,5 +1,6 @@
 //! A job as it is shown.
 
+use super::Webhook;
 use crate::job::{JobId, Mode, Overrides, Purpose, Record, Status, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -82,6 +83,9 @@ pub struct Job {
     /// Its work that is not published, as it was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptWork>,
+    /// Who is told of it by webhooks; only where it is asked for by its id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
     /// How many jobs wait before this one; only while it waits, and is asked for by its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_ahead: Option<usize>,
@@ -181,6 +185,7 @@ impl Job {
             executed_as: record.executed_as,
             worktree_id: record.worktree_id,
             kept: None,
+            webhooks: Vec::new(),
             jobs_ahead: None,
             waiting_for,
             stale: false,
@@ -243,7 +248,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What a record holds and nobody is shown.
-    const PRIVATE: [&str; 12] = [
+    const PRIVATE: [&str; 14] = [
+        "traceparent",
+        "webhook_url",
         "verdict",
         "session_cost_usd",
         "resume_session",
@@ -260,10 +267,11 @@ mod tests {
 
     #[test]
     fn a_new_field_of_the_record_is_private_until_somebody_says_otherwise() {
-        let record: Record = match queued().claim("a", Time(1)).lose_worker("gone", true, Time(2)) {
+        let mut record: Record = match queued().claim("a", Time(1)).lose_worker("gone", true, Time(2)) {
             crate::job::Job::Queued(job) => job.into(),
             _ => panic!(),
         };
+        (record.webhook_url, record.traceparent) = (Some("u".into()), Some("t".into()));
         let names = |value: Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
         let of_record = names(serde_json::to_value(&record).unwrap());
         let shown = names(serde_json::to_value(Job::new(&record, None)).unwrap());

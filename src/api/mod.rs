@@ -11,6 +11,7 @@ mod list;
 mod plan;
 mod problem;
 mod request;
+mod webhook;
 mod worktree;
 
 pub use checkout::{Checkout, SyncAnswer};
@@ -25,6 +26,7 @@ pub use request::{
     BODY_LIMIT, ChangesRequest, DRAIN_DEFAULT, EventsRequest, JobRequest, LIST_DEFAULT, ResumeRequest, RetryRequest,
     cursor, drain_timeout, limit, moment, status,
 };
+pub use webhook::{Webhook, WebhookState, WebhooksAnswer, WebhooksRetried};
 pub use worktree::{
     CleanupAnswer, CleanupRequest, KeptWorktree, Worktree, WorktreeAnswer, WorktreeRequest, WorktreeStatus,
     WorktreesAnswer,

@@ -59,6 +59,10 @@ pub enum Command {
         json: bool,
     },
     Init(Init),
+    Webhooks {
+        retry: bool,
+        json: bool,
+    },
     Resume {
         id: String,
         task: String,
@@ -378,6 +382,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
                 }),
                 "config" => Command::Config { json },
                 "man" => Command::Man,
+                "webhooks" => Command::Webhooks { retry: raw.has("retry"), json },
                 "watch" => Command::Watch(Box::new(raw.list(false)?)),
                 "version" => Command::Version,
                 _ => Command::Serve { host: raw.value("host")?, port: raw.port()? },

@@ -33,7 +33,7 @@ const JSON: Flag = flag("json", None, "print JSON");
 /// What every command has that asks a server.
 pub const SERVER: Flag = flag("server", Some("URL"), "the server, if not the one at AGENTICORE_URL");
 
-pub const COMMANDS: [Row; 27] = [
+pub const COMMANDS: [Row; 28] = [
     Row {
         name: "serve",
         word: None,
@@ -314,6 +314,15 @@ start a program; those that take a URL need only http://HOST:8200/mcp.",
         more: "Exit codes: 0 jobs run here, 1 they do not (it drains, or lacks something), 6 it cannot be reached.
 With --wait: 0 as soon as it takes jobs in; those may still wait for a login.
 ",
+    },
+    Row {
+        name: "webhooks",
+        word: None,
+        summary: "list who is still to be told of jobs, and who could not be",
+        about: "Lists the webhooks that wait for another try, and those that were given up after a day. With --retry
+all of them are tried again at once.",
+        flags: &[flag("retry", None, "try them again"), JSON, SERVER],
+        more: "Exit code 1: some were given up.\n",
     },
     Row {
         name: "hooks",

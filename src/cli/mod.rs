@@ -21,6 +21,7 @@ mod plans;
 mod show;
 mod submit;
 mod watch;
+mod webhooks;
 
 use crate::api::{
     Job, JobAnswer, JobDiff, JobSummary, JobsAnswer, ProfilesAnswer, Readiness, ServerStatus, Status as Health,
@@ -145,6 +146,7 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
                 .map(|()| Exit::Done)
                 .map_err(|error| Refusal::new(Exit::Failed, format!("the server did not start: {error}")))
         }
+        Command::Webhooks { retry, json } => webhooks::run(&Client::new(&config)?, retry, json),
         Command::Init(wanted) => init::run(&config, &wanted),
         Command::Config { json } => print(&config::text(&config, json)),
         Command::Run(run) if run.local => local::run(config, request_of(&run)?, run.json),

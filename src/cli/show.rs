@@ -7,7 +7,7 @@ mod table;
 pub use job::{Ran, TASK, text as job};
 pub use table::{Cut, cut};
 
-use crate::api::{Job, JobDiff, JobSummary, Plan, Profile, ServerStatus};
+use crate::api::{Job, JobDiff, JobSummary, Plan, Profile, ServerStatus, WebhookState, WebhooksAnswer};
 use crate::job::{Status, Time};
 use crate::process::sys;
 use jobs::Screen;
@@ -124,6 +124,26 @@ fn pods(status: &ServerStatus) -> String {
         let (name, version) = (plain(&pod.name), plain(&pod.version));
         let (running, slots) = (pod.running, pod.slots);
         text.push_str(&format!("{state} {name:20} {running} of {slots} slots, version {version}{unwell}\n"));
+    }
+    text
+}
+
+/// Webhooks that wait and that failed, a line each.
+pub fn webhooks(answer: &WebhooksAnswer) -> String {
+    if answer.webhooks.is_empty() {
+        return "everybody is told\n".into();
+    }
+    let mut text = String::new();
+    for one in &answer.webhooks {
+        let colour = if one.state == WebhookState::Failed { Colour::Red } else { Colour::Yellow };
+        let state = paint(&format!("{:8}", one.state.as_str()), colour);
+        let next = one.next_at.map(|next| format!(", next at {next}")).unwrap_or_default();
+        let last = one.last.as_deref().map(|last| format!(": {}", plain(last))).unwrap_or_default();
+        let (id, url) = (one.job_id.short(), plain(&one.url));
+        text.push_str(&format!("{state} {id} {:8} {url}, {} tries{next}{last}\n", one.event, one.tries));
+    }
+    if answer.more {
+        text.push_str("… and more\n");
     }
     text
 }

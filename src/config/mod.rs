@@ -13,12 +13,14 @@ mod settings;
 mod trust;
 mod unknown;
 mod values;
+mod webhooks;
 
 pub use checkouts::Checkouts;
 pub use file::not_yaml;
 pub use handed_on::{NETWORK, of_the_model};
 pub use redis::Redis;
 pub use settings::parse_duration;
+pub use webhooks::Webhooks;
 
 use crate::log::Level;
 use settings::{Kind, OLDER_NAMES, Row, TABLE, is_service_link};
@@ -55,6 +57,7 @@ pub struct Config {
     pub secret_name: Option<String>,
     pub max_parallel_jobs: usize,
     pub job_ttl_seconds: u64,
+    pub webhooks: Webhooks,
     pub pod_name: String,
     pub shutdown_grace: Duration,
     /// None: as suits what runs.
@@ -335,6 +338,7 @@ impl Config {
             temporary,
             max_parallel_jobs: values.number("AGENTICORE_MAX_PARALLEL_JOBS") as usize,
             job_ttl_seconds: values.number("AGENTICORE_JOB_TTL"),
+            webhooks: webhooks::read(&values)?,
             pod_name: values.get("AGENTICORE_POD_NAME").map_or_else(host_name, str::to_owned),
             shutdown_grace: values.duration("AGENTICORE_SHUTDOWN_GRACE"),
             log_level: values.get("AGENTICORE_LOG").and_then(Level::parse),

@@ -34,6 +34,7 @@ use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::profile::{Profiles, SELF_TEST};
 use crate::redact::Redactor;
+use crate::store::outbox::About;
 use crate::store::redis::Redis;
 use crate::store::{self, Attempt, Back, Claim, End, Store};
 use crate::workspace::cache::{self, Workspaces};
@@ -242,6 +243,14 @@ impl Runner {
         Some(format!("this server to be well: {}; {}", check.why, check.what_to_do.unwrap_or_default()))
     }
 
+    /// That a job began is told once, by its first attempt that gets so far.
+    fn note_start(&self, record: &Record) {
+        let Some(outbox) = self.store.outbox().filter(|_| self.config.webhooks.tells_start) else { return };
+        if let Err(why) = outbox.note(record, About::Started) {
+            log::job(&record.id).warn(format!("that it began cannot be told: {why}"));
+        }
+    }
+
     fn why_parked(&self, profile: &str) -> Option<String> {
         let (trouble, left) = self.parking.trouble()?;
         if trouble.kind == parking::Kind::Account && profile == SELF_TEST {
@@ -285,6 +294,7 @@ impl Runner {
         };
         let claimed = format!("attempt {}, profile {}", execution.record.attempt, execution.record.profile);
         execution.log_step(Kind::Claimed, &claimed);
+        self.note_start(&execution.record);
         // One that needs no agent, or a self-test, is claimed also where git is missing: another server may have it.
         let lacks = execution.record.repo_url.as_ref().and_then(|_| self.why_no_git());
         let done = match lacks {

@@ -23,7 +23,8 @@ impl Service {
         let waits = it.status() == Status::Queued && !stale;
         // One that was claimed just now, or a store that is away, is no reason to say nothing of the job.
         let jobs_ahead = if waits { self.runner.store.ahead(&it).unwrap_or_default() } else { None };
-        Ok(Seen { it: Job { kept, jobs_ahead, ..self.shown(&it) }, stale })
+        let webhooks = self.webhooks_of(&it.id);
+        Ok(Seen { it: Job { kept, jobs_ahead, webhooks, ..self.shown(&it) }, stale })
     }
 
     /// What a job changed.

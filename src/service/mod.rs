@@ -17,6 +17,7 @@ pub mod remote_drain;
 mod session;
 mod submit;
 mod watching;
+mod webhooks;
 mod worktrees;
 
 pub use crate::store::watch::Posted;
@@ -40,8 +41,9 @@ use crate::store::redis::server_locks;
 use crate::store::unconfigured::Unconfigured;
 use crate::store::{embedded, redis};
 use crate::volume;
+use crate::webhook::Teller;
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A server, apart from its doors.
@@ -50,6 +52,8 @@ pub struct Service {
     pool: Pool,
     workers: usize,
     rates: rate::Rates,
+    /// Tells others of jobs, until the server goes.
+    teller: Mutex<Option<Teller>>,
     /// What keeps the shared volume for a server without Redis alone.
     _alone: Option<File>,
 }
@@ -89,7 +93,9 @@ impl Service {
         let workers = if is_configured { runner.config.max_parallel_jobs } else { 0 };
         let pool =
             Pool::start(runner.clone(), workers).map_err(|error| format!("cannot start the workers: {error}"))?;
-        Ok(Self { runner, pool, workers, rates: rate::Rates::default(), _alone: alone })
+        let teller = Teller::start(&runner.config, runner.store.clone());
+        let teller = teller.map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { runner, pool, workers, rates: rate::Rates::default(), teller: Mutex::new(teller), _alone: alone })
     }
 
     /// Tells others on this machine where the server listens.
@@ -120,6 +126,7 @@ impl Service {
 
     /// The last call: nothing is asked any more.
     pub fn close(&self) {
+        drop(self.teller.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.runner.store.shut_down();
         self.runner.clear_runtime();
     }

@@ -120,6 +120,7 @@ impl Service {
     }
 
     fn judge(&self, request: JobRequest) -> Result<Spec, Refusal> {
+        self.judge_webhook(request.webhook_url.as_deref())?;
         match request.worktree_id.clone() {
             Some(id) => self.judge_in_worktree(request, &id),
             None => judge(request, &self.runner),

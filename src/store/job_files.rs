@@ -4,6 +4,7 @@
 //! open/ID.json        a job that lives
 //! ID.json             a job that has ended; made by link(2), so the first end stays
 //! events/ID-N.jsonl   what its attempt N wrote of what happened: see `journal`
+//! webhooks/…          what is still to be told of it: see `outbox`
 //! keys/NAME           the job that an Idempotency-Key stands for, and the request's hash
 //! ```
 //!
@@ -12,12 +13,16 @@
 //! machine just made is seen.
 
 use super::files;
+use super::outbox::{About, Outbox};
 use crate::job::{JobId, Record};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-pub struct JobFiles(PathBuf);
+pub struct JobFiles {
+    directory: PathBuf,
+    pub outbox: Outbox,
+}
 
 /// The format of `keys/NAME`.
 const KEY_FORMAT: u32 = 1;
@@ -70,38 +75,38 @@ impl KeyNote {
 
 impl JobFiles {
     pub fn new(directory: &Path) -> Self {
-        Self(directory.to_owned())
+        Self { directory: directory.to_owned(), outbox: Outbox::new(directory) }
     }
 
     pub fn directory(&self) -> &Path {
-        &self.0
+        &self.directory
     }
 
     /// Makes the directories that are missing.
     pub fn prepare(&self) -> Result<(), String> {
         for below in ["open", "events", "keys"] {
-            let path = self.0.join(below);
+            let path = self.directory.join(below);
             std::fs::create_dir_all(&path).map_err(|error| files::explain("make the jobs directory", &path, &error))?;
         }
         Ok(())
     }
 
     pub fn open(&self, id: &JobId) -> PathBuf {
-        self.0.join("open").join(format!("{id}.json"))
+        self.directory.join("open").join(format!("{id}.json"))
     }
 
     pub fn ended(&self, id: &JobId) -> PathBuf {
-        self.0.join(format!("{id}.json"))
+        self.directory.join(format!("{id}.json"))
     }
 
     /// What attempt `attempt` wrote of what happened.
     pub fn journal(&self, id: &JobId, attempt: u32) -> PathBuf {
-        self.0.join("events").join(format!("{id}-{attempt}.jsonl"))
+        self.directory.join("events").join(format!("{id}-{attempt}.jsonl"))
     }
 
     /// The events of a job as version 0.2 kept them.
     fn old_events(&self, id: &JobId) -> PathBuf {
-        self.0.join("events").join(format!("{id}.jsonl"))
+        self.directory.join("events").join(format!("{id}.jsonl"))
     }
 
     /// Removes the journals of the attempts up to `last`.
@@ -111,12 +116,12 @@ impl JobFiles {
     }
 
     fn key(&self, name: &str) -> PathBuf {
-        self.0.join("keys").join(name)
+        self.directory.join("keys").join(name)
     }
 
     /// The outcome, if there is one.
     pub fn read_ended(&self, id: &JobId) -> Result<Option<Record>, String> {
-        refresh(&self.0);
+        refresh(&self.directory);
         let path = self.ended(id);
         let found: Option<Record> = read(&path)?;
         found.iter().try_for_each(Record::check_format).map_err(|why| format!("{}: {why}", path.display()))?;
@@ -125,7 +130,7 @@ impl JobFiles {
     }
 
     pub fn read_open(&self, id: &JobId) -> Result<Option<Open>, String> {
-        refresh(&self.0.join("open"));
+        refresh(&self.directory.join("open"));
         let path = self.open(id);
         let found: Option<Open> = read(&path)?;
         found
@@ -157,6 +162,7 @@ impl JobFiles {
 
     /// Makes `record` the outcome, unless there is one; returns the one that stays.
     pub fn link_ended(&self, record: Record) -> Result<Record, String> {
+        self.outbox.note(&record, About::Ended)?;
         let bytes = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
         if files::create_once(&self.ended(&record.id), &bytes)? {
             return Ok(record);
@@ -196,12 +202,12 @@ impl JobFiles {
 
     /// The ids of the jobs that live, in no order.
     pub fn open_ids(&self) -> Result<Vec<JobId>, String> {
-        Ok(files::list(&self.0.join("open"))?.iter().filter_map(|path| id_of(path)).collect())
+        Ok(files::list(&self.directory.join("open"))?.iter().filter_map(|path| id_of(path)).collect())
     }
 
     /// The ids of those that have ended, in no order.
     pub fn ended_ids(&self) -> Result<Vec<JobId>, String> {
-        Ok(files::list(&self.0)?.iter().filter_map(|path| id_of(path)).collect())
+        Ok(files::list(&self.directory)?.iter().filter_map(|path| id_of(path)).collect())
     }
 }
 

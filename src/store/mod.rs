@@ -16,6 +16,7 @@ pub mod embedded;
 mod files;
 pub mod job_files;
 mod journal;
+pub mod outbox;
 pub mod redis;
 mod rules;
 pub mod unconfigured;
@@ -26,6 +27,7 @@ use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event};
 use crate::job::{JobId, Mark, Note, Purpose, Queued, Record, Running, Spec, Status, Time};
 use crate::process::stop::Stop;
+use outbox::Outbox;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,6 +219,11 @@ pub trait Jobs: Send + Sync {
     /// How many jobs wait before this one, which is queued. None: it does not wait here, or so many do that they were
     /// not counted ([`AHEAD_MOST`]).
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error>;
+
+    /// What is still to be told of jobs. None: nobody is told anything.
+    fn outbox(&self) -> Option<&Outbox> {
+        None
+    }
 
     /// How many jobs wait, and since when the oldest of them does.
     fn waiting(&self) -> Result<(usize, Option<Time>), Error>;

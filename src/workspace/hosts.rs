@@ -4,7 +4,8 @@
 //! resolves the name again: who changes it in between is not stopped here.
 
 use super::url::RepoUrl;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use crate::addresses;
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl Hosts<'_> {
         if METADATA.contains(&name) || (is_local && !self.allow_local) {
             return true;
         }
-        address_of(name).is_some_and(|address| self.is_own_address(address))
+        addresses::spelled(name).is_some_and(|address| self.is_own_address(address))
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
@@ -105,27 +106,6 @@ fn without_port(host: &str) -> &str {
         Some((name, port)) if !name.ends_with(':') && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     }
-}
-
-/// The address that a name is, in every spelling that the C library takes: `127.1`, `0x7f.1`, `2130706433`.
-fn address_of(name: &str) -> Option<IpAddr> {
-    if let Ok(address) = name.parse::<Ipv6Addr>() {
-        return Some(address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4));
-    }
-    let number = |part: &str| match part.to_ascii_lowercase() {
-        part if part.starts_with("0x") => u64::from_str_radix(&part[2..], 16).ok(),
-        part if part.len() > 1 && part.starts_with('0') => u64::from_str_radix(&part[1..], 8).ok(),
-        part => part.parse().ok(),
-    };
-    let parts: Vec<u64> = name.split('.').map(number).collect::<Option<_>>()?;
-    let (last, first) = parts.split_last()?;
-    if first.len() > 3 || first.iter().any(|part| *part > 255) {
-        return None;
-    }
-    let rest = 32 - 8 * first.len() as u32;
-    let fits = rest == 32 && *last <= u64::from(u32::MAX) || *last < 1 << rest;
-    let begin = first.iter().fold(0_u64, |sum, part| (sum << 8) | part) << rest;
-    fits.then(|| IpAddr::V4(Ipv4Addr::from((begin | last) as u32)))
 }
 
 #[cfg(test)]

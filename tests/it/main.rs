@@ -57,5 +57,6 @@ mod submodules;
 mod tidy;
 mod versions;
 mod watching;
+mod webhooks;
 mod wire;
 mod worktrees;

@@ -1,6 +1,6 @@
 //! `/metrics`: read by the parser of Prometheus' own client library, and by what it says of jobs that ended.
 
-use crate::support::{Lab, eventually};
+use crate::support::{Lab, eventually, python};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -55,8 +55,7 @@ fn jobs_and_requests_are_counted() {
 /// The library of those who define the format has the last word on it.
 #[test]
 fn prometheus_reads_all_of_it() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python-2/bin/python3");
-    assert!(python.exists(), "scripts/python-tools.sh fetches prometheus_client");
+    let reader = python("python3");
     let lab = Lab::new();
     let server = lab.serve();
     server.run(json!({"task": "[[say hi]]"}));
@@ -66,7 +65,7 @@ fn prometheus_reads_all_of_it() {
                   bare = [f.name for f in families if not f.documentation]\n\
                   assert not bare, bare\nprint(len(families))";
     let mut child =
-        Command::new(python).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Command::new(reader).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let done = child.wait_with_output().unwrap();
     let count: usize = String::from_utf8_lossy(&done.stdout).trim().parse().unwrap_or(0);

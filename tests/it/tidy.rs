@@ -150,7 +150,7 @@ fn nothing_uses_what_stands_above_it() {
         &["service"],
         &["fleet"],
         &["checkouts", "pipeline"],
-        &["agent", "workspace", "profile", "forge"],
+        &["agent", "workspace", "profile", "forge", "webhook"],
         &["store", "volume"],
         &["process"],
         &[
@@ -166,6 +166,7 @@ fn nothing_uses_what_stands_above_it() {
             "plain",
             "metrics",
             "trace_context",
+            "addresses",
         ],
     ];
     // The shapes of profiles are told by profiles; a volume is told by settings.

@@ -177,6 +177,14 @@ impl Rest {
         json(200, &JobAnswer::new(self.service.cancel(asked.id, asked.by)?, false))
     }
 
+    fn webhooks(&self, _: &Asked) -> Answered {
+        json(200, &self.service.webhooks())
+    }
+
+    fn retry_webhooks(&self, _: &Asked) -> Answered {
+        json(200, &self.service.retry_webhooks()?)
+    }
+
     fn profiles(&self, _: &Asked) -> Answered {
         json(200, &self.service.profiles())
     }

@@ -51,7 +51,7 @@ const ADMIN: Access = Access::Needs(Scope::Admin);
 const POD: Access = Access::Pod(Scope::Admin);
 
 #[rustfmt::skip]
-pub static ROUTES: [Route; 28] = [
+pub static ROUTES: [Route; 30] = [
     route(PUBLIC, Method::Get, "/health", &[], ("", "Health"),
         "whether the server answers, and what it waits for", Rest::health),
     route(PUBLIC, Method::Get, "/ready", &[], ("", "Readiness"),
@@ -101,6 +101,10 @@ pub static ROUTES: [Route; 28] = [
         "shows a prepared worktree", Rest::show_worktree),
     route(SUBMIT, Method::Delete, "/worktrees/{id}", &["discard"], ("", "WorktreeAnswer"),
         "removes a prepared worktree; one with work only with discard=true", Rest::remove_worktree),
+    route(READ, Method::Get, "/webhooks", &[], ("", "WebhooksAnswer"),
+        "who is still to be told of jobs, and who could not be", Rest::webhooks),
+    route(ADMIN, Method::Post, "/webhooks/retry", &[], ("", "WebhooksRetried"),
+        "tries to tell them again", Rest::retry_webhooks),
     route(READ, Method::Get, "/profiles", &[], ("", "ProfilesAnswer"),
         "lists the execution profiles", Rest::profiles),
     route(POD, Method::Get, "/admin/drain", &[], ("", "Drain"),

@@ -18,6 +18,7 @@ pub use startup::{holder, open, say_where};
 
 use super::job_files::{JobFiles, KeyNote};
 use super::journal::{self, Chatter, Journal};
+use super::outbox::Outbox;
 use super::rules::{self, Cancel, KeyedSubmission, KeysInFlight, Numbering};
 use super::watch::{ChangeWatcher, Hub, Interest, Watcher};
 use super::{Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Place, Presence, Queue, Seen, Which, crash, files};
@@ -336,6 +337,10 @@ impl Jobs for Embedded {
 
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
         Ok(self.0.index().ahead(&record.id))
+    }
+
+    fn outbox(&self) -> Option<&Outbox> {
+        Some(&self.0.files.outbox)
     }
 
     fn waiting(&self) -> Result<(usize, Option<Time>), Error> {

@@ -30,6 +30,7 @@ mod submissions;
 mod sweep;
 mod tail;
 
+use super::outbox::Outbox;
 use super::watch::{ChangeWatcher, Hub, Interest, Mailbox, Posted, Watcher};
 use super::{About, Cancelled, Claim, Error, Jobs, Key, Lacks, Mail, Place, Presence, Queue, Seen, Which, agents};
 use crate::api::Pod;
@@ -200,6 +201,10 @@ impl Jobs for Redis {
 
     fn ahead(&self, record: &Record) -> Result<Option<usize>, Error> {
         self.access.read_ahead(record)
+    }
+
+    fn outbox(&self) -> Option<&Outbox> {
+        Some(&self.access.ctx.files.outbox)
     }
 
     fn waiting(&self) -> Result<(usize, Option<Time>), Error> {

@@ -10,6 +10,7 @@ use crate::event::Kind;
 use crate::job::{Ended, Job, JobId, Note, Record, Status};
 use crate::log;
 use crate::metrics;
+use crate::store::outbox::About;
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, Lacks, crash, files};
 use std::time::Duration;
@@ -48,6 +49,9 @@ impl Access {
         let Job::Ended(ended) = Job::from(outcome.clone()) else {
             return Err(Error::Unavailable(format!("the outcome of job {} does not say how it ended", outcome.id)));
         };
+        if !self.ctx.has_copy {
+            self.ctx.files.outbox.note(outcome, About::Ended).map_err(Error::Unavailable)?;
+        }
         let events_stay = self.ctx.has_copy.then_some(EVENTS_STAY);
         self.steps().close(outcome, ended.leaves_at(), &rules::end_event(outcome), events_stay)?;
         if self.ctx.has_copy {

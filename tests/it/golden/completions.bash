@@ -6,7 +6,7 @@ _agenticore() {
     case $word in -*) ;; *) command=$word; break ;; esac
   done
   case $command in
-    '') words="serve run jobs watch open diff job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status hooks init-shared-fs key init config completions man version --help --version" ;;
+    '') words="serve run jobs watch open diff job logs cancel retry resume plan plans execute-plan drain doctor profiles mcp status webhooks hooks init-shared-fs key init config completions man version --help --version" ;;
     serve) words="--host --port --help" values="|--host|--port|" ;;
     run) words="--repo --profile --model --max-turns --timeout --task-file --base-ref --session-id --file-path --create-repo --private --public --wait --detach --local --label --webhook-url --idempotency-key --json --server --help" values="|-r|--repo|-p|--profile|--model|--max-turns|--timeout|--task-file|--base-ref|--session-id|--file-path|--label|--webhook-url|--idempotency-key|--server|" ;;
     jobs) words="--limit --status --repo --profile --branch --label --submitted-by --mine --since --search --after --watch --json --server --help" values="|-n|--limit|-s|--status|-r|--repo|-p|--profile|--branch|--label|--submitted-by|--since|-q|--search|--after|--server|" ;;
@@ -26,6 +26,7 @@ _agenticore() {
     profiles) words="--json --server --help" values="|--server|" ;;
     mcp) words="--server --help" values="|--server|" ;;
     status) words="--alive --wait --json --server --help" values="|--wait|--server|" ;;
+    webhooks) words="--retry --json --server --help" values="|--server|" ;;
     hooks) words="--target --url --json --help" values="|--target|--url|" ;;
     init-shared-fs) words="--shared-root --json --help" values="|--shared-root|" ;;
     key) words="--scope --expires --max-queued --json --help" values="|--scope|--expires|--max-queued|" ;;

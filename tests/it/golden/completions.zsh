@@ -22,6 +22,7 @@ _agenticore() {
     'profiles:list execution profiles'
     'mcp:let an MCP client on this machine use a server elsewhere'
     'status:is the server well?'
+    'webhooks:list who is still to be told of jobs, and who could not be'
     'hooks:fetch the checkouts of agentihooks and of a bundle again'
     'init-shared-fs:prepare and try a volume that servers share'
     'key:make an API key, and the line by which a server knows it'
@@ -57,6 +58,7 @@ _agenticore() {
         profiles) _arguments '--json[print JSON]' '--server=[the server, if not the one at AGENTICORE_URL]:URL:_files' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;
         mcp) _arguments '--server=[the server, if not the one at AGENTICORE_URL]:URL:_files' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;
         status) _arguments '--alive[say nothing, ask whether it answers\: a health check without a shell]' '--wait=[wait until it takes jobs in, for so long at most]:SECONDS:_files' '--json[print JSON]' '--server=[the server, if not the one at AGENTICORE_URL]:URL:_files' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;
+        webhooks) _arguments '--retry[try them again]' '--json[print JSON]' '--server=[the server, if not the one at AGENTICORE_URL]:URL:_files' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;
         hooks) _arguments '--target=[all (the default), agentihooks or bundle]:WHICH:_files' '--url=[fetch this repository instead of the configured one]:URL:_files' '--json[print JSON]' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;
         init-shared-fs) _arguments '--shared-root=[the volume (AGENTICORE_SHARED_FS_ROOT)]:PATH:_files' '--json[print JSON]' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;
         key) _arguments '--scope=[read, submit (the default) or admin; each holds those before it]:SCOPE:_files' '--expires=[until when it is good, such as 2027-01-31]:DATE:_files' '--max-queued=[the most of its jobs that may wait at once]:COUNT:_files' '--json[print JSON]' '--help[say what it does, and with which flags]' '-h[say what it does, and with which flags]' '*::argument:_files' ;;

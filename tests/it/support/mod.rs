@@ -24,6 +24,13 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_agenticore");
 /// Far longer than anything takes: reaching it is a failure, not slowness.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A program of the Python libraries that `scripts/python-tools.sh` fetches.
+pub fn python(program: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python-3/bin").join(program);
+    assert!(path.exists(), "scripts/python-tools.sh fetches {}", path.display());
+    path
+}
+
 /// The scripted agent, which cargo builds beside the tests.
 pub fn scripted_agent() -> PathBuf {
     let path = Path::new(BINARY).with_file_name("examples").join("scripted-agent");

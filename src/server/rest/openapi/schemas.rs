@@ -25,7 +25,7 @@ pub const PARAMETERS: [(&str, &str, &str); 19] = [
 
 /// Bodies and answers: the fields of each and their types. `?`: may be null or missing; `[X]`: a list of X; `a|b`: one
 /// of these; `{}`: an object of texts; a capital letter: another one of this table.
-pub const SCHEMAS: [(&str, &[(&str, &str)]); 33] = [
+pub const SCHEMAS: [(&str, &[(&str, &str)]); 36] = [
     (
         "JobRequest",
         &[
@@ -118,6 +118,7 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 33] = [
             ("executed_as", "string?"),
             ("worktree_id", "string?"),
             ("kept", "KeptWork?"),
+            ("webhooks", "[Webhook]?"),
             ("jobs_ahead", "integer?"),
             ("waiting_for", "string?"),
             ("stale", "boolean?"),
@@ -135,6 +136,24 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 33] = [
             ("lacks", "string?"),
         ],
     ),
+    (
+        "Webhook",
+        &[
+            ("job_id", "string"),
+            ("event", "started|ended"),
+            ("url", "string"),
+            ("state", "waiting|told|failed"),
+            ("tries", "integer"),
+            ("next_at", "time?"),
+            ("told_at", "time?"),
+            ("last", "string?"),
+        ],
+    ),
+    (
+        "WebhooksAnswer",
+        &[("success", "boolean"), ("count", "integer"), ("webhooks", "[Webhook]"), ("more", "boolean?")],
+    ),
+    ("WebhooksRetried", &[("success", "boolean"), ("count", "integer")]),
     (
         "JobSummary",
         &[

@@ -1,0 +1,88 @@
+//! What is told of jobs by webhooks: shown, and tried again.
+
+use super::{Refusal, Service};
+use crate::api::{Webhook, WebhookState, WebhooksAnswer, WebhooksRetried};
+use crate::job::{JobId, Time};
+use crate::store::outbox::{About, Delivery, Notice, Shelf};
+use crate::webhook;
+
+/// The most that are shown at once.
+const SHOWN_MOST: usize = 1_000;
+
+impl Service {
+    /// What a job's own URL may be here.
+    pub(super) fn judge_webhook(&self, url: Option<&str>) -> Result<(), Refusal> {
+        let Some(url) = url else { return Ok(()) };
+        let settings = &self.config().webhooks;
+        if settings.secrets.is_empty() {
+            let why = "`webhook_url` needs a server that signs what it tells: its operator has to set \
+                       AGENTICORE_WEBHOOK_SECRET";
+            return Err(Refusal::invalid("webhook_url", why));
+        }
+        webhook::judge(url, settings.allow_private).map_err(|why| Refusal::invalid("webhook_url", why))
+    }
+
+    /// Who is told of a job, and how far that is.
+    pub(super) fn webhooks_of(&self, id: &JobId) -> Vec<Webhook> {
+        let Some(outbox) = self.runner.store.outbox() else { return Vec::new() };
+        let found = About::ALL.into_iter().filter_map(|about| outbox.find(id, about).ok()?);
+        found.flat_map(|(_, notice)| shown(&notice)).collect()
+    }
+
+    /// Those that wait, and those that failed.
+    pub fn webhooks(&self) -> WebhooksAnswer {
+        let mut all: Vec<Webhook> = Vec::new();
+        let mut more = false;
+        if let Some(outbox) = self.runner.store.outbox() {
+            for shelf in [Shelf::Failed, Shelf::Waiting] {
+                for (id, about) in outbox.names(shelf) {
+                    if all.len() >= SHOWN_MOST {
+                        more = true;
+                        break;
+                    }
+                    let notice = outbox.read(shelf, &id, about);
+                    let of_notice = notice.iter().flat_map(shown);
+                    all.extend(of_notice.filter(|one| one.state != WebhookState::Told));
+                }
+            }
+        }
+        all.sort_by(|one, other| (one.next_at, &one.job_id).cmp(&(other.next_at, &other.job_id)));
+        WebhooksAnswer { success: true, count: all.len(), webhooks: all, more }
+    }
+
+    /// Whoever was given up is tried again, and whoever waits is tried now.
+    pub fn retry_webhooks(&self) -> Result<WebhooksRetried, Refusal> {
+        let Some(outbox) = self.runner.store.outbox() else {
+            return Ok(WebhooksRetried { success: true, count: 0 });
+        };
+        let mut count = 0;
+        for (id, about) in [Shelf::Failed, Shelf::Waiting].into_iter().flat_map(|shelf| outbox.names(shelf)) {
+            let changed = outbox.change(&id, about, |notice| {
+                for one in notice.deliveries.iter_mut().filter(|one| one.told_at.is_none()) {
+                    (one.tries, one.next_at) = (0, Some(Time::now()));
+                    count += 1;
+                }
+            });
+            changed.map_err(Refusal::Unavailable)?;
+        }
+        Ok(WebhooksRetried { success: true, count })
+    }
+}
+
+fn shown(notice: &Notice) -> Vec<Webhook> {
+    let one = |delivery: &Delivery| Webhook {
+        job_id: notice.job.clone(),
+        event: notice.about.as_str().into(),
+        url: webhook::shown(&delivery.url),
+        state: match (delivery.told_at, delivery.next_at) {
+            (Some(_), _) => WebhookState::Told,
+            (None, Some(_)) => WebhookState::Waiting,
+            (None, None) => WebhookState::Failed,
+        },
+        tries: delivery.tries,
+        next_at: delivery.next_at,
+        told_at: delivery.told_at,
+        last: delivery.last.clone(),
+    };
+    notice.deliveries.iter().map(one).collect()
+}

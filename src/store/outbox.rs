@@ -1,0 +1,248 @@
+//! What is still to be told of jobs by webhooks, a file each, so that nobody's death loses it:
+//!
+//! ```text
+//! webhooks/waiting/ID-EVENT.json   not told to everybody yet
+//! webhooks/failed/ID-EVENT.json    somebody was not told in a day
+//! webhooks/done/ID-EVENT.json      told
+//! ```
+//!
+//! That an end is to be told is written before the end itself: a file whose job has not ended says nothing yet. Whom
+//! to tell, and how, is not decided here.
+
+use super::files;
+use crate::job::{JobId, Record, Time};
+use fs2::FileExt;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The format of such a file.
+const FORMAT: u32 = 1;
+
+/// What is told of a job.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    Started,
+    Ended,
+}
+
+impl About {
+    pub const ALL: [About; 2] = [About::Started, About::Ended];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            About::Started => "started",
+            About::Ended => "ended",
+        }
+    }
+}
+
+/// Something that is to be told, and how far that is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    format: u32,
+    pub job: JobId,
+    pub about: About,
+    pub made_at: Time,
+    /// Empty until somebody looked at whom to tell.
+    #[serde(default)]
+    pub deliveries: Vec<Delivery>,
+}
+
+/// The same for one receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub url: String,
+    /// It is the job's own, not the operator's.
+    #[serde(default)]
+    pub is_of_job: bool,
+    pub tries: u32,
+    /// When it is tried next. None: it is told, or given up.
+    pub next_at: Option<Time>,
+    pub told_at: Option<Time>,
+    /// What came of the last try.
+    pub last: Option<String>,
+}
+
+/// Where a notice lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shelf {
+    Waiting,
+    Failed,
+    Done,
+}
+
+impl Shelf {
+    const ALL: [Shelf; 3] = [Shelf::Waiting, Shelf::Failed, Shelf::Done];
+
+    fn directory(self) -> &'static str {
+        match self {
+            Shelf::Waiting => "waiting",
+            Shelf::Failed => "failed",
+            Shelf::Done => "done",
+        }
+    }
+}
+
+pub struct Outbox {
+    directory: PathBuf,
+    tells_all: AtomicBool,
+}
+
+impl Outbox {
+    /// Below a jobs directory.
+    pub fn new(jobs: &Path) -> Self {
+        Self { directory: jobs.join("webhooks"), tells_all: AtomicBool::new(false) }
+    }
+
+    /// From now on every job's end is to be told, not only that of a job with a URL of its own.
+    pub fn tell_all(&self) {
+        self.tells_all.store(true, Ordering::SeqCst);
+    }
+
+    fn path(&self, shelf: Shelf, job: &JobId, about: About) -> PathBuf {
+        self.directory.join(shelf.directory()).join(format!("{job}-{}.json", about.as_str()))
+    }
+
+    fn is_wanted(&self, record: &Record) -> bool {
+        record.webhook_url.is_some() || self.tells_all.load(Ordering::SeqCst)
+    }
+
+    /// To be told, if anybody wants to hear of it. Asked twice, it is noted once. To be called before it happens, as
+    /// far as others can know.
+    pub fn note(&self, record: &Record, about: About) -> Result<(), String> {
+        if !self.is_wanted(record) || self.find(&record.id, about)?.is_some() {
+            return Ok(());
+        }
+        let (job, made_at) = (record.id.clone(), Time::now());
+        self.write(Shelf::Waiting, &Notice { format: FORMAT, job, about, made_at, deliveries: Vec::new() })
+    }
+
+    /// What is noted of a job, and where it stands.
+    pub fn find(&self, job: &JobId, about: About) -> Result<Option<(Shelf, Notice)>, String> {
+        for shelf in Shelf::ALL {
+            if let Some(bytes) = files::read(&self.path(shelf, job, about))? {
+                return Ok(parse(&bytes).map(|notice| (shelf, notice)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write(&self, shelf: Shelf, notice: &Notice) -> Result<(), String> {
+        let path = self.path(shelf, &notice.job, notice.about);
+        if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
+            fs::create_dir_all(directory).map_err(|error| files::explain("make", directory, &error))?;
+        }
+        let bytes = serde_json::to_vec(notice).map_err(|error| error.to_string())?;
+        files::replace(&path, &bytes)
+    }
+
+    /// What stands there, in no order; what cannot be read is passed over.
+    pub fn names(&self, shelf: Shelf) -> Vec<(JobId, About)> {
+        let found = files::list(&self.directory.join(shelf.directory())).unwrap_or_default();
+        let name = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned();
+            let (id, about) = name.rsplit_once('-')?;
+            Some((JobId::parse(id)?, About::ALL.into_iter().find(|known| known.as_str() == about)?))
+        };
+        found.iter().filter_map(name).collect()
+    }
+
+    pub fn read(&self, shelf: Shelf, job: &JobId, about: About) -> Option<Notice> {
+        parse(&files::read(&self.path(shelf, job, about)).ok()??)
+    }
+
+    /// Changes a notice, wherever it stands, and puts it where it belongs then; no other process does meanwhile. What
+    /// is gone stays so.
+    pub fn change(&self, job: &JobId, about: About, change: impl FnOnce(&mut Notice)) -> Result<(), String> {
+        let _alone = self.lock(".changes", true)?;
+        let Some((shelf, mut notice)) = self.find(job, about)? else { return Ok(()) };
+        change(&mut notice);
+        let wanted = match () {
+            () if notice.deliveries.is_empty() || notice.deliveries.iter().any(|one| one.next_at.is_some()) => {
+                Shelf::Waiting
+            }
+            () if notice.deliveries.iter().all(|one| one.told_at.is_some()) => Shelf::Done,
+            () => Shelf::Failed,
+        };
+        self.write(wanted, &notice)?;
+        if wanted != shelf {
+            files::remove(&self.path(shelf, job, about))?;
+        }
+        Ok(())
+    }
+
+    /// Nobody is to be told, after all.
+    pub fn remove(&self, job: &JobId) -> Result<(), String> {
+        if !self.directory.is_dir() {
+            return Ok(());
+        }
+        for about in About::ALL {
+            Shelf::ALL.into_iter().try_for_each(|shelf| files::remove(&self.path(shelf, job, about)))?;
+        }
+        Ok(())
+    }
+
+    /// Of all servers that share the directory one tells. None: another one does.
+    pub fn become_teller(&self) -> Option<File> {
+        fs::create_dir_all(&self.directory).ok()?;
+        self.lock(".teller", false).ok()
+    }
+
+    fn lock(&self, name: &str, waits: bool) -> Result<File, String> {
+        let path = self.directory.join(name);
+        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = open().map_err(|error| files::explain("open", &path, &error))?;
+        let locked = if waits { FileExt::lock_exclusive(&file) } else { FileExt::try_lock_exclusive(&file) };
+        locked.map_err(|error| files::explain("lock", &path, &error))?;
+        Ok(file)
+    }
+}
+
+/// None: it is no notice, or a later version's.
+fn parse(bytes: &[u8]) -> Option<Notice> {
+    serde_json::from_slice::<Notice>(bytes).ok().filter(|notice| notice.format <= FORMAT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::tests::{queued, spec};
+    use crate::job::{Queued, Spec};
+
+    #[test]
+    fn a_notice_goes_from_shelf_to_shelf() {
+        let directory = tempfile::tempdir().unwrap();
+        let outbox = Outbox::new(directory.path());
+        let plain: Record = queued().into();
+        outbox.note(&plain, About::Ended).unwrap();
+        assert_eq!(outbox.find(&plain.id, About::Ended), Ok(None), "nobody wants to hear of it");
+        let url = Some("https://a.example/".to_owned());
+        let wants: Record = Queued::new(JobId::random(), Spec { webhook_url: url, ..spec() }, Time(1)).into();
+        outbox.note(&wants, About::Ended).unwrap();
+        let (shelf, notice) = outbox.find(&wants.id, About::Ended).unwrap().unwrap();
+        assert_eq!((shelf, outbox.names(Shelf::Waiting)), (Shelf::Waiting, vec![(wants.id.clone(), About::Ended)]));
+        outbox.note(&wants, About::Ended).unwrap();
+        assert_eq!(outbox.read(Shelf::Waiting, &wants.id, About::Ended), Some(notice));
+        let delivery =
+            |next_at, told_at| Delivery { url: "u".into(), is_of_job: true, tries: 1, next_at, told_at, last: None };
+        for (one, shelf) in [
+            (delivery(Some(Time(5)), None), Shelf::Waiting),
+            (delivery(None, None), Shelf::Failed),
+            (delivery(None, Some(Time(9))), Shelf::Done),
+        ] {
+            outbox.change(&wants.id, About::Ended, |notice| notice.deliveries = vec![one]).unwrap();
+            assert_eq!(outbox.find(&wants.id, About::Ended).unwrap().unwrap().0, shelf);
+            outbox.note(&wants, About::Ended).unwrap();
+            assert_eq!(Shelf::ALL.iter().map(|shelf| outbox.names(*shelf).len()).sum::<usize>(), 1);
+        }
+        outbox.remove(&wants.id).unwrap();
+        assert_eq!(outbox.find(&wants.id, About::Ended), Ok(None));
+        let teller = outbox.become_teller().unwrap();
+        assert!(outbox.become_teller().is_none());
+        drop(teller);
+        assert!(outbox.become_teller().is_some());
+    }
+}

@@ -1,0 +1,265 @@
+//! Works the outbox off: one thread looks what is due, and each try has a thread of its own, so that a receiver that is
+//! slow holds up nobody else.
+
+use super::send::{self, Outcome};
+use super::{message, url};
+use crate::config::Config;
+use crate::job::{JobId, Record, Time};
+use crate::log;
+use crate::metrics;
+use crate::store::outbox::{About, Delivery, Notice, Outbox, Shelf};
+use crate::store::{Seen, Store};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often it is looked what is due. An end of this very server's is looked at as soon.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Who does not tell looks so often whether nobody does.
+const STAND_BY: Duration = Duration::from_secs(5);
+/// So many notices are read in one look; and what is due later is read again after so many seconds, because somebody
+/// may have had it tried again.
+const READ_AT_ONCE: usize = 500;
+const READ_AGAIN: u64 = 10;
+/// So many tries run at once, and so many of them to one host.
+const AT_ONCE: usize = 16;
+const AT_ONCE_TO_ONE: usize = 4;
+/// Pauses from one try to the next, as multiples of the first: with 5 s three tries within 30 s, then 2, 5, 15 and 30
+/// minutes, 1, 2, 4, 8 and 8 hours, a day in all.
+const PAUSES: [u32; 11] = [1, 4, 24, 60, 180, 360, 720, 1_440, 2_880, 5_760, 5_760];
+
+type Name = (JobId, About);
+
+struct Shared {
+    config: Config,
+    store: Arc<dyn Store>,
+    /// Tries under way: what of, and to which URL.
+    under_way: Mutex<Vec<(Name, String)>>,
+    ends: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Stops telling when it is dropped. A try that is under way then is made again by whoever tells next.
+pub struct Teller {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Teller {
+    /// None: nothing can be told, because nothing can be signed.
+    pub fn start(config: &Config, store: Arc<dyn Store>) -> io::Result<Option<Self>> {
+        let Some(outbox) = store.outbox().filter(|_| !config.webhooks.secrets.is_empty()) else { return Ok(None) };
+        if !config.webhooks.urls.is_empty() {
+            outbox.tell_all();
+        }
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            store,
+            under_way: Mutex::default(),
+            ends: Mutex::new(false),
+            changed: Condvar::new(),
+        });
+        let own = shared.clone();
+        // Looks what is due; ends when the teller is dropped.
+        let thread = std::thread::Builder::new().name("webhooks".into()).spawn(move || own.run())?;
+        Ok(Some(Self { shared, thread: Some(thread) }))
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        *lock(&self.shared.ends) = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When each notice is due next, as far as it was read: what is far off is not read again each time.
+type Due = HashMap<Name, Time>;
+
+impl Shared {
+    fn run(self: Arc<Self>) {
+        let Some(outbox) = self.store.outbox() else { return };
+        let (mut telling, mut due): (Option<File>, Due) = (None, Due::new());
+        loop {
+            if telling.is_none() {
+                telling = outbox.become_teller();
+                due.clear();
+            }
+            if telling.is_some() {
+                self.look(outbox, &mut due);
+            }
+            let pause = if telling.is_some() { LOOK_EVERY } else { STAND_BY };
+            let ends = lock(&self.ends);
+            let (ends, _) =
+                self.changed.wait_timeout_while(ends, pause, |ends| !*ends).unwrap_or_else(PoisonError::into_inner);
+            if *ends {
+                return;
+            }
+        }
+    }
+
+    fn look(self: &Arc<Self>, outbox: &Outbox, due: &mut Due) {
+        let names: HashSet<Name> = outbox.names(Shelf::Waiting).into_iter().collect();
+        due.retain(|name, _| names.contains(name));
+        let now = Time::now();
+        let is_due = |name: &Name| due.get(name).is_none_or(|due| *due <= now);
+        // A set has another order each time: none is always the last.
+        let names: Vec<Name> = names.iter().filter(|name| is_due(name)).take(READ_AT_ONCE).cloned().collect();
+        for name in names {
+            if lock(&self.under_way).len() >= AT_ONCE {
+                return;
+            }
+            let Some(notice) = outbox.read(Shelf::Waiting, &name.0, name.1) else { continue };
+            match self.begin(outbox, notice, now) {
+                Some(next) => due.insert(name, next.min(now.plus_seconds(READ_AGAIN))),
+                None => due.remove(&name),
+            };
+        }
+    }
+
+    /// Begins what is due of a notice. When to look at it again; None: at the next look.
+    fn begin(self: &Arc<Self>, outbox: &Outbox, notice: Notice, now: Time) -> Option<Time> {
+        let record = match self.store.get(&notice.job) {
+            Ok(Seen { it: Some(record), .. }) => record,
+            // It is forgotten: there is nothing left to tell.
+            Ok(Seen { it: None, stale: false }) => {
+                self.warn(&notice.job, outbox.remove(&notice.job));
+                return None;
+            }
+            _ => return None,
+        };
+        if notice.about == About::Ended && !record.status().has_ended() {
+            return None;
+        }
+        if notice.deliveries.is_empty() {
+            let deliveries = self.receivers(&record, now);
+            let written = outbox.change(&notice.job, notice.about, |notice| notice.deliveries = deliveries);
+            self.warn(&notice.job, written);
+            return None;
+        }
+        let waiting: Vec<&Delivery> = notice.deliveries.iter().filter(|one| one.next_at.is_some()).collect();
+        let mut next = waiting.iter().filter_map(|one| one.next_at).min();
+        for delivery in waiting.into_iter().filter(|one| one.next_at.is_some_and(|next| next <= now)) {
+            // While it is under way, and until there is room for it, it is looked at each time.
+            next = None;
+            self.try_to_tell(&record, &notice, delivery);
+        }
+        next
+    }
+
+    /// Whom to tell of a job. Nobody is told already.
+    fn receivers(&self, record: &Record, now: Time) -> Vec<Delivery> {
+        let of_operator = self.config.webhooks.urls.iter().map(|url| (url, false));
+        let all = of_operator.chain(record.webhook_url.iter().map(|url| (url, true)));
+        all.map(|(url, is_of_job)| Delivery {
+            url: url.clone(),
+            is_of_job,
+            tries: 0,
+            next_at: Some(now),
+            told_at: None,
+            last: None,
+        })
+        .collect()
+    }
+
+    /// In a thread of its own, if there is room.
+    fn try_to_tell(self: &Arc<Self>, record: &Record, notice: &Notice, delivery: &Delivery) {
+        let name = (notice.job.clone(), notice.about);
+        let entry = (name, delivery.url.clone());
+        let host = url::shown(&delivery.url);
+        let mut under_way = lock(&self.under_way);
+        let to_host = under_way.iter().filter(|(_, url)| url::shown(url) == host).count();
+        if under_way.contains(&entry) || under_way.len() >= AT_ONCE || to_host >= AT_ONCE_TO_ONE {
+            return;
+        }
+        under_way.push(entry.clone());
+        drop(under_way);
+        let (own, record, notice, delivery) = (self.clone(), record.clone(), notice.clone(), delivery.clone());
+        let told = entry.clone();
+        let tries = std::thread::Builder::new().name("webhook".into());
+        // Tells one receiver, within the limits of a request; ends with that.
+        let begun = tries.spawn(move || {
+            own.tell(&record, &notice, &delivery);
+            lock(&own.under_way).retain(|one| *one != told);
+        });
+        if let Err(error) = begun {
+            log::warn(&format!("no thread can be started to tell {host}: {error}"));
+            lock(&self.under_way).retain(|one| *one != entry);
+        }
+    }
+
+    fn tell(&self, record: &Record, notice: &Notice, delivery: &Delivery) {
+        let began = Time::now();
+        let message = message::of(record, notice.about, notice.made_at);
+        let outcome = send::send(&self.config, &delivery.url, delivery.is_of_job, &message);
+        let after = after(delivery, outcome, began, self.config.webhooks.backoff);
+        let host = url::shown(&delivery.url);
+        let job = log::job(&notice.job);
+        metrics::event(if after.told_at.is_some() { "webhook_told" } else { "webhook_failed" });
+        if let Some(why) = after.last.as_ref().filter(|_| after.told_at.is_none() && after.next_at.is_none()) {
+            job.warn(format!("{host} was not told that it {}, and is not tried again: {why}", notice.about.as_str()));
+        }
+        let Some(outbox) = self.store.outbox() else { return };
+        let written = outbox.change(&notice.job, notice.about, |notice| {
+            for one in notice.deliveries.iter_mut().filter(|one| one.url == delivery.url) {
+                *one = after.clone();
+            }
+        });
+        self.warn(&notice.job, written);
+    }
+
+    fn warn(&self, job: &JobId, done: Result<(), String>) {
+        if let Err(why) = done {
+            log::job(job).warn(format!("what is told of it cannot be noted: {why}"));
+        }
+    }
+}
+
+/// How a delivery stands after a try that began then.
+fn after(before: &Delivery, outcome: Outcome, began: Time, backoff: Duration) -> Delivery {
+    let tries = before.tries + 1;
+    let (told_at, last, is_over) = match outcome {
+        Outcome::Told => (Some(Time::now()), None, true),
+        Outcome::Failed(why) => (None, Some(why), false),
+        Outcome::Unwanted(why) => (None, Some(why), true),
+    };
+    // From its begin on: a receiver that never answers takes no longer to be given up.
+    let pause = PAUSES.get(tries as usize - 1).filter(|_| !is_over).map(|times| backoff * *times);
+    let next_at = pause.map(|pause| Time(began.0 + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2)));
+    Delivery { tries, next_at, told_at, last, ..before.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_tries_within_thirty_seconds_and_the_last_after_a_day() {
+        let backoff = Duration::from_secs(5);
+        let mut delivery =
+            Delivery { url: "u".into(), is_of_job: false, tries: 0, next_at: Some(Time(0)), told_at: None, last: None };
+        let mut began = Vec::new();
+        while let Some(next) = delivery.next_at {
+            began.push(next.0 / 1000);
+            delivery = after(&delivery, Outcome::Failed("no".into()), next, backoff);
+        }
+        assert!(began[2] <= 30 && began.len() == 12, "{began:?}");
+        let hours = began[11] as f64 / 3600.0;
+        assert!((23.0..25.0).contains(&hours), "{hours}");
+        assert!(delivery.told_at.is_none() && delivery.last.is_some());
+        let told = after(&delivery, Outcome::Told, Time(0), backoff);
+        assert!(told.told_at.is_some() && told.next_at.is_none() && told.last.is_none());
+        let unwanted = after(&Delivery { tries: 0, ..told }, Outcome::Unwanted("410".into()), Time(0), backoff);
+        assert!(unwanted.next_at.is_none() && unwanted.told_at.is_none());
+    }
+}

@@ -1,0 +1,232 @@
+//! Webhooks: told of a job's end, signed as Standard Webhooks has it, tried again, surviving servers.
+
+use crate::support::fleet::Fleet;
+use crate::support::http::{Asked, StandIn, Told};
+use crate::support::*;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAAAAAAAAA=";
+const OTHER_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// Headers, and the body as text.
+type Heard = (Vec<(String, String)>, String);
+
+/// A receiver, and what it was told.
+struct Receiver {
+    server: StandIn,
+    told: Arc<Mutex<Vec<Heard>>>,
+}
+
+impl Receiver {
+    /// `answer`: the status for each try, counted from 0.
+    fn start(answer: impl Fn(usize) -> Told + Send + Sync + 'static) -> Self {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (noted, count) = (told.clone(), AtomicUsize::new(0));
+        let server = StandIn::start(move |asked: Asked| {
+            assert_eq!((asked.method.as_str(), asked.header("content-type")), ("POST", Some("application/json")));
+            noted.lock().unwrap().push((asked.headers, String::from_utf8(asked.body).unwrap()));
+            answer(count.fetch_add(1, Ordering::SeqCst))
+        });
+        Self { server, told }
+    }
+
+    fn url(&self) -> String {
+        format!("{}/hook?token=sesame", self.server.url())
+    }
+
+    fn told(&self) -> Vec<Heard> {
+        self.told.lock().unwrap().clone()
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<Heard> {
+        eventually("the receiver was told", || Some(self.told()).filter(|told| told.len() >= count))
+    }
+}
+
+fn status(status: u16) -> Told {
+    Told { status, headers: Vec::new(), body: b"noted".to_vec() }
+}
+
+fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+}
+
+/// With the library that receivers use. Panics where it does not verify.
+fn verify(secret: &str, (headers, body): &Heard) {
+    let script = "import json, sys\nfrom standardwebhooks import Webhook\nmessage = json.load(sys.stdin)\n\
+                  Webhook(message['secret']).verify(message['body'], message['headers'])\n";
+    let mut child = Command::new(python("python3"))
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    let headers: serde_json::Map<String, Value> =
+        names.iter().map(|name| (name.to_string(), json!(header(headers, name)))).collect();
+    let message = json!({"secret": secret, "body": body, "headers": headers});
+    child.stdin.take().unwrap().write_all(message.to_string().as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn webhooks(server: &Server, id: &str) -> Vec<Value> {
+    server.get(&format!("/jobs/{id}")).1["job"]["webhooks"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn an_end_is_told_signed_and_tried_until_it_is_heard() {
+    let good = Receiver::start(|_| status(204));
+    let flaky = Receiver::start(|count| status(if count < 3 { 500 } else { 200 }));
+    let gone = Receiver::start(|_| status(410));
+    let urls = [good.url(), flaky.url(), gone.url()].join(",");
+    let lab = Lab::new()
+        .with("AGENTICORE_WEBHOOK_URLS", urls)
+        .with("AGENTICORE_WEBHOOK_SECRET", format!("{SECRET},{OTHER_SECRET}"))
+        .with("AGENTICORE_WEBHOOK_EVENTS", "started,ended")
+        .with("AGENTICORE_WEBHOOK_BACKOFF", "10ms");
+    let server = lab.serve();
+    let job = server.run(json!({"task": "[[say hello]]", "labels": {"team": "core"}}));
+    let id = job["id"].as_str().unwrap();
+    let told = good.wait_for(2);
+    told.iter().for_each(|message| {
+        verify(SECRET, message);
+        verify(OTHER_SECRET, message);
+    });
+    let bodies: Vec<Value> = told.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect();
+    let ended = bodies.iter().find(|body| body["type"] == "job.ended").unwrap();
+    assert!(bodies.iter().any(|body| body["type"] == "job.started"), "{bodies:#?}");
+    let shown = &ended["data"]["job"];
+    assert_eq!((&shown["id"], &shown["status"], &shown["output"]), (&json!(id), &json!("succeeded"), &json!("hello")));
+    assert_eq!((&ended["timestamp"], &shown["labels"]["team"]), (&job["ended_at"], &json!("core")));
+    // The same id on each try, and a time of its own.
+    let tries = eventually("it is heard in the end", || {
+        let of_end: Vec<_> = flaky.told().into_iter().filter(|(_, body)| body.contains("job.ended")).collect();
+        let is_told = webhooks(&server, id).iter().filter(|one| one["state"] == "told").count() == 4;
+        is_told.then_some(of_end)
+    });
+    let ids: Vec<&str> = tries.iter().map(|(headers, _)| header(headers, "webhook-id")).collect();
+    assert!(ids.iter().all(|one| *one == format!("msg_{id}_ended")), "{ids:?}");
+    tries.iter().for_each(|message| verify(SECRET, message));
+    let of_gone: Vec<Value> = webhooks(&server, id).into_iter().filter(|one| one["state"] == "failed").collect();
+    assert!(of_gone.len() == 2 && of_gone[0]["last"].as_str().unwrap().contains("410"), "{of_gone:#?}");
+    assert_eq!(of_gone[0]["url"], format!("{}/…", gone.server.url()), "a token is nobody's business");
+    assert!(!server.log().contains("sesame"), "{}", server.log());
+    let lab = lab.with("AGENTICORE_PORT", server.port());
+    let list = lab.run(&["webhooks"]);
+    let text = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.status.code() == Some(1) && text.contains("410") && !text.contains("sesame"), "{list:?}");
+    let before = gone.told().len();
+    assert_eq!(lab.run(&["webhooks", "--retry"]).status.code(), Some(0));
+    gone.wait_for(before + 2);
+    server.stop();
+}
+
+#[test]
+fn what_was_not_told_survives_the_server() {
+    let away = Receiver::start(|_| status(503));
+    let lab = Lab::new().with("AGENTICORE_WEBHOOK_URLS", away.url()).with("AGENTICORE_WEBHOOK_SECRET", SECRET);
+    let server = lab.serve();
+    let id = server.run(json!({"task": "t"}))["id"].as_str().unwrap().to_owned();
+    away.wait_for(1);
+    server.kill();
+    drop(away);
+    let here = Receiver::start(|_| status(200));
+    // Two minutes later it is due again, wherever the receiver was: what is to be told names it.
+    let notice = lab.path(&format!("jobs/webhooks/waiting/{id}-ended.json"));
+    let text = std::fs::read_to_string(&notice).unwrap();
+    let mut noted: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(noted["deliveries"].as_array().unwrap().len(), 1, "{text}");
+    noted["deliveries"][0]["url"] = json!(here.url());
+    std::fs::write(&notice, noted.to_string()).unwrap();
+    let later = Lab { dir: lab.dir, variables: lab.variables }.with("AGENTICORE_TEST_CLOCK", "120");
+    let server = later.serve();
+    let told = here.wait_for(1);
+    assert_eq!(header(&told[0].0, "webhook-id"), format!("msg_{id}_ended"));
+    eventually("it is noted", || webhooks(&server, &id).iter().all(|one| one["state"] == "told").then_some(()));
+    server.stop();
+}
+
+#[test]
+fn a_jobs_own_url_does_not_lead_inside() {
+    let inside = Receiver::start(|_| status(200));
+    let redirects = Receiver::start({
+        let inside = inside.url();
+        move |_| Told { status: 302, headers: vec![("location".into(), inside.clone())], body: Vec::new() }
+    });
+    let slow = Receiver::start(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(30));
+        status(200)
+    });
+    let lab = Lab::new().with("AGENTICORE_WEBHOOK_SECRET", SECRET).with("AGENTICORE_WEBHOOK_BACKOFF", "10ms");
+    let server = lab.serve();
+    let (code, answer) = server.post(&json!({"task": "t", "webhook_url": inside.url()}));
+    assert!(code == 400 && answer["field"] == "webhook_url", "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("AGENTICORE_WEBHOOK_ALLOW_PRIVATE"), "{answer}");
+    // A name is looked at when it is connected to: this one is Debian's for ::1.
+    let name = format!("http://ip6-localhost:{}/", inside.server.address.port());
+    let id = server.run(json!({"task": "t", "webhook_url": name}))["id"].as_str().unwrap().to_owned();
+    let one = eventually("it was tried", || webhooks(&server, &id).into_iter().find(|one| one["tries"] != 0));
+    let last = one["last"].as_str().unwrap();
+    assert!(last.contains("own network") || last.contains("not known"), "{one}");
+    assert!(inside.told().is_empty());
+    server.stop();
+    let lab = lab.with("AGENTICORE_WEBHOOK_ALLOW_PRIVATE", "true");
+    let server = lab.serve();
+    let hung = server.submit(json!({"task": "t", "webhook_url": slow.url()}));
+    let id = server.run(json!({"task": "t", "webhook_url": redirects.url()}))["id"].as_str().unwrap().to_owned();
+    let one = eventually("it was tried", || webhooks(&server, &id).into_iter().find(|one| one["tries"] != 0));
+    assert!(one["last"].as_str().unwrap().contains("redirects are not followed"), "{one}");
+    // The slow one holds up nobody.
+    let good = server.run(json!({"task": "t", "webhook_url": inside.url()}))["id"].as_str().unwrap().to_owned();
+    eventually("the others are told", || {
+        webhooks(&server, &good).iter().any(|one| one["state"] == "told").then_some(())
+    });
+    let one =
+        eventually("it is given up for now", || webhooks(&server, &hung).into_iter().find(|one| one["tries"] != 0));
+    assert!(one["last"].as_str().unwrap().contains("did not answer within 10 s"), "{one}");
+    assert_eq!(inside.told().len(), 1);
+    server.stop();
+}
+
+#[test]
+fn what_cannot_be_signed_is_not_told() {
+    let lab = Lab::new().with("AGENTICORE_WEBHOOK_URLS", "https://hooks.example.com/");
+    let refused = lab.run(&["serve"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && told.contains("needs AGENTICORE_WEBHOOK_SECRET"), "{told}");
+    let lab = Lab::new().with("AGENTICORE_WEBHOOK_SECRET", "sesame-open");
+    let told = String::from_utf8_lossy(&lab.run(&["serve"]).stderr).into_owned();
+    assert!(told.contains("must be `whsec_`") && !told.contains("sesame"), "{told}");
+    let server = Lab::new().serve();
+    let (code, answer) = server.post(&json!({"task": "t", "webhook_url": "https://hooks.example.com/"}));
+    assert!(code == 400 && answer["error"].as_str().unwrap().contains("AGENTICORE_WEBHOOK_SECRET"), "{answer}");
+    server.stop();
+}
+
+#[test]
+fn another_pod_tells_what_a_dead_one_did_not() {
+    let Some(fleet) = Fleet::new() else { return };
+    let heard = Receiver::start(|count| status(if count == 0 { 500 } else { 200 }));
+    let more = [
+        ("AGENTICORE_WEBHOOK_URLS", heard.url()),
+        ("AGENTICORE_WEBHOOK_SECRET", SECRET.to_owned()),
+        ("AGENTICORE_WEBHOOK_BACKOFF", "2".to_owned()),
+    ];
+    let more: Vec<(&str, &str)> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let first = fleet.pod_with("pod-0", &more);
+    let second = fleet.pod_with("pod-1", &more);
+    let id = first.submit(fleet.job("t"));
+    first.wait(&id);
+    heard.wait_for(1);
+    // Whichever of them told: one is left.
+    first.kill();
+    let told = heard.wait_for(2);
+    assert!(told.iter().all(|(headers, _)| header(headers, "webhook-id") == format!("msg_{id}_ended")));
+    eventually("it is noted", || webhooks(&second, &id).iter().all(|one| one["state"] == "told").then_some(()));
+    fleet.finish(vec![second]);
+}
