@@ -27,6 +27,7 @@ mod profile;
 mod redact;
 mod server;
 mod service;
+mod spans;
 mod store;
 mod suggest;
 mod tls;

@@ -4,6 +4,7 @@
 
 use crate::config::{self, Claude};
 use crate::profile::Profile;
+use crate::trace_context::TraceParent;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -37,6 +38,8 @@ pub struct Invocation<'a> {
     /// What the agent's git may use although it belongs to another uid, as volumes may have it.
     pub safe_directories: &'a [String],
     pub is_root: bool,
+    /// What the agent's own spans stand below, where telemetry is on.
+    pub trace: Option<TraceParent>,
 }
 
 /// With it git logs in with the token that the agent has; gitcredentials(7).
@@ -128,10 +131,24 @@ pub fn environment(
     }
     if let Some(otel) = &claude.otel {
         let flag = |truth: bool| if truth { "1" } else { "0" };
+        // Headers, intervals, attributes: as the operator set them.
+        let theirs = |name: &str| name.starts_with("OTEL_") && name != "OTEL_SERVICE_NAME";
+        for (name, value) in variables.iter().filter(|(name, _)| theirs(name)) {
+            set(name, value);
+        }
+        if !otel.headers_text.is_empty() {
+            set("OTEL_EXPORTER_OTLP_HEADERS", &otel.headers_text);
+        }
+        if let Some(trace) = &invocation.trace {
+            set("TRACEPARENT", &trace.to_string());
+        }
         for (name, value) in [
             ("CLAUDE_CODE_ENABLE_TELEMETRY", "1"),
             ("OTEL_METRICS_EXPORTER", "otlp"),
             ("OTEL_LOGS_EXPORTER", "otlp"),
+            ("OTEL_TRACES_EXPORTER", "otlp"),
+            // Without it Claude sends no spans (2.1.330).
+            ("CLAUDE_CODE_ENHANCED_TELEMETRY_BETA", "1"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", otel.endpoint.as_str()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", otel.protocol.as_str()),
             ("OTEL_LOG_USER_PROMPTS", flag(otel.log_prompts)),
@@ -191,6 +208,7 @@ mod tests {
             author: ("n", "e"),
             safe_directories: &["/w".to_owned()],
             is_root: true,
+            trace: None,
         };
         test(arguments(&invocation), environment(&invocation, &claude, &variables).into_iter().collect())
     }

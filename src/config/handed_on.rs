@@ -50,8 +50,7 @@ impl Config {
             .iter()
             .filter(|e| e.is_secret && e.variable != "AGENTICORE_PROXY")
             .filter_map(|e| e.value.clone())
-            // Each of a list alone, too.
-            .flat_map(|value| value.split(',').map(str::to_owned).chain([value.clone()]).collect::<Vec<_>>());
+            .chain(self.webhooks.texts());
         let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
         let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
         let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));

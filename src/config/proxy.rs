@@ -104,7 +104,7 @@ pub fn secrets(urls: &[&str]) -> Vec<String> {
     logins.flat_map(|login| [login.to_owned(), decoded(login)]).collect()
 }
 
-fn decoded(text: &str) -> String {
+pub fn decoded(text: &str) -> String {
     let pairs = format!("x={}", text.replace('+', "%2B"));
     form_urlencoded::parse(pairs.as_bytes()).next().map_or_else(String::new, |(_, value)| value.into_owned())
 }

@@ -71,6 +71,7 @@ impl Values<'_> {
             protocol: self.text("OTEL_EXPORTER_OTLP_PROTOCOL"),
             log_prompts: self.is_true("AGENTICORE_OTEL_LOG_PROMPTS"),
             log_tool_details: self.is_true("AGENTICORE_OTEL_LOG_TOOL_DETAILS"),
+            headers_text: self.text("OTEL_EXPORTER_OTLP_HEADERS"),
         });
         Claude {
             binary: self.text("AGENTICORE_CLAUDE_BINARY"),

@@ -17,12 +17,21 @@ pub struct Webhooks {
     pub urls: Vec<String>,
     /// What is told is signed with each of them, so that receivers can change over.
     pub secrets: Vec<Vec<u8>>,
+    /// The same as they were given.
+    texts: Vec<String>,
     /// A job's own URL may be on this network too.
     pub allow_private: bool,
     /// A job's begin is told too.
     pub tells_start: bool,
     /// The pause after the first try; the others grow from it.
     pub backoff: Duration,
+}
+
+impl Webhooks {
+    /// What of it is nobody's business: URLs often hold a login.
+    pub fn texts(&self) -> Vec<String> {
+        self.texts.clone()
+    }
 }
 
 pub fn read(values: &Values) -> Result<Webhooks, Error> {
@@ -38,8 +47,9 @@ pub fn read(values: &Values) -> Result<Webhooks, Error> {
         return Err(Error::Inconsistent(why.into()));
     }
     Ok(Webhooks {
-        urls,
         secrets: secrets.iter().map(|secret| decoded(secret)).collect::<Result<_, _>>()?,
+        texts: values.list("AGENTICORE_WEBHOOK_SECRET").into_iter().chain(urls.clone()).collect(),
+        urls,
         allow_private: values.is_true("AGENTICORE_WEBHOOK_ALLOW_PRIVATE"),
         tells_start: values.text("AGENTICORE_WEBHOOK_EVENTS") == "started,ended",
         backoff: values.duration("AGENTICORE_WEBHOOK_BACKOFF"),

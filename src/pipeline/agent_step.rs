@@ -11,8 +11,9 @@ use crate::agent::run::{self, Heard, Limits, RunEnd};
 use crate::agent::self_test;
 use crate::agent::stream::Output;
 use crate::event::{self, Draft};
-use crate::job::{Mark, Verdict};
+use crate::job::{Mark, Time, Verdict};
 use crate::process::supervised;
+use crate::spans;
 use crate::workspace::worktree::Worktree;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,7 @@ impl Execution<'_> {
             safe_directories: &safe_directories,
             author: (&runner.config.repos.author_name, &runner.config.repos.author_email),
             is_root: runner.is_root,
+            trace: settings.otel.as_ref().and_then(|otel| spans::parent_of_agent(&self.record, otel.has_own_traces())),
         };
         let (program, arguments) = match ready.profile.is_self_test {
             true => ("/proc/self/exe", vec![self_test::ROLE.to_owned()]),
@@ -71,12 +73,20 @@ impl Execution<'_> {
         let places = [ready.directory.clone(), home.clone(), temporary.clone()];
         let stop = self.stop;
         let mut lost = false;
+        let began = Time::now();
         let ended = run::run(&spec, limits, &places, stop, &mut |heard| {
             let told = self.report(heard, ready.cost_before);
             lost |= told.is_err();
             told.is_ok()
         });
         drop(login);
+        let why = match &ended {
+            Ok(RunEnd::ByItself(evidence)) => outcome::judge(evidence).0.error,
+            Ok(RunEnd::Stopped(_)) => Some("stopped".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        let why = why.map(|why| self.redactor.clean(why));
+        spans::part(&self.record, spans::AGENT, began, Time::now(), why);
         let evidence = match ended.map_err(|error| cannot("start the agent's supervisor", error))? {
             RunEnd::Stopped(_) if lost => return Err(stop.reason().map_or(Halt::Lost, Halt::Stopped)),
             RunEnd::Stopped(reason) => return Err(Halt::Stopped(reason)),

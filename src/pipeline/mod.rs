@@ -34,6 +34,7 @@ use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::profile::{Profiles, SELF_TEST};
 use crate::redact::Redactor;
+use crate::spans;
 use crate::store::outbox::About;
 use crate::store::redis::Redis;
 use crate::store::{self, Attempt, Back, Claim, End, Store};
@@ -123,6 +124,8 @@ struct Execution<'a> {
     remark: Option<String>,
     /// When the step that is under way began.
     step_began: Cell<Instant>,
+    /// When publishing began.
+    publish_began: Option<Time>,
 }
 
 impl Runner {
@@ -291,16 +294,19 @@ impl Runner {
             goes_on: None,
             remark: None,
             step_began: Cell::new(Instant::now()),
+            publish_began: None,
         };
         let claimed = format!("attempt {}, profile {}", execution.record.attempt, execution.record.profile);
         execution.log_step(Kind::Claimed, &claimed);
         self.note_start(&execution.record);
+        spans::attempt_began(&execution.record);
         // One that needs no agent, or a self-test, is claimed also where git is missing: another server may have it.
         let lacks = execution.record.repo_url.as_ref().and_then(|_| self.why_no_git());
         let done = match lacks {
             Some(why) if self.waits_out_trouble => Err(Halt::Trouble(Trouble::of_machine(why))),
             _ => execution.take_steps(),
         };
+        execution.tell_published();
         let ended = match done {
             Ok(()) => execution.end(End::Verdict),
             Err(Halt::Trouble(trouble)) => execution.set_aside(trouble),
@@ -338,12 +344,26 @@ impl Execution<'_> {
                     self.looked.for_work = true;
                 }
                 Step::MakeWorktree => self.make_prepared()?,
-                Step::Commit => self.commit()?,
-                Step::Push => self.push()?,
-                Step::OpenPullRequest => self.open_pull_request()?,
+                step @ (Step::Commit | Step::Push | Step::OpenPullRequest) => self.publish(step)?,
                 Step::Tidy => self.tidy_worktree()?,
                 Step::Finish => return Ok(()),
             }
+        }
+    }
+
+    fn publish(&mut self, step: Step) -> Result<(), Halt> {
+        self.publish_began.get_or_insert_with(Time::now);
+        match step {
+            Step::Commit => self.commit(),
+            Step::Push => self.push(),
+            _ => self.open_pull_request(),
+        }
+    }
+
+    /// To whoever follows traces; publishing is over, or given up.
+    fn tell_published(&self) {
+        if let Some(began) = self.publish_began {
+            spans::part(&self.record, spans::PUBLISH, began, Time::now(), self.record.error.clone());
         }
     }
 

@@ -6,10 +6,11 @@ use super::{Execution, Halt};
 use crate::agent::home::{self, Home};
 use crate::agent::memory;
 use crate::event::{Draft, Kind};
-use crate::job::Mark;
+use crate::job::{Mark, Time};
 use crate::profile::Profile;
 use crate::profile::materialize::{self, Materialized};
-use crate::workspace::cache::Error;
+use crate::spans;
+use crate::workspace::cache::{Error, Locked};
 use crate::workspace::fetch::{Base, FetchRequest};
 use crate::workspace::regular_file;
 use crate::workspace::submodules::Wanted;
@@ -144,14 +145,40 @@ impl Execution<'_> {
         let progress = |text: &str| {
             let _ = self.say(Kind::Cloning, text);
         };
-        let mut locked = runner.spaces.lock_telling(worktree.url, self.stop, &progress)?;
-        let mut base = locked.base(&request, &progress)?;
+        let began = Time::now();
+        let part = |name, began, error| spans::part(&self.record, name, began, Time::now(), error);
+        let locked = runner.spaces.lock_telling(worktree.url, self.stop, &progress);
+        let fetched = locked.and_then(|mut locked| Ok((locked.base(&request, &progress)?, locked)));
+        part(spans::CLONE, began, fetched.as_ref().err().map(ToString::to_string));
+        let (base, locked) = fetched?;
+        let began = Time::now();
+        let made = self.make_worktree_at(worktree, locked, base, &request, at, submodules);
+        let why = made.as_ref().err().map(|failure| match failure {
+            Failure::Passing { why, .. } | Failure::MadeAnew(why) | Failure::Final(why) => why.clone(),
+            Failure::Halt(_) => "stopped".to_owned(),
+        });
+        part(spans::WORKTREE, began, why);
+        made
+    }
+
+    fn make_worktree_at(
+        &self,
+        worktree: &Worktree,
+        mut locked: Locked,
+        mut base: Base,
+        request: &FetchRequest,
+        at: Option<&str>,
+        submodules: Wanted,
+    ) -> Result<Base, Failure> {
+        let progress = |text: &str| {
+            let _ = self.say(Kind::Cloning, text);
+        };
         if let Some(commit) = at.or(self.record.at_commit.as_deref()) {
             // Its branch may have moved since; where the pull request goes has not.
             let request = FetchRequest { base_ref: Some(commit), ..request.clone() };
             base.commit = locked.base(&request, &progress)?.commit;
         }
-        let lfs = locked.fetch_lfs(&base.commit, &request, &progress)?;
+        let lfs = locked.fetch_lfs(&base.commit, request, &progress)?;
         worktree.make(locked, &base, &lfs, self.stop)?;
         self.make_submodules(worktree, &base.commit, submodules)?;
         Ok(base)

@@ -37,6 +37,7 @@ use crate::fleet::pool::Pool;
 use crate::job::{Record, Status};
 use crate::log;
 use crate::pipeline::Runner;
+use crate::spans;
 use crate::store::redis::server_locks;
 use crate::store::unconfigured::Unconfigured;
 use crate::store::{embedded, redis};
@@ -88,6 +89,7 @@ pub fn holder(config: &Config) -> Option<Holder> {
 impl Service {
     /// Opens the store that the settings ask for, and starts the workers. The error is a sentence.
     pub fn start(config: Config) -> Result<Self, String> {
+        spans::start(&config)?;
         let (runner, alone) = open(config)?;
         let is_configured = runner.config.redis.is_some() || !runner.config.wants_redis;
         let workers = if is_configured { runner.config.max_parallel_jobs } else { 0 };
@@ -129,6 +131,7 @@ impl Service {
         drop(self.teller.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.runner.store.shut_down();
         self.runner.clear_runtime();
+        spans::finish();
     }
 
     /// The record as it is shown, and if it waits for something that an operator has to do, for what.

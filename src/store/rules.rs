@@ -7,6 +7,8 @@ use super::job_files::{JobFiles, KeyNote};
 use super::{End, Error, Key, files};
 use crate::event::{Admission, Cursor, Draft, Event, Kind, admit};
 use crate::job::{Ended, Job, JobId, Note, Record, Running, Spec, Time};
+use crate::metrics;
+use crate::spans;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -126,6 +128,12 @@ pub fn submit_once(store: &impl KeyedSubmission, spec: Spec, key: &Key) -> Resul
             store.accept(note.id, spec).inspect_err(|_| store.forget(&id, &key.name))
         }
     }
+}
+
+/// Counted, and told to whoever follows traces: by the one process that ended the job.
+pub fn tell_ended(record: &Record) {
+    metrics::job_ended(record);
+    spans::job_ended(record);
 }
 
 /// Removes all that files hold of an ended job. The open file first, or a crash would bring the job back to life;

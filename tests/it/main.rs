@@ -51,6 +51,7 @@ mod retry;
 mod roaming;
 mod secrets;
 mod soak;
+mod spans;
 mod sse;
 mod stdio;
 mod submodules;

@@ -167,6 +167,7 @@ fn nothing_uses_what_stands_above_it() {
             "metrics",
             "trace_context",
             "addresses",
+            "spans",
         ],
     ];
     // The shapes of profiles are told by profiles; a volume is told by settings.

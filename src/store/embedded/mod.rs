@@ -26,7 +26,6 @@ use crate::change::{Change, Moment};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{Ended, Job, JobId, Note, Queued, Record, Running, Spec, Status, Time};
 use crate::log;
-use crate::metrics;
 use crate::process::stop::Stop;
 use attempt::EmbeddedAttempt;
 use index::{Cell, Index, lock};
@@ -130,7 +129,7 @@ impl Core {
         self.changed.notify_all();
         self.hub.tell_end(&record.id);
         crash::point(Kind::Ended, "after-event");
-        metrics::job_ended(&record);
+        rules::tell_ended(&record);
         Ok(record)
     }
 

@@ -7,7 +7,6 @@ use super::scripts::{Answer, StreamEvent, Write, new_stamp};
 use crate::event::{Cursor, Draft, Event, Kind};
 use crate::job::{JobId, Mark, Record, Running};
 use crate::log;
-use crate::metrics;
 use crate::process::stop::{Reason, Stop};
 use crate::process::sys;
 use crate::store::journal::{Chatter, Journal};
@@ -368,7 +367,7 @@ impl Attempt for RedisAttempt {
             return Err(Error::Lost);
         }
         self.pen.attempts.remove(self);
-        metrics::job_ended(&ended);
+        rules::tell_ended(&ended);
         Ok(ended)
     }
 

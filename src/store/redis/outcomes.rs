@@ -9,7 +9,6 @@ use super::scripts::{Answer, Write, new_stamp};
 use crate::event::Kind;
 use crate::job::{Ended, Job, JobId, Note, Record, Status};
 use crate::log;
-use crate::metrics;
 use crate::store::outbox::About;
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, Lacks, crash, files};
@@ -24,7 +23,7 @@ impl Access {
     pub fn seal_and_conclude(&self, outcome: Ended, read: &str) -> Result<bool, Error> {
         match self.steps().seal(&outcome.into(), "", read)? {
             (Answer::Sealed | Answer::Ended, Some(outcome)) => {
-                metrics::job_ended(&self.conclude(outcome)?);
+                rules::tell_ended(&self.conclude(outcome)?);
                 Ok(true)
             }
             _ => Ok(false),
@@ -90,7 +89,7 @@ impl Access {
         if !is_this {
             return Ok(Cancelled::Ended(decided));
         }
-        metrics::job_ended(&decided);
+        rules::tell_ended(&decided);
         Ok(Cancelled::Done { record: decided, was_running })
     }
 

@@ -1,0 +1,130 @@
+//! Sends spans to a collector, a batch at a time, from a thread of its own. Tried once: what a collector that is away
+//! misses is lost.
+
+use super::Span;
+use super::otlp::{self, Source};
+use crate::config::{Config, Otel};
+use crate::log;
+use crate::tls;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+/// So many spans wait at most: those of a hundred jobs that end at once.
+const QUEUE: usize = 1_024;
+/// So many go in one request.
+const BATCH: usize = 256;
+/// What comes so soon after another goes with it.
+const GATHER: Duration = Duration::from_millis(500);
+/// How long the collector may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// How long the end of the server waits for the rest to be sent.
+const FINISH_LIMIT: Duration = Duration::from_secs(2);
+
+enum Order {
+    Span(Box<Span>),
+    /// Answered once all before it is sent.
+    Finish(SyncSender<()>),
+}
+
+pub struct Exporter(SyncSender<Order>);
+
+struct Collector {
+    agent: ureq::Agent,
+    url: String,
+    headers: Vec<(String, String)>,
+    as_json: bool,
+    service: String,
+    instance: String,
+}
+
+impl Exporter {
+    pub fn start(config: &Config, settings: &Otel) -> Result<Self, String> {
+        let url = format!("{}/v1/traces", settings.endpoint);
+        let proxy = config.proxy_to(&url).map(|proxy| ureq::Proxy::new(&proxy)).transpose();
+        let proxy = proxy.map_err(|error| format!("the proxy for {url} cannot be used: {error}"))?;
+        let mut client = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(proxy)
+            .timeout_global(Some(REQUEST_LIMIT))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = config.ca_file() {
+            client = client.tls_config(tls::trusting(&[path])?);
+        }
+        let collector = Collector {
+            agent: client.build().into(),
+            url,
+            headers: settings.headers(),
+            as_json: settings.protocol == "http/json",
+            service: config.variables.get("OTEL_SERVICE_NAME").cloned().unwrap_or_else(|| "agenticore".into()),
+            instance: config.pod_name.clone(),
+        };
+        let (orders, heard) = mpsc::sync_channel(QUEUE);
+        let sends = std::thread::Builder::new().name("spans".into());
+        // Sends spans; ends with the process.
+        sends.spawn(move || collector.run(&heard)).map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self(orders))
+    }
+
+    /// Where there is no room the span is dropped.
+    pub fn send(&self, span: Span) {
+        if self.0.try_send(Order::Span(Box::new(span))).is_err() {
+            crate::metrics::event("span_dropped");
+        }
+    }
+
+    pub fn finish(&self) {
+        let (done, hears) = mpsc::sync_channel(1);
+        if self.0.try_send(Order::Finish(done)).is_ok() {
+            let _ = hears.recv_timeout(FINISH_LIMIT);
+        }
+    }
+}
+
+impl Collector {
+    fn run(&self, orders: &Receiver<Order>) {
+        let mut was_well = true;
+        while let Ok(order) = orders.recv() {
+            let (mut spans, mut finish) = (Vec::new(), None);
+            match order {
+                Order::Span(span) => spans.push(*span),
+                Order::Finish(done) => finish = Some(done),
+            }
+            while finish.is_none() && spans.len() < BATCH {
+                match orders.recv_timeout(GATHER) {
+                    Ok(Order::Span(span)) => spans.push(*span),
+                    Ok(Order::Finish(done)) => finish = Some(done),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            if !spans.is_empty() {
+                let sent = self.send(&spans);
+                if let Err(why) = &sent
+                    && was_well
+                {
+                    log::warn(&format!("traces are lost: the collector at {} {why}", self.url));
+                }
+                was_well = sent.is_ok();
+            }
+            if let Some(done) = finish {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn send(&self, spans: &[Span]) -> Result<(), String> {
+        let source = Source { service: &self.service, instance: &self.instance };
+        let (kind, body) = match self.as_json {
+            true => ("application/json", otlp::json(&source, spans)),
+            false => ("application/x-protobuf", otlp::protobuf(&source, spans)),
+        };
+        let request = self.agent.post(&self.url).header("content-type", kind);
+        let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        match request.send(&body[..]).map(|answer| answer.status().as_u16()) {
+            Ok(200..=299) => Ok(()),
+            Ok(status) => Err(format!("answered {status}")),
+            Err(error) => Err(format!("cannot be reached: {error}")),
+        }
+    }
+}
