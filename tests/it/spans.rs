@@ -9,10 +9,13 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// A collector that keeps what it is sent: path, content type and body.
+/// Path, content type and body.
+type Sent = (String, String, Vec<u8>);
+
+/// A collector that keeps what it is sent
 struct Collector {
     server: StandIn,
-    sent: Arc<Mutex<Vec<(String, String, Vec<u8>)>>>,
+    sent: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Collector {
