@@ -1,5 +1,5 @@
 # What can be done here; each line is also a sentence of README.md.
-.PHONY: help demo check test lint audit fuzz docs recording bench static release publish bundle vendor versions soak model nfs images test-deploy chart-files
+.PHONY: help demo check test lint audit fuzz docs recording screenshots bench static release publish bundle vendor versions soak model nfs images test-deploy chart-files
 
 help:
 	@echo "make demo    build, and watch one job run on a small repository"
@@ -50,6 +50,10 @@ audit:
 fuzz:
 	AGENTICORE_FUZZ_ROUNDS=$${AGENTICORE_FUZZ_ROUNDS:-1700000} AGENTICORE_FUZZ_SEED=$${AGENTICORE_FUZZ_SEED:-$$(date +%s)} \
 	  cargo test --release --test fuzz -- --nocapture
+
+# The pictures of the page in docs/, from a real one.
+screenshots:
+	PAGE_SCREENSHOTS=$(CURDIR)/docs scripts/test.sh page::a_person_uses_it_in_chromium
 
 recording:
 	@scripts/record.py

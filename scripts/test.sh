@@ -6,6 +6,7 @@ scripts/test-tools.sh >/dev/null
 scripts/mcp-clients.sh >/dev/null
 scripts/agentihooks.sh >/dev/null
 scripts/python-tools.sh >/dev/null
+scripts/browser-tools.sh >/dev/null
 if ! cargo nextest --version >/dev/null 2>&1; then exec cargo test --no-fail-fast "$@"; fi
 status=0
 cargo nextest run --no-fail-fast "$@" || status=$?

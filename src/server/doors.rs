@@ -4,6 +4,7 @@ use super::guard::{Guard, Refused, is_key_in_address, offered_keys};
 use super::http::{Answer, Handler, Head, Reply, Request};
 use super::keys::{Keys, Unfit};
 use super::mcp::{self, Mcp, sse};
+use super::page;
 use super::rest::routes::Access;
 use super::rest::{Rest, routes, status};
 use crate::api::Problem;
@@ -67,6 +68,7 @@ impl Handler for Doors {
 
     fn answer(&self, request: &Request) -> Reply {
         match request.head.path.as_str() {
+            path if page::template(path).is_some() => page::answer(&request.head),
             path if mcp::is_for(path) => self.mcp.answer(request),
             path if sse::is_for(path) => sse::answer(&self.mcp, request),
             _ => self.rest.answer(request),
@@ -79,6 +81,7 @@ impl Handler for Doors {
                 path if mcp::is_for(path) => mcp::PATH,
                 path if path.trim_end_matches('/') == sse::STREAM => sse::STREAM,
                 path if sse::is_for(path) => sse::MESSAGES,
+                path if page::template(path).is_some() => page::template(path).unwrap_or_default(),
                 _ => routes::template(head).unwrap_or("unknown"),
             };
             (route, method_name(&head.method))
@@ -115,6 +118,7 @@ impl Doors {
     /// A tool of MCP says itself what it needs.
     fn access(&self, head: &Head) -> Access {
         match head.path.as_str() {
+            path if page::template(path).is_some() => Access::Public,
             path if mcp::is_for(path) || sse::is_for(path) => Access::Needs(Scope::Read),
             _ => routes::access(head),
         }

@@ -5,6 +5,7 @@ mod guard;
 mod http;
 pub mod keys;
 mod mcp;
+mod page;
 mod rest;
 
 use crate::config::Config;

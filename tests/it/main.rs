@@ -40,6 +40,7 @@ mod moved;
 mod nginx;
 mod openapi;
 mod own_repository;
+mod page;
 mod parking;
 mod plans;
 mod providers;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where the clients are, or None where they cannot be had; that is said, and in CI it is a failure.
-fn clients() -> Option<PathBuf> {
+pub fn clients() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/mcp-clients.sh");
     let done = Command::new(script).output().unwrap();
     let path = String::from_utf8_lossy(&done.stdout).trim().to_owned();

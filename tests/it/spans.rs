@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 /// Path, content type and body.
 type Sent = (String, String, Vec<u8>);
 
-/// A collector that keeps what it is sent
+/// A collector that keeps what it is sent.
 struct Collector {
     server: StandIn,
     sent: Arc<Mutex<Vec<Sent>>>,
