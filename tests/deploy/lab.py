@@ -121,6 +121,15 @@ def keda_errors(document):
     return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(document)]
 
 
+def operator_errors(document):
+    """The same of the Prometheus operator's types (0.80)."""
+    import jsonschema
+    from cloudcoil.models.prometheus_operator import v1
+
+    schema = strict(getattr(v1, document["kind"]).model_json_schema(by_alias=True))
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(document)]
+
+
 def strict(schema):
     if isinstance(schema, dict):
         if schema.get("type") == "object" and "properties" in schema and "additionalProperties" not in schema:
@@ -141,6 +150,10 @@ def check_valid(documents, versions=VERSIONS):
             assert not errors, f"{document['kind']}: {errors}"
             for trigger in document["spec"].get("triggers", []):
                 assert all(isinstance(text, str) for text in trigger["metadata"].values()), trigger
+            continue
+        if document["apiVersion"].startswith("monitoring.coreos.com/"):
+            errors = operator_errors(document)
+            assert not errors, f"{document['kind']}: {errors}"
             continue
         for version in versions:
             kubernetes_validate.validate(copy.deepcopy(document), version, strict=True)

@@ -145,6 +145,26 @@ class Contract(unittest.TestCase):
         self.assertEqual((keda["minReplicaCount"], keda["maxReplicaCount"]), (2, 20))
         self.assertEqual({t["name"]: t["metadata"]["listName"] for t in keda["triggers"]}, {"queue": "team:queue", "busy": "team:busy"})
 
+    def test_prometheus_reads_each_pod_once(self):
+        documents = lab.render(case("everything"))
+        monitor = lab.find(documents, "ServiceMonitor")["spec"]
+        chosen = [
+            document["metadata"]["name"]
+            for document in documents
+            if document["kind"] == "Service" and lab.matches(document["metadata"]["labels"], monitor["selector"]["matchLabels"])
+        ]
+        self.assertEqual(chosen, ["agenticore-headless"])
+        (endpoint,) = monitor["endpoints"]
+        self.assertEqual((endpoint["port"], endpoint["path"]), ("http", "/metrics"))
+        self.assertEqual(endpoint["authorization"]["credentials"], {"name": "agenticore-metrics", "key": "key"})
+        # The same alerts as promtool has tried.
+        rules = lab.find(documents, "PrometheusRule")["spec"]
+        self.assertEqual(rules, lab.yaml.safe_load((lab.TOP / "deploy/prometheus/alerts.yml").read_text()))
+        for kind, wrong in [("ServiceMonitor", {"endpoint": []}), ("PrometheusRule", {"group": []})]:
+            document = lab.find(documents, kind)
+            self.assertTrue(lab.operator_errors({**document, "spec": {**document["spec"], **wrong}}))
+        self.assertFalse([d for d in lab.render(case("default")) if d["apiVersion"].startswith("monitoring")])
+
     def test_secret_keys_are_all_optional_and_feed_the_right_variables(self):
         for name in ("default", "sentinel"):
             _, container = lab.server(lab.render(case(name)))
