@@ -96,12 +96,24 @@ fn alerts_and_dashboard_are_what_prometheus_takes() {
     server.run(json!({"task": "[[say hi]]"}));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let target = server.url.trim_start_matches("http://");
-    let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n- job_name: agenticore\n  \
-         static_configs: [{{targets: ['{target}']}}]\n",
-        deployed("alerts.yml").display()
-    );
-    std::fs::write(lab.path("prometheus.yml"), config).unwrap();
+    // The configuration of Compose, but for whom it reads, and how often.
+    let config = std::fs::read_to_string(deployed("../../compose/telemetry/prometheus.yml")).unwrap();
+    let replaced = config
+        .replace("dns_sd_configs:", "static_configs:")
+        .replace(
+            "{names: [agenticore, worker-1, worker-2], type: A, port: 8200, refresh_interval: 10s}",
+            &format!("{{targets: ['{target}']}}"),
+        )
+        .replace(": 15s", ": 1s")
+        .replace("scrape_timeout: 14s", "scrape_timeout: 1s");
+    assert!(replaced.contains(target) && replaced.contains("scrape_interval: 1s"), "{replaced}");
+    std::fs::copy(deployed("alerts.yml"), lab.path("alerts.yml")).unwrap();
+    for (name, text) in [("compose.yml", &config), ("prometheus.yml", &replaced)] {
+        std::fs::write(lab.path(name), text).unwrap();
+        let done =
+            Command::new("promtool").args(["check", "config", name]).current_dir(lab.dir.path()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
     let mut prometheus = Command::new("prometheus");
     prometheus.arg(format!("--config.file={}", lab.path("prometheus.yml").display()));
     prometheus.arg(format!("--storage.tsdb.path={}", lab.path("series").display()));
