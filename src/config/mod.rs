@@ -92,6 +92,8 @@ pub struct Limits {
     /// Jobs that wait, whosever they are.
     pub queued: usize,
     pub connections_per_address: usize,
+    /// For a request to come in, and for its answer to be taken.
+    pub request_timeout: Duration,
 }
 
 impl Limits {
@@ -102,6 +104,7 @@ impl Limits {
             ("queued_per_key", self.queued_per_key as u64),
             ("queued", self.queued as u64),
             ("connections_per_address", self.connections_per_address as u64),
+            ("request_seconds", self.request_timeout.as_secs()),
         ];
         all.into_iter().filter(|(_, most)| *most > 0).map(|(name, most)| (name.to_owned(), most)).collect()
     }
@@ -332,6 +335,7 @@ impl Config {
                 queued_per_key: values.number("AGENTICORE_QUEUED_PER_KEY") as usize,
                 queued: values.number("AGENTICORE_QUEUED_MOST") as usize,
                 connections_per_address: values.number("AGENTICORE_CONNECTIONS_PER_ADDRESS") as usize,
+                request_timeout: values.duration("AGENTICORE_REQUEST_TIMEOUT"),
             },
             allowed_hosts: values.list("AGENTICORE_ALLOWED_HOSTS"),
             allowed_origins: values.list("AGENTICORE_ALLOWED_ORIGINS"),

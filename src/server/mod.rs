@@ -62,8 +62,12 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     keys.follow_file().map_err(cannot("start a thread"))?;
     let rest = Rest::new(service.clone(), keys.clone());
     let doors = Doors { guard, keys: keys.clone(), rest, mcp: Arc::new(Mcp::new(service.clone(), keys.clone())) };
-    let server = Server::start(listener, Arc::new(doors), service.workers(), config.limits.connections_per_address)
-        .map_err(cannot("start the server"))?;
+    let limits = http::Limits {
+        jobs: service.workers(),
+        per_address: config.limits.connections_per_address,
+        request: config.limits.request_timeout,
+    };
+    let server = Server::start(listener, Arc::new(doors), limits).map_err(cannot("start the server"))?;
     let address = server.address();
     let host =
         if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { bracketed(&address.ip().to_string()) };

@@ -233,7 +233,7 @@ fn limits_are_told_and_one_keys_flood_leaves_room_for_others() {
     assert_eq!(ask(&server, &other, "POST", "/jobs", slow).0, 200);
     assert_eq!(
         ask(&server, &other, "GET", "/status", "").1["limits"],
-        json!({"submissions_per_minute": 5, "queued": 8})
+        json!({"submissions_per_minute": 5, "queued": 8, "request_seconds": 300})
     );
     // The server's own limit is a 503, whosever the job is.
     eventually("the line is full", || (ask(&server, &other, "POST", "/jobs", slow).0 != 200).then_some(()));

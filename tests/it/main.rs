@@ -55,6 +55,7 @@ mod soak;
 mod spans;
 mod sse;
 mod stdio;
+mod strangers;
 mod submodules;
 mod tidy;
 mod versions;

@@ -1,8 +1,10 @@
 //! Answers, written: whole ones, and the frames of those that flow.
 
+use super::WRITE_TIME;
 use super::flows::Flow;
 use std::io::{self, Cursor, Write};
 use std::net::TcpStream;
+use std::time::Instant;
 use tiny_http::{HTTPVersion, Header, Response};
 
 pub struct Answer {
@@ -55,8 +57,24 @@ impl From<Answer> for Reply {
     }
 }
 
+/// How an answer is written.
+#[derive(Clone, Copy)]
+pub struct How {
+    pub keep_alive: bool,
+    pub without_body: bool,
+    /// By then the client has to have taken it.
+    pub until: Instant,
+}
+
+impl How {
+    /// The last one of its connection, and small.
+    pub fn closing() -> Self {
+        Self { keep_alive: false, without_body: false, until: Instant::now() + WRITE_TIME }
+    }
+}
+
 /// Writes a whole answer. tiny_http writes head and body; a Connection header it does not.
-pub fn write(stream: &TcpStream, answer: &Answer, keep_alive: bool, without_body: bool) -> io::Result<()> {
+pub fn write(stream: &TcpStream, answer: &Answer, how: How) -> io::Result<()> {
     let mut headers = vec![("Server", "agenticore")];
     headers.extend((!answer.body.is_empty()).then_some(("Content-Type", answer.content_type)));
     headers.extend(answer.headers.iter().map(|(name, value)| (*name, value.as_str())));
@@ -66,12 +84,31 @@ pub fn write(stream: &TcpStream, answer: &Answer, keep_alive: bool, without_body
         .with_chunked_threshold(usize::MAX);
     // One write instead of one per header.
     let mut bytes = Vec::with_capacity(body.len() + 256);
-    response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], without_body, None)?;
-    if !keep_alive && let Some(at) = bytes.windows(2).position(|end| end == b"\r\n") {
+    response.raw_print(&mut bytes, HTTPVersion(1, 1), &[], how.without_body, None)?;
+    if !how.keep_alive
+        && let Some(at) = bytes.windows(2).position(|end| end == b"\r\n")
+    {
         bytes.splice(at..at, b"\r\nConnection: close".iter().copied());
     }
-    let mut stream = stream;
-    stream.write_all(&bytes)
+    write_all(stream, &bytes, how.until)
+}
+
+/// A client that takes a byte now and then holds up its connection's thread no longer than that.
+fn write_all(mut stream: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = until.saturating_duration_since(Instant::now()).min(WRITE_TIME);
+        if left.is_zero() {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero)),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    stream.set_write_timeout(Some(WRITE_TIME))
 }
 
 /// How the body of an answer that flows is cut into frames. The connection is closed at its end in either way.

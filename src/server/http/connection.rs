@@ -1,7 +1,7 @@
 //! One connection: its requests one after the other, each within its deadlines, on a thread of its own for as long
 //! as there is something to read, to decide or to write.
 
-use super::answer::{self, Answer, Framing, Reply};
+use super::answer::{self, Answer, Framing, How, Reply};
 use super::flows::{Flow, Flowing, Resumed, Turn};
 use super::head::{self, HEAD_LIMIT, Head, Refused};
 use super::listen::Shared;
@@ -88,7 +88,8 @@ impl Connection {
                 Reply::Whole(mut answer) => {
                     log::debug(&format!("{asked}: {} in {} ms", answer.status, begin.elapsed().as_millis()));
                     answer.headers.extend(more);
-                    answer::write(&self.stream, &answer, keep_alive, without_body)?;
+                    let until = Instant::now() + self.shared.request_time;
+                    answer::write(&self.stream, &answer, How { keep_alive, without_body, until })?;
                 }
                 Reply::Flow(flow) if without_body => {
                     self.stream.as_ref().write_all(&framing.head(flow.content_type(), &more))?;
@@ -175,7 +176,7 @@ impl Connection {
     }
 
     fn read_body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
-        let until = Instant::now() + BODY_TIME;
+        let until = Instant::now() + BODY_TIME.min(self.shared.request_time);
         while self.buffer.len() < length {
             if self.read_more(until, length)? == 0 {
                 return Ok(None);
@@ -208,7 +209,7 @@ impl Connection {
     /// Says no and closes. What the client still sends is read for a moment, so that it sees the
     /// answer instead of a reset.
     fn refuse(&mut self, answer: &Answer, without_body: bool) -> io::Result<Fate> {
-        answer::write(&self.stream, answer, false, without_body)?;
+        answer::write(&self.stream, answer, How { without_body, ..How::closing() })?;
         self.stream.shutdown(Shutdown::Write)?;
         let until = Instant::now() + Duration::from_secs(1);
         let mut dropped = 0;

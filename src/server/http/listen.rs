@@ -31,21 +31,27 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     pub flows: Flows,
     stopping: AtomicBool,
+    /// For a request to come in, and for its answer to be taken.
+    pub request_time: Duration,
+}
+
+/// What a server may have at once.
+pub struct Limits {
+    /// How many jobs run here, for which descriptors are kept back.
+    pub jobs: usize,
+    /// The most connections of one address; 0: no limit.
+    pub per_address: usize,
+    /// For a request to come in, and for its answer to be taken.
+    pub request: Duration,
 }
 
 impl Server {
-    /// `jobs`: how many run here at once, for which descriptors are kept back. `per_address`: the most connections of
-    /// one address; 0: no limit.
-    pub fn start(
-        listener: TcpListener,
-        handler: Arc<dyn Handler>,
-        jobs: usize,
-        per_address: usize,
-    ) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, handler: Arc<dyn Handler>, limits: Limits) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let (connections, flows) = (Arc::new(Connections::new(jobs, per_address)), Flows::new()?);
-        let shared = Arc::new(Shared { handler, connections, flows, stopping: AtomicBool::new(false) });
+        let (connections, flows) = (Arc::new(Connections::new(limits.jobs, limits.per_address)), Flows::new()?);
+        let (stopping, request_time) = (AtomicBool::new(false), limits.request);
+        let shared = Arc::new(Shared { handler, connections, flows, stopping, request_time });
         let accepting = shared.clone();
         // Takes connections in; ends when the server stops.
         let acceptor =
@@ -108,7 +114,7 @@ impl Shared {
         let stream = Arc::new(stream);
         if let Err((status, why)) = self.connections.admit(number, stream.clone()) {
             let refused = problem(status, why).with("Retry-After", "1");
-            let _ = answer::write(&stream, &refused, false, false);
+            let _ = answer::write(&stream, &refused, answer::How::closing());
             return;
         }
         self.on_a_thread(number, stream, |connection| connection.serve());

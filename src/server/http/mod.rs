@@ -17,7 +17,7 @@ pub use flows::{Flow, Next, Resumed, Waker};
 pub use head::Head;
 #[cfg(test)]
 pub use head::parse as parse_head;
-pub use listen::Server;
+pub use listen::{Limits, Server};
 
 use crate::service::Caller;
 use std::time::Duration;

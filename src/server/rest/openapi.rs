@@ -38,6 +38,14 @@ pub fn document() -> Value {
                     "description": kinds.join("\n\n"),
                     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
                 },
+                "TooMuch": {
+                    "description": "too much at once: of one key (429), or of all (503); nothing was changed",
+                    "headers": {"Retry-After": {
+                        "description": "seconds after which it may be tried again",
+                        "schema": {"type": "integer"},
+                    }},
+                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                },
             },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -73,6 +81,10 @@ fn operation(route: &Route) -> Value {
     });
     if route.path == "/ready" {
         answers["503"] = json!({"description": "requests should go elsewhere", "content": content});
+    }
+    if route.method == Method::Post {
+        answers["429"] = json!({"$ref": "#/components/responses/TooMuch"});
+        answers["503"] = json!({"$ref": "#/components/responses/TooMuch"});
     }
     let mut operation = json!({
         "summary": summary,
