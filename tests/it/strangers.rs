@@ -46,8 +46,9 @@ fn said_to(server: &Server, bytes: &[u8]) -> String {
 
 #[test]
 fn hostile_clients_beside_a_well_behaved_one() {
-    let lab = Lab::new().with("AGENTICORE_REQUEST_TIMEOUT", "3");
+    let lab = Lab::new().with("AGENTICORE_REQUEST_TIMEOUT", "3").with("AGENTICORE_MAX_PARALLEL_JOBS", "0");
     let server = lab.serve();
+    let began = std::time::Instant::now();
     let (goes_on, answered) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let good = {
         let (goes_on, answered, url) = (goes_on.clone(), answered.clone(), server.url.clone());
@@ -67,6 +68,7 @@ fn hostile_clients_beside_a_well_behaved_one() {
     let beside = |what: &str| {
         let before = answered.load(Ordering::SeqCst);
         eventually(what, || (answered.load(Ordering::SeqCst) > before + 3).then_some(()));
+        eprintln!("{what}: {:?}", began.elapsed());
     };
     let body_never_comes = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{";
     let mut held: Vec<Child> = (0..4).map(|_| hold(&server, 500, "")).collect();

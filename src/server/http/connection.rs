@@ -58,7 +58,9 @@ impl Connection {
                     return self.refuse(&answer, head.method == Method::Head);
                 }
             };
-            let Some(share) = self.shared.connections.take_body(head.body_length, BODY_TIME) else {
+            let Some(share) =
+                self.shared.connections.take_body(head.body_length, BODY_TIME.min(self.shared.request_time))
+            else {
                 let why = "too many large requests came at once: send it again";
                 return self.refuse(&self.noted(&head, 503, why, more), false);
             };
