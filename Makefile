@@ -62,6 +62,7 @@ bench:
 	cargo build --release --bins --examples
 	cargo bench --bench runner
 	cargo bench --bench doors
+	cargo bench --bench lists
 	cargo bench --bench fleet
 
 static:

@@ -123,8 +123,9 @@ changes.",
     Row {
         name: "open",
         word: Some("ID"),
-        summary: "open a job's pull request",
-        about: "Opens a job's pull request in a browser, where there is one, and prints its address.",
+        summary: "open a job's pull request, or the job on the server's page",
+        about: "Opens a job's pull request in a browser, or where there is none the job on the server's page, and
+prints the address.",
         flags: &[SERVER],
         more: "",
     },

@@ -258,13 +258,10 @@ fn list(client: &Client, wanted: &List) -> Result<Exit, Refusal> {
     Ok(Exit::Done)
 }
 
-/// Shows a job's pull request in a browser where there is one, and says its address in any case.
+/// Shows a job's pull request in a browser, or the job on the server's page, and says its address in any case.
 fn open(client: &Client, id: &str) -> Result<Exit, Refusal> {
     let answer: JobAnswer = client.get(&format!("/jobs/{}", path_part(id)?))?;
-    let Some(url) = answer.job.pr_url else {
-        let why = format!("job {} has no pull request: `agenticore job {id}` says where its work is", answer.job.id);
-        return Err(Refusal::new(Exit::Failed, why));
-    };
+    let url = answer.job.pr_url.unwrap_or_else(|| format!("{}/?job={}", client.url(), answer.job.id));
     let url = show::plain(&url);
     // Whoever wrote the address was the forge; a browser is shown nothing but the web.
     let is_web = url.starts_with("https://") || url.starts_with("http://");

@@ -212,8 +212,7 @@ pub trait Jobs: Send + Sync {
         self.list_after(limit, which, None)
     }
 
-    /// The same, behind a place in the list. Costs what it gives, however many jobs there are; but a list of those for
-    /// one purpose is looked for among all.
+    /// The same, behind a place in the list. Costs what it gives, however many jobs there are.
     fn list_after(&self, limit: usize, which: Which, after: Option<&Place>) -> Result<Seen<Vec<Record>>, Error>;
 
     /// How many jobs wait before this one, which is queued. None: it does not wait here, or so many do that they were

@@ -29,6 +29,9 @@ pub struct Index {
     entries: BTreeMap<JobId, Entry>,
     by_age: BTreeSet<Place>,
     by_status: BTreeMap<&'static str, BTreeSet<Place>>,
+    /// Those that are there for something else than a task: plans, and worktrees.
+    plans: BTreeSet<Place>,
+    worktrees: BTreeSet<Place>,
     /// Position in line → job; the lowest is taken first.
     line: BTreeMap<i64, JobId>,
     /// The positions given out so far lie between these two.
@@ -63,12 +66,24 @@ impl Index {
         };
         let place = Place::of(job);
         self.by_age.insert(place.clone());
+        if let Some(all) = self.of_purpose(job.purpose) {
+            all.insert(place.clone());
+        }
         self.by_status.entry(job.status().as_str()).or_default().insert(place.clone());
         let before = self.entries.insert(job.id.clone(), entry);
         if let Some(before) = before.as_ref().filter(|before| before.status != job.status()) {
             self.leave_status(before.status, &place);
         }
         before.is_none_or(|before| before.status != job.status())
+    }
+
+    /// None: it has no list of its own.
+    fn of_purpose(&mut self, purpose: Purpose) -> Option<&mut BTreeSet<Place>> {
+        match purpose {
+            Purpose::Task => None,
+            Purpose::Plan => Some(&mut self.plans),
+            Purpose::Worktree => Some(&mut self.worktrees),
+        }
     }
 
     fn leave_status(&mut self, status: Status, place: &Place) {
@@ -81,6 +96,9 @@ impl Index {
         if let Some(entry) = self.entries.remove(id) {
             let place = Place { created_at: entry.created_at, id: id.clone() };
             self.by_age.remove(&place);
+            if let Some(all) = self.of_purpose(entry.purpose) {
+                all.remove(&place);
+            }
             self.leave_status(entry.status, &place);
         }
     }
@@ -147,7 +165,9 @@ impl Index {
     pub fn newest(&self, limit: usize, which: Which, after: Option<&Place>) -> Vec<JobId> {
         let all = match which {
             Which::Of(status) => self.by_status.get(status.as_str()),
-            _ => Some(&self.by_age),
+            Which::For(Purpose::Plan) => Some(&self.plans),
+            Which::For(Purpose::Worktree) => Some(&self.worktrees),
+            Which::All | Which::For(Purpose::Task) => Some(&self.by_age),
         };
         let until = after.map_or(Bound::Unbounded, Bound::Excluded);
         let older = all.into_iter().flat_map(|all| all.range((Bound::Unbounded, until)).rev());

@@ -52,7 +52,7 @@ complete -c agenticore -n '__fish_seen_subcommand_from watch' -l label -r -F -d 
 complete -c agenticore -n '__fish_seen_subcommand_from watch' -l mine -d 'handed in with the key that asks'
 complete -c agenticore -n '__fish_seen_subcommand_from watch' -l server -r -F -d 'the server, if not the one at AGENTICORE_URL'
 complete -c agenticore -n '__fish_seen_subcommand_from watch' -s h -l help -d 'say what it does, and with which flags'
-complete -c agenticore -n __fish_use_subcommand -a open -d 'open a job\'s pull request'
+complete -c agenticore -n __fish_use_subcommand -a open -d 'open a job\'s pull request, or the job on the server\'s page'
 complete -c agenticore -n '__fish_seen_subcommand_from open' -l server -r -F -d 'the server, if not the one at AGENTICORE_URL'
 complete -c agenticore -n '__fish_seen_subcommand_from open' -s h -l help -d 'say what it does, and with which flags'
 complete -c agenticore -n __fish_use_subcommand -a diff -d 'show what a job changed'

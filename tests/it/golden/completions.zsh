@@ -7,7 +7,7 @@ _agenticore() {
     'run:submit a job, or run it right here with --local'
     'jobs:list jobs'
     'watch:watch the server and its jobs'
-    'open:open a job'\''s pull request'
+    'open:open a job'\''s pull request, or the job on the server'\''s page'
     'diff:show what a job changed'
     'job:show one job'
     'logs:show what happened to a job, and follow it'
