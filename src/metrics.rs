@@ -107,7 +107,8 @@ impl Metrics {
             tokens: counters("agenticore_job_tokens_total", "Tokens of ended jobs, as Claude reports them", &["kind"])?,
             events: counters(
                 "agenticore_events_total",
-                "What an operator may want to hear of: takeover, lost_lease, handed_back",
+                "What an operator may want to hear of: takeover, lost_lease, handed_back, webhook_told, webhook_failed, \
+                 span_dropped",
                 &["event"],
             )?,
             redis: histogram("agenticore_redis_call_seconds", "Calls to Redis", &CALL_SECONDS)?,
@@ -130,7 +131,7 @@ impl Metrics {
             cpu,
             registry: registry.clone(),
         };
-        for event in ["takeover", "lost_lease", "handed_back"] {
+        for event in ["takeover", "lost_lease", "handed_back", "webhook_told", "webhook_failed", "span_dropped"] {
             metrics.events.with_label_values(&[event]).inc_by(0);
         }
         Ok(metrics)

@@ -177,6 +177,7 @@ class Contract(unittest.TestCase):
             wanted = {
                 "redis-url": "REDIS_URL", "redis-username": "REDIS_USERNAME", "redis-password": "REDIS_PASSWORD",
                 "anthropic-api-key": "AGENTICORE_ANTHROPIC_CREDENTIAL", "claude-code-oauth-token": "CLAUDE_CODE_OAUTH_TOKEN",
+                "webhook-urls": "AGENTICORE_WEBHOOK_URLS", "webhook-secret": "AGENTICORE_WEBHOOK_SECRET",
                 "anthropic-base-url": "ANTHROPIC_BASE_URL", "github-token": "GITHUB_TOKEN", "github-app-id": "GITHUB_APP_ID",
                 "github-app-installation-id": "GITHUB_APP_INSTALLATION_ID",
                 "github-app-private-key": "GITHUB_APP_PRIVATE_KEY", "api-keys": "AGENTICORE_API_KEYS",

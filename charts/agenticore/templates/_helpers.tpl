@@ -216,7 +216,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "agenticore.fromSecret" (list $v "REDIS_SENTINEL_PASSWORD" "redis-sentinel-password") }}
 {{- end }}
 {{- end }}
-{{- range $name, $key := dict "AGENTICORE_ANTHROPIC_CREDENTIAL" "anthropic-api-key" "CLAUDE_CODE_OAUTH_TOKEN" "claude-code-oauth-token" "ANTHROPIC_BASE_URL" "anthropic-base-url" "GITHUB_TOKEN" "github-token" "GITHUB_APP_ID" "github-app-id" "GITHUB_APP_INSTALLATION_ID" "github-app-installation-id" "GITHUB_APP_PRIVATE_KEY" "github-app-private-key" "AGENTICORE_API_KEYS" "api-keys" }}
+{{- range $name, $key := dict "AGENTICORE_ANTHROPIC_CREDENTIAL" "anthropic-api-key" "CLAUDE_CODE_OAUTH_TOKEN" "claude-code-oauth-token" "ANTHROPIC_BASE_URL" "anthropic-base-url" "GITHUB_TOKEN" "github-token" "GITHUB_APP_ID" "github-app-id" "GITHUB_APP_INSTALLATION_ID" "github-app-installation-id" "GITHUB_APP_PRIVATE_KEY" "github-app-private-key" "AGENTICORE_API_KEYS" "api-keys" "AGENTICORE_WEBHOOK_URLS" "webhook-urls" "AGENTICORE_WEBHOOK_SECRET" "webhook-secret" }}
 {{ include "agenticore.fromSecret" (list $v $name $key) }}
 {{- end }}
 {{- end }}
