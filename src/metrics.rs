@@ -107,8 +107,7 @@ impl Metrics {
             tokens: counters("agenticore_job_tokens_total", "Tokens of ended jobs, as Claude reports them", &["kind"])?,
             events: counters(
                 "agenticore_events_total",
-                "What an operator may want to hear of: takeover, lost_lease, handed_back, webhook_told, webhook_failed, \
-                 span_dropped",
+                "What an operator may want to hear of: takeovers, lost leases, what others were not told",
                 &["event"],
             )?,
             redis: histogram("agenticore_redis_call_seconds", "Calls to Redis", &CALL_SECONDS)?,
