@@ -33,6 +33,7 @@ mod suggest;
 mod tls;
 mod trace_context;
 mod volume;
+mod web;
 mod webhook;
 mod workspace;
 

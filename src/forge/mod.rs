@@ -7,13 +7,12 @@ mod github;
 
 pub use github::{GitHub, PullRequest};
 
-use crate::tls;
+use crate::web;
 use std::fmt;
 use std::time::Duration;
 
 /// What one request may take in all: GitHub answers within seconds, or not at all.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, PartialEq)]
 pub enum Error {
@@ -33,24 +32,9 @@ impl fmt::Display for Error {
     }
 }
 
-/// A client with limits on everything. `ca_file` (SSL_CERT_FILE) replaces the roots it was built with; `proxy`: what
-/// the API is reached through.
+/// `ca_file` (SSL_CERT_FILE) replaces the roots it was built with; `proxy`: what the API is reached through. Redirects
+/// are followed where it is known what may be sent along.
 fn client(ca_file: Option<&str>, proxy: Option<&str>) -> Result<ureq::Agent, String> {
-    let unusable = |error| {
-        format!("the proxy for the GitHub API cannot be used (AGENTICORE_PROXY, HTTPS_PROXY, ALL_PROXY): {error}")
-    };
-    let proxy = proxy.map(ureq::Proxy::new).transpose().map_err(unusable)?;
-    let mut config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(proxy)
-        .timeout_global(Some(REQUEST_LIMIT))
-        .timeout_connect(Some(CONNECT_LIMIT))
-        // Redirects are followed where it is known what may be sent along.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
-    if let Some(path) = ca_file {
-        config = config.tls_config(tls::trusting(&[path])?);
-    }
-    Ok(config.build().into())
+    let client = web::client(ca_file, proxy, REQUEST_LIMIT).map_err(|why| format!("for the GitHub API {why}"))?;
+    Ok(client.into())
 }

@@ -5,7 +5,7 @@ use super::Span;
 use super::otlp::{self, Source};
 use crate::config::{Config, Otel};
 use crate::log;
-use crate::tls;
+use crate::web;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -40,20 +40,11 @@ struct Collector {
 impl Exporter {
     pub fn start(config: &Config, settings: &Otel) -> Result<Self, String> {
         let url = format!("{}/v1/traces", settings.endpoint);
-        let proxy = config.proxy_to(&url).map(|proxy| ureq::Proxy::new(&proxy)).transpose();
-        let proxy = proxy.map_err(|error| format!("the proxy for {url} cannot be used: {error}"))?;
-        let mut client = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(proxy)
-            .timeout_global(Some(REQUEST_LIMIT))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = config.ca_file() {
-            client = client.tls_config(tls::trusting(&[path])?);
-        }
+        let proxy = config.proxy_to(&url);
+        let client = web::client(config.ca_file(), proxy.as_deref(), REQUEST_LIMIT);
+        let client = client.map_err(|why| format!("for {url} {why}"))?;
         let collector = Collector {
-            agent: client.build().into(),
+            agent: client.into(),
             url,
             headers: settings.headers(),
             as_json: settings.protocol == "http/json",

@@ -5,7 +5,7 @@ use super::message::{self, Message};
 use crate::addresses;
 use crate::config::Config;
 use crate::job::Time;
-use crate::tls;
+use crate::web;
 use std::net::IpAddr;
 use std::time::Duration;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -13,7 +13,6 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 /// What one try may take in all. A receiver should note what it is told and answer at once.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What came of a try.
 pub enum Outcome {
@@ -59,24 +58,11 @@ fn told(error: &ureq::Error) -> String {
 
 fn agent(config: &Config, url: &str, checks_addresses: bool) -> Result<ureq::Agent, String> {
     let proxy = config.proxy_to(url);
-    let is_proxied = proxy.is_some();
-    let proxy = proxy.map(|proxy| ureq::Proxy::new(&proxy)).transpose();
-    let proxy = proxy.map_err(|error| format!("the proxy cannot be used: {error}"))?;
-    let mut settings = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(proxy)
-        .timeout_global(Some(REQUEST_LIMIT))
-        .timeout_connect(Some(CONNECT_LIMIT))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("agenticore/", env!("CARGO_PKG_VERSION")));
-    if let Some(path) = config.ca_file() {
-        settings = settings.tls_config(tls::trusting(&[path])?);
-    }
+    let client = web::client(config.ca_file(), proxy.as_deref(), REQUEST_LIMIT)?;
     // Behind a proxy names are the proxy's to resolve, and its own address is the operator's.
-    Ok(match checks_addresses && !is_proxied {
-        true => ureq::Agent::with_parts(settings.build(), DefaultConnector::default(), PublicOnly::default()),
-        false => settings.build().into(),
+    Ok(match checks_addresses && proxy.is_none() {
+        true => ureq::Agent::with_parts(client, DefaultConnector::default(), PublicOnly::default()),
+        false => client.into(),
     })
 }
 

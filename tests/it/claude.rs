@@ -5,23 +5,14 @@
 
 use crate::support::github::TOKEN;
 use crate::support::messages::Messages;
-use crate::support::{GitHub, Lab, Repo, events, eventually};
+use crate::support::{GitHub, Lab, Repo, events, eventually, fetched};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The CLI, or None where it cannot be had; that is said, and in CI it is a failure.
 pub fn cli() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/test-tools.sh");
-    let done = Command::new(script).output().unwrap();
-    let path = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-    if done.status.success() && Path::new(&path).exists() {
-        return Some(path.into());
-    }
-    let why = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(std::env::var_os("CI").is_none(), "CI has the Claude Code CLI: {why}");
-    eprintln!("SKIPPED: the Claude Code CLI is not here: {why}");
-    None
+    fetched("test-tools.sh", "the Claude Code CLI")
 }
 
 fn lab(messages: &Messages) -> Option<Lab> {

@@ -1,6 +1,6 @@
 //! Real MCP clients: the SDKs over every transport, the inspector's command line, the official conformance suite.
 
-use crate::support::{BINARY, Lab, Server};
+use crate::support::{BINARY, Lab, Server, fetched};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,7 @@ use std::process::{Command, Stdio};
 
 /// Where the clients are, or None where they cannot be had; that is said, and in CI it is a failure.
 pub fn clients() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/mcp-clients.sh");
-    let done = Command::new(script).output().unwrap();
-    let path = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-    if done.status.success() && Path::new(&path).exists() {
-        return Some(path.into());
-    }
-    let why = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(std::env::var_os("CI").is_none(), "CI has the MCP clients: {why}");
-    eprintln!("SKIPPED: the MCP clients are not here: {why}");
-    None
+    fetched("mcp-clients.sh", "the MCP clients")
 }
 
 fn script(name: &str) -> String {

@@ -8,16 +8,7 @@ use std::process::Command;
 
 /// Where the browser's tools are, or None where they cannot be had; that is said, and in CI it is a failure.
 fn tools() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/browser-tools.sh");
-    let done = Command::new(script).output().unwrap();
-    let path = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-    if done.status.success() && Path::new(&path).exists() {
-        return Some(path.into());
-    }
-    let why = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(std::env::var_os("CI").is_none(), "CI has a browser: {why}");
-    eprintln!("SKIPPED: the browser is not here: {why}");
-    None
+    fetched("browser-tools.sh", "a browser")
 }
 
 /// With PAGE_SCREENSHOTS=DIRECTORY it leaves pictures there: `make screenshots`.

@@ -168,6 +168,7 @@ fn nothing_uses_what_stands_above_it() {
             "trace_context",
             "addresses",
             "spans",
+            "web",
         ],
     ];
     // The shapes of profiles are told by profiles; a volume is told by settings.

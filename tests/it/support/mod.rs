@@ -24,6 +24,21 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_agenticore");
 /// Far longer than anything takes: reaching it is a failure, not slowness.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What a script of the project's fetches, by the path that it prints; None where it cannot be had: that is said, and in
+/// CI it is a failure.
+pub fn fetched(script: &str, what: &str) -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
+    let done = Command::new(script).output().unwrap();
+    let path = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    if done.status.success() && Path::new(&path).exists() {
+        return Some(path.into());
+    }
+    let why = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(std::env::var_os("CI").is_none(), "CI has {what}: {why}");
+    eprintln!("SKIPPED: {what} cannot be had here: {why}");
+    None
+}
+
 /// A program of the Python libraries that `scripts/python-tools.sh` fetches.
 pub fn python(program: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python-3/bin").join(program);
