@@ -16,7 +16,11 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+/// How long another process may change a notice, and how soon it is asked again.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// The format of such a file.
 const FORMAT: u32 = 1;
 
@@ -122,6 +126,9 @@ impl Outbox {
 
     /// What is noted of a job, and where it stands.
     pub fn find(&self, job: &JobId, about: About) -> Result<Option<(Shelf, Notice)>, String> {
+        if !self.directory.is_dir() {
+            return Ok(None);
+        }
         for shelf in Shelf::ALL {
             if let Some(bytes) = files::read(&self.path(shelf, job, about))? {
                 return Ok(parse(&bytes).map(|notice| (shelf, notice)));
@@ -157,7 +164,7 @@ impl Outbox {
     /// Changes a notice, wherever it stands, and puts it where it belongs then; no other process does meanwhile. What
     /// is gone stays so.
     pub fn change(&self, job: &JobId, about: About, change: impl FnOnce(&mut Notice)) -> Result<(), String> {
-        let _alone = self.lock(".changes", true)?;
+        let _alone = self.lock(".changes", LOCK_LIMIT)?;
         let Some((shelf, mut notice)) = self.find(job, about)? else { return Ok(()) };
         change(&mut notice);
         let wanted = match () {
@@ -188,15 +195,21 @@ impl Outbox {
     /// Of all servers that share the directory one tells. None: another one does.
     pub fn become_teller(&self) -> Option<File> {
         fs::create_dir_all(&self.directory).ok()?;
-        self.lock(".teller", false).ok()
+        self.lock(".teller", Duration::ZERO).ok()
     }
 
-    fn lock(&self, name: &str, waits: bool) -> Result<File, String> {
+    fn lock(&self, name: &str, limit: Duration) -> Result<File, String> {
         let path = self.directory.join(name);
         let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = open().map_err(|error| files::explain("open", &path, &error))?;
-        let locked = if waits { FileExt::lock_exclusive(&file) } else { FileExt::try_lock_exclusive(&file) };
-        locked.map_err(|error| files::explain("lock", &path, &error))?;
+        let until = Instant::now() + limit;
+        // Whoever holds it may be frozen: it is not waited for without end.
+        while let Err(error) = FileExt::try_lock_exclusive(&file) {
+            if Instant::now() >= until {
+                return Err(files::explain("lock", &path, &error));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
         Ok(file)
     }
 }

@@ -8,7 +8,7 @@ use crate::job::{JobId, Record, Time};
 use crate::log;
 use crate::metrics;
 use crate::store::outbox::{About, Delivery, Notice, Outbox, Shelf};
-use crate::store::{Seen, Store};
+use crate::store::{self, Seen, Store};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
@@ -116,11 +116,15 @@ impl Shared {
         // A set has another order each time: none is always the last.
         let names: Vec<Name> = names.iter().filter(|name| is_due(name)).take(READ_AT_ONCE).cloned().collect();
         for name in names {
-            if lock(&self.under_way).len() >= AT_ONCE {
+            if lock(&self.under_way).len() >= AT_ONCE || *lock(&self.ends) {
                 return;
             }
             let Some(notice) = outbox.read(Shelf::Waiting, &name.0, name.1) else { continue };
-            match self.begin(outbox, notice, now) {
+            let Ok(next) = self.begin(outbox, notice, now) else {
+                // The store cannot be asked: nor for the others.
+                return;
+            };
+            match next {
                 Some(next) => due.insert(name, next.min(now.plus_seconds(READ_AGAIN))),
                 None => due.remove(&name),
             };
@@ -128,24 +132,24 @@ impl Shared {
     }
 
     /// Begins what is due of a notice. When to look at it again; None: at the next look.
-    fn begin(self: &Arc<Self>, outbox: &Outbox, notice: Notice, now: Time) -> Option<Time> {
-        let record = match self.store.get(&notice.job) {
-            Ok(Seen { it: Some(record), .. }) => record,
+    fn begin(self: &Arc<Self>, outbox: &Outbox, notice: Notice, now: Time) -> Result<Option<Time>, store::Error> {
+        let record = match self.store.get(&notice.job)? {
+            Seen { it: Some(record), .. } => record,
             // It is forgotten: there is nothing left to tell.
-            Ok(Seen { it: None, stale: false }) => {
+            Seen { it: None, stale: false } => {
                 self.warn(&notice.job, outbox.remove(&notice.job));
-                return None;
+                return Ok(None);
             }
-            _ => return None,
+            Seen { it: None, stale: true } => return Ok(None),
         };
         if notice.about == About::Ended && !record.status().has_ended() {
-            return None;
+            return Ok(None);
         }
         if notice.deliveries.is_empty() {
             let deliveries = self.receivers(&record, now);
             let written = outbox.change(&notice.job, notice.about, |notice| notice.deliveries = deliveries);
             self.warn(&notice.job, written);
-            return None;
+            return Ok(None);
         }
         let waiting: Vec<&Delivery> = notice.deliveries.iter().filter(|one| one.next_at.is_some()).collect();
         let mut next = waiting.iter().filter_map(|one| one.next_at).min();
@@ -154,7 +158,7 @@ impl Shared {
             next = None;
             self.try_to_tell(&record, &notice, delivery);
         }
-        next
+        Ok(next)
     }
 
     /// Whom to tell of a job. Nobody is told already.
