@@ -50,7 +50,9 @@ pub struct Notice {
     pub job: JobId,
     pub about: About,
     pub made_at: Time,
-    /// Empty until somebody looked at whom to tell.
+    /// What is told, the same on each try; None until somebody looked at whom to tell.
+    #[serde(default)]
+    pub body: Option<String>,
     #[serde(default)]
     pub deliveries: Vec<Delivery>,
 }
@@ -121,7 +123,7 @@ impl Outbox {
             return Ok(());
         }
         let (job, made_at) = (record.id.clone(), Time::now());
-        self.write(Shelf::Waiting, &Notice { format: FORMAT, job, about, made_at, deliveries: Vec::new() })
+        self.write(Shelf::Waiting, &Notice { format: FORMAT, job, about, made_at, body: None, deliveries: Vec::new() })
     }
 
     /// What is noted of a job, and where it stands.
@@ -181,15 +183,21 @@ impl Outbox {
         Ok(())
     }
 
-    /// Nobody is to be told, after all.
-    pub fn remove(&self, job: &JobId) -> Result<(), String> {
+    /// The job is forgotten. What somebody is still to be told stays until that is done.
+    pub fn forget(&self, job: &JobId) -> Result<(), String> {
+        let is_waiting = |about| self.read(Shelf::Waiting, job, about).is_some_and(|notice| notice.body.is_some());
+        if self.directory.is_dir() && About::ALL.into_iter().any(is_waiting) {
+            return Ok(());
+        }
+        About::ALL.into_iter().try_for_each(|about| self.remove(job, about))
+    }
+
+    /// Nobody is to be told of this, after all.
+    pub fn remove(&self, job: &JobId, about: About) -> Result<(), String> {
         if !self.directory.is_dir() {
             return Ok(());
         }
-        for about in About::ALL {
-            Shelf::ALL.into_iter().try_for_each(|shelf| files::remove(&self.path(shelf, job, about)))?;
-        }
-        Ok(())
+        Shelf::ALL.into_iter().try_for_each(|shelf| files::remove(&self.path(shelf, job, about)))
     }
 
     /// Of all servers that share the directory one tells. None: another one does.
@@ -251,7 +259,7 @@ mod tests {
             outbox.note(&wants, About::Ended).unwrap();
             assert_eq!(Shelf::ALL.iter().map(|shelf| outbox.names(*shelf).len()).sum::<usize>(), 1);
         }
-        outbox.remove(&wants.id).unwrap();
+        outbox.forget(&wants.id).unwrap();
         assert_eq!(outbox.find(&wants.id, About::Ended), Ok(None));
         let teller = outbox.become_teller().unwrap();
         assert!(outbox.become_teller().is_none());

@@ -144,7 +144,7 @@ pub fn forget_files(files: &JobFiles, id: &JobId, record: Option<&Record>) -> Re
         if let Some(key) = record.and_then(|record| record.key.as_deref()) {
             files.remove_key(key)?;
         }
-        files.outbox.remove(id)?;
+        files.outbox.forget(id)?;
         files.remove_journals(id, record.map_or(0, |record| record.attempt))?;
         files::remove(&files.ended(id))
     };

@@ -2,7 +2,7 @@
 
 use crate::api::Job;
 use crate::job::{Record, Time, cut};
-use crate::store::outbox::About;
+use crate::store::outbox::{About, Notice};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
@@ -12,13 +12,20 @@ use serde_json::json;
 /// that Standard Webhooks asks for.
 const TEXT_LIMIT: usize = 3_000;
 
-pub struct Message {
+pub struct Message<'a> {
     /// The same on each try.
     pub id: String,
-    pub body: String,
+    pub body: &'a str,
 }
 
-pub fn of(record: &Record, about: About, made_at: Time) -> Message {
+impl<'a> Message<'a> {
+    pub fn of(notice: &'a Notice) -> Self {
+        let id = format!("msg_{}_{}", notice.job, notice.about.as_str());
+        Self { id, body: notice.body.as_deref().unwrap_or_default() }
+    }
+}
+
+pub fn body(record: &Record, about: About, made_at: Time) -> String {
     let mut job = Job::new(record, None);
     // Nobody but this server has a use for these.
     (job.worktree_path, job.job_config_dir, job.pid, job.file_path) = (None, None, None, None);
@@ -27,8 +34,8 @@ pub fn of(record: &Record, about: About, made_at: Time) -> Message {
         *text = text.take().map(|text| cut(text, TEXT_LIMIT));
     }
     let at = record.ended_at.filter(|_| about == About::Ended).or(record.started_at).unwrap_or(made_at);
-    let body = json!({"type": format!("job.{}", about.as_str()), "timestamp": at, "data": {"job": job}});
-    Message { id: format!("msg_{}_{}", record.id, about.as_str()), body: body.to_string() }
+    let told = json!({"type": format!("job.{}", about.as_str()), "timestamp": at, "data": {"job": job}});
+    told.to_string()
 }
 
 /// `webhook-signature`, for a message that is sent now (seconds since 1970): one for each secret.
@@ -50,7 +57,7 @@ mod tests {
     #[test]
     fn it_is_signed_as_the_specification_says() {
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let message = Message { id: "msg_p5jXN8AQM9LWM0D4loKWxJek".into(), body: r#"{"test": 2432232314}"#.into() };
+        let message = Message { id: "msg_p5jXN8AQM9LWM0D4loKWxJek".into(), body: r#"{"test": 2432232314}"# };
         let signed = signature(&[secret], &message, 1614265330);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
@@ -60,8 +67,8 @@ mod tests {
         let mut record: Record = queued().into();
         record.task = "x".repeat(1 << 20);
         (record.output, record.error) = (Some("y".repeat(50_000)), Some("z".repeat(9_000)));
-        let message = of(&record, About::Ended, Time(0));
-        assert!(message.body.len() < 20_000, "{}", message.body.len());
-        assert!(message.body.contains(r#""type":"job.ended""#) && message.id.ends_with("_ended"));
+        let body = body(&record, About::Ended, Time(0));
+        assert!(body.len() < 20_000, "{}", body.len());
+        assert!(body.contains(r#""type":"job.ended""#), "{body}");
     }
 }

@@ -1,8 +1,9 @@
 //! Works the outbox off: one thread looks what is due, and each try has a thread of its own, so that a receiver that is
 //! slow holds up nobody else.
 
+use super::message::{self, Message};
 use super::send::{self, Outcome};
-use super::{message, url};
+use super::url;
 use crate::config::Config;
 use crate::job::{JobId, Record, Time};
 use crate::log;
@@ -133,22 +134,8 @@ impl Shared {
 
     /// Begins what is due of a notice. When to look at it again; None: at the next look.
     fn begin(self: &Arc<Self>, outbox: &Outbox, notice: Notice, now: Time) -> Result<Option<Time>, store::Error> {
-        let record = match self.store.get(&notice.job)? {
-            Seen { it: Some(record), .. } => record,
-            // It is forgotten: there is nothing left to tell.
-            Seen { it: None, stale: false } => {
-                self.warn(&notice.job, outbox.remove(&notice.job));
-                return Ok(None);
-            }
-            Seen { it: None, stale: true } => return Ok(None),
-        };
-        if notice.about == About::Ended && !record.status().has_ended() {
-            return Ok(None);
-        }
-        if notice.deliveries.is_empty() {
-            let deliveries = self.receivers(&record, now);
-            let written = outbox.change(&notice.job, notice.about, |notice| notice.deliveries = deliveries);
-            self.warn(&notice.job, written);
+        if notice.body.is_none() {
+            self.address(outbox, &notice, now)?;
             return Ok(None);
         }
         let waiting: Vec<&Delivery> = notice.deliveries.iter().filter(|one| one.next_at.is_some()).collect();
@@ -156,9 +143,33 @@ impl Shared {
         for delivery in waiting.into_iter().filter(|one| one.next_at.is_some_and(|next| next <= now)) {
             // While it is under way, and until there is room for it, it is looked at each time.
             next = None;
-            self.try_to_tell(&record, &notice, delivery);
+            self.try_to_tell(&notice, delivery);
         }
         Ok(next)
+    }
+
+    /// Notes what is to be told, and to whom, once that has happened. From then on the job's record is not needed.
+    fn address(&self, outbox: &Outbox, notice: &Notice, now: Time) -> Result<(), store::Error> {
+        let record = match self.store.get(&notice.job)? {
+            Seen { it: Some(record), .. } if notice.about == About::Started || record.status().has_ended() => record,
+            // It is forgotten: there is nothing left to tell.
+            Seen { it: None, stale: false } => {
+                self.warn(&notice.job, outbox.remove(&notice.job, notice.about));
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let deliveries = self.receivers(&record, now);
+        let written = match deliveries.is_empty() {
+            // Whom the settings named when it was noted they name no more.
+            true => outbox.remove(&notice.job, notice.about),
+            false => outbox.change(&notice.job, notice.about, |notice| {
+                notice.deliveries = deliveries;
+                notice.body = Some(message::body(&record, notice.about, notice.made_at));
+            }),
+        };
+        self.warn(&notice.job, written);
+        Ok(())
     }
 
     /// Whom to tell of a job. Nobody is told already.
@@ -177,7 +188,7 @@ impl Shared {
     }
 
     /// In a thread of its own, if there is room.
-    fn try_to_tell(self: &Arc<Self>, record: &Record, notice: &Notice, delivery: &Delivery) {
+    fn try_to_tell(self: &Arc<Self>, notice: &Notice, delivery: &Delivery) {
         let name = (notice.job.clone(), notice.about);
         let entry = (name, delivery.url.clone());
         let host = url::shown(&delivery.url);
@@ -188,12 +199,12 @@ impl Shared {
         }
         under_way.push(entry.clone());
         drop(under_way);
-        let (own, record, notice, delivery) = (self.clone(), record.clone(), notice.clone(), delivery.clone());
+        let (own, notice, delivery) = (self.clone(), notice.clone(), delivery.clone());
         let told = entry.clone();
         let tries = std::thread::Builder::new().name("webhook".into());
         // Tells one receiver, within the limits of a request; ends with that.
         let begun = tries.spawn(move || {
-            own.tell(&record, &notice, &delivery);
+            own.tell(&notice, &delivery);
             lock(&own.under_way).retain(|one| *one != told);
         });
         if let Err(error) = begun {
@@ -202,9 +213,9 @@ impl Shared {
         }
     }
 
-    fn tell(&self, record: &Record, notice: &Notice, delivery: &Delivery) {
+    fn tell(&self, notice: &Notice, delivery: &Delivery) {
         let began = Time::now();
-        let message = message::of(record, notice.about, notice.made_at);
+        let message = Message::of(notice);
         let outcome = send::send(&self.config, &delivery.url, delivery.is_of_job, &message);
         let after = after(delivery, outcome, began, self.config.webhooks.backoff);
         let host = url::shown(&delivery.url);
@@ -220,6 +231,11 @@ impl Shared {
             }
         });
         self.warn(&notice.job, written);
+        // A job that is forgotten is shown to nobody, nor who was told of it.
+        let is_over = outbox.read(Shelf::Waiting, &notice.job, notice.about).is_none();
+        if is_over && self.store.get(&notice.job).is_ok_and(|seen| seen.it.is_none() && !seen.stale) {
+            self.warn(&notice.job, outbox.forget(&notice.job));
+        }
     }
 
     fn warn(&self, job: &JobId, done: Result<(), String>) {

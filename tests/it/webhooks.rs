@@ -152,6 +152,31 @@ fn what_was_not_told_survives_the_server() {
 }
 
 #[test]
+fn what_is_to_be_told_outlives_its_job() {
+    let heard = Receiver::start(|count| status(if count == 0 { 500 } else { 200 }));
+    let lab = Lab::new()
+        .with("AGENTICORE_WEBHOOK_URLS", heard.url())
+        .with("AGENTICORE_WEBHOOK_SECRET", SECRET)
+        .with("AGENTICORE_WEBHOOK_BACKOFF", "8")
+        .with("AGENTICORE_JOB_TTL", "1");
+    let server = lab.serve();
+    let id = server.submit(json!({"task": "[[say soon forgotten]]"}));
+    heard.wait_for(1);
+    eventually("the job is forgotten", || (server.get(&format!("/jobs/{id}")).0 == 404).then_some(()));
+    let told = heard.wait_for(2);
+    verify(SECRET, &told[1]);
+    assert!(told[1].1.contains("soon forgotten") && told[0].1 == told[1].1, "{told:?}");
+    eventually("nothing of it is left", || {
+        let left = |shelf: &str| {
+            let directory = lab.path(&format!("jobs/webhooks/{shelf}"));
+            std::fs::read_dir(directory).map_or(0, |all| all.flatten().count())
+        };
+        (["waiting", "failed", "done"].iter().all(|shelf| left(shelf) == 0)).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
 fn a_jobs_own_url_does_not_lead_inside() {
     let inside = Receiver::start(|_| status(200));
     let redirects = Receiver::start({
