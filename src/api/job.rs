@@ -64,6 +64,9 @@ pub struct Job {
     /// What it has otherwise than its profile says.
     #[serde(flatten)]
     pub overrides: Overrides,
+    /// The job whose conversation it goes on with; known once its agent begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<JobId>,
     /// The job whose request this is again.
     pub retry_of: Option<JobId>,
     /// The latest job that this one's request was given to again.
@@ -178,6 +181,7 @@ impl Job {
             request_id: record.request_id,
             labels: record.labels,
             overrides: record.overrides,
+            resumed_from: record.resumed_from,
             retry_of: record.retry_of,
             retried_as: record.retried_as,
             purpose: record.purpose,

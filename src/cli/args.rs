@@ -269,7 +269,7 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             wait: raw.has("wait"),
             local: raw.has("local"),
             idempotency_key: raw.idempotency_key()?,
-            labels: raw.labels()?.into_iter().collect(),
+            labels: raw.own_labels()?,
             json,
         })),
         "open" => Command::Open { id: raw.only_word("open", "ID")? },

@@ -371,8 +371,8 @@ names. The line holds the key's SHA-256 alone. The server heeds the file within 
         word: None,
         summary: "write a first config.yml and a profile",
         about: "Writes ~/.agenticore/config.yml and a profile of your own, which jobs then have when they name none.
-On a terminal it asks for what no flag says; elsewhere, or with --yes, that is the default. Files
-that are there stay as they are.",
+On a terminal it asks for what no flag says; elsewhere, or with --yes, that is the default. Where
+config.yml is there already, nothing is written.",
         flags: &[
             short('p', "profile", Some("NAME"), "what the profile is called (own)"),
             flag("model", Some("NAME"), "its model (sonnet)"),

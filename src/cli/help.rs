@@ -59,7 +59,7 @@ its own, and opens a pull request with what came out.
 
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 drained but jobs were put back, 4 cancelled or expired,
 5 succeeded but not published, 6 server unreachable. Clients look for the server at
-AGENTICORE_HOST:AGENTICORE_PORT.
+AGENTICORE_URL, or else at AGENTICORE_HOST:AGENTICORE_PORT.
 "
     )
 }

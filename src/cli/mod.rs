@@ -265,9 +265,10 @@ fn open(client: &Client, id: &str) -> Result<Exit, Refusal> {
     let url = show::plain(&url);
     // Whoever wrote the address was the forge; a browser is shown nothing but the web.
     let is_web = url.starts_with("https://") || url.starts_with("http://");
+    let own = std::env::var_os("BROWSER").filter(|program| !program.is_empty());
     let has_screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
-    if is_web && has_screen && std::io::stdout().is_terminal() {
-        let mut browser = std::process::Command::new("xdg-open");
+    if is_web && (own.is_some() || has_screen) && std::io::stdout().is_terminal() {
+        let mut browser = std::process::Command::new(own.unwrap_or_else(|| "xdg-open".into()));
         let quiet = browser.arg(&url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Without one the address is enough.
         drop(quiet.spawn());

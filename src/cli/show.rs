@@ -140,7 +140,8 @@ pub fn webhooks(answer: &WebhooksAnswer) -> String {
         let next = one.next_at.map(|next| format!(", next at {next}")).unwrap_or_default();
         let last = one.last.as_deref().map(|last| format!(": {}", plain(last))).unwrap_or_default();
         let (id, url) = (one.job_id.short(), plain(&one.url));
-        text.push_str(&format!("{state} {id} {:8} {url}, {} tries{next}{last}\n", one.event, one.tries));
+        let tries = if one.tries == 1 { "try" } else { "tries" };
+        text.push_str(&format!("{state} {id} {:8} {url}, {} {tries}{next}{last}\n", one.event, one.tries));
     }
     if answer.more {
         text.push_str("… and more\n");

@@ -32,6 +32,9 @@ pub fn task_of(word: &str) -> Result<String, Refusal> {
 
 /// The task that a file holds.
 fn task_in(file: &str) -> Result<String, Refusal> {
+    if file == "-" {
+        return task_of(file);
+    }
     let wrong = |why: String| Refusal::new(Exit::BadUsage, format!("--task-file is `{file}`: {why}"));
     let found = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
     if !found.is_file() || found.len() > api::BODY_LIMIT as u64 {
@@ -48,7 +51,7 @@ fn judged(task: String) -> Result<String, Refusal> {
     if task.trim().is_empty() {
         return Err(Refusal::new(
             Exit::BadUsage,
-            "TASK is empty: say what is to be done, or give - to read it from standard input",
+            "TASK is empty: say what is to be done, or give - and write it to standard input",
         ));
     }
     Ok(task)

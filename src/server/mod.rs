@@ -154,8 +154,9 @@ fn say_what_runs(service: &Service, address: Option<&str>) {
     config.warnings.iter().chain(&service.profiles().warnings).for_each(|warning| log::warn(warning));
     if config.claude.otel.as_ref().is_some_and(|otel| !otel.has_own_traces()) {
         log::warn(
-            "OTEL_EXPORTER_OTLP_PROTOCOL is grpc: Claude's telemetry is sent, this server's own traces are not; for \
-             both set it to http/protobuf, and the endpoint to the collector's port for HTTP (4318)",
+            "OTEL_EXPORTER_OTLP_PROTOCOL is grpc, as it is without being set: Claude's telemetry is sent, this \
+             server's own traces are not; for both set it to http/protobuf, and the endpoint to the collector's port \
+             for HTTP (4318)",
         );
     }
     for missing in service.missing() {

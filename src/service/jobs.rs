@@ -31,9 +31,10 @@ impl Service {
     pub fn diff(&self, id: &str) -> Result<JobDiff, Refusal> {
         let record = self.find_record(id)?.it;
         let diff = self.runner.diff_of(&record.id).ok_or_else(|| {
-            let why = match record.status().has_ended() {
-                true => "it changed nothing, or had ended before diffs were kept",
-                false => "it has not ended",
+            let why = match (record.status().has_ended(), &record.repo_url) {
+                (false, _) => "it has not ended",
+                (true, None) => "it has no repository to differ from",
+                (true, Some(_)) => "it changed nothing, or had ended before diffs were kept",
             };
             Refusal::NotFound(format!("job {} has no diff: {why}", record.id))
         })?;

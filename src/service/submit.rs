@@ -174,6 +174,12 @@ impl Service {
             let why = format!("job {} has no conversation to go on with: retry it instead", earlier.id);
             Refusal::Conflict(why)
         })?;
+        // Where the conversation went on since, so did the files: it is the same one, as it is now.
+        let latest = self.runner.store.with_session(&session)?;
+        let earlier = match latest.filter(|latest| latest.repo_url == earlier.repo_url) {
+            Some(latest) => latest,
+            None => earlier,
+        };
         // What it pushed it goes on from; what was kept of it is found by the conversation.
         let branch = earlier.branch.clone().filter(|_| earlier.pushed);
         let base_ref = branch.or(earlier.base_ref.clone()).filter(|_| earlier.repo_url.is_some());

@@ -24,7 +24,7 @@ const STAND_BY: Duration = Duration::from_secs(5);
 /// So many notices are read in one look; and what is due later is read again after so many seconds, because somebody
 /// may have had it tried again.
 const READ_AT_ONCE: usize = 500;
-const READ_AGAIN: u64 = 10;
+const READ_AGAIN: u64 = 1;
 /// So many tries run at once, and so many of them to one host.
 const AT_ONCE: usize = 16;
 const AT_ONCE_TO_ONE: usize = 4;

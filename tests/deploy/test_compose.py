@@ -144,6 +144,22 @@ class Compose(unittest.TestCase):
     def in_volume(self):
         return pathlib.Path(self.engine.docker("volume", "inspect", "-f", "{{.Mountpoint}}", "compose_agenticore-data").stdout.strip())
 
+    def test_telemetry_names_files_that_are_there(self):
+        # No registry is within reach, so its images were not run: its files are what can be looked at.
+        done = subprocess.run(
+            ["docker-compose", "--profile", "single", "--profile", "telemetry", "config"],
+            cwd=lab.TOP / "compose", capture_output=True, text=True,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        services = yaml.safe_load(done.stdout)["services"]
+        mounts = [volume for name in ("otel-collector", "prometheus", "grafana") for volume in services[name]["volumes"]]
+        sources = [mount.split(":")[0] if isinstance(mount, str) else mount["source"] for mount in mounts]
+        files = [pathlib.Path(source) for source in sources if source.startswith("/")]
+        self.assertEqual([str(path) for path in files if not path.is_file()], [])
+        self.assertGreater(len(files), 4)
+        for path in files:
+            yaml.safe_load(path.read_text())
+
     def test_one_container_then_a_fleet_then_the_charts_pods(self):
         path = self.outside.repository("me/project")
         self.compose("up", "-d")

@@ -97,7 +97,7 @@ fn a_job_may_have_its_own_model_turns_and_time() {
         (&["run", "--task-file", "/nonexistent/x"], "--task-file is `/nonexistent/x`"),
         (&["run", "--task-file", "/dev/zero"], "it must be a regular file"),
         (&["run", "t", "--detach", "--wait"], "--detach and --wait exclude each other"),
-        (&["run", "t", "--timeout", "soon"], "--timeout must be a whole number from 1 on"),
+        (&["run", "t", "--timeout", "soon"], "--timeout must be whole seconds from 1 on"),
     ] {
         let refused = lab.run(line);
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();

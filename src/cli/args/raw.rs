@@ -4,6 +4,7 @@ use super::List;
 use crate::api;
 use crate::cli::commands::SERVER;
 use crate::job::Overrides;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// What was given after a command's name; collected, not yet understood.
@@ -52,7 +53,10 @@ impl Raw {
             None => Ok(None),
             Some(text) => match text.parse::<u32>() {
                 Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(format!("--{flag} must be a whole number from 1 on, not `{text}`")),
+                _ => {
+                    let what = if flag == "timeout" { "whole seconds" } else { "a whole number" };
+                    Err(format!("--{flag} must be {what} from 1 on, not `{text}`"))
+                }
             },
         };
         let timeout = number("timeout")?.map(u64::from);
@@ -65,6 +69,17 @@ impl Raw {
             Some(_) if self.has("local") => Err("--webhook-url needs a server: it excludes --local".into()),
             url => Ok(url),
         }
+    }
+
+    /// Of a job that is to be made: each name once.
+    pub fn own_labels(&self) -> Result<BTreeMap<String, String>, String> {
+        let mut labels = BTreeMap::new();
+        for (name, value) in self.labels()? {
+            if labels.insert(name.clone(), value).is_some() {
+                return Err(format!("--label: `{name}` is given twice, and a job has one of each name"));
+            }
+        }
+        Ok(labels)
     }
 
     pub fn limit(&self) -> Result<usize, String> {

@@ -1,8 +1,9 @@
 //! One job for a person: what is known of it, where its work is, and what can be done next. Pure.
 
 use super::{Colour, first_line, paint, plain, status};
-use crate::api::Job;
+use crate::api::{Job, Webhook};
 use crate::job::{Purpose, Status};
+use std::path::Path;
 
 /// Where the job ran: what can be done next is another thing there.
 #[derive(Clone, Copy, PartialEq)]
@@ -60,6 +61,14 @@ fn fields(job: &Job) -> String {
     if let Some(work) = work(job) {
         line("work", plain(&work));
     }
+    let labels: Vec<String> = job.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels = (!labels.is_empty()).then(|| labels.join(", "));
+    let told = |one: &Webhook| {
+        let why = one.last.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{}: {} {}{why}", one.url, one.event, one.state.as_str())
+    };
+    let webhooks: Vec<String> = job.webhooks.iter().map(told).collect();
+    let webhooks = (!webhooks.is_empty()).then(|| webhooks.join("\n"));
     let told = [
         ("waiting_for", &job.waiting_for),
         ("profile", &Some(job.profile.clone())),
@@ -78,6 +87,12 @@ fn fields(job: &Job) -> String {
         ("kept", &fetch),
         ("kept", &lacks),
         ("pod_name", &job.pod_name),
+        ("model", &job.overrides.model),
+        ("max_turns", &job.overrides.max_turns.map(|turns| turns.to_string())),
+        ("timeout", &job.overrides.timeout.map(|seconds| format!("{seconds} s"))),
+        ("labels", &labels),
+        ("webhooks", &webhooks),
+        ("resumed_from", &job.resumed_from.as_ref().map(|id| id.to_string())),
         ("retry_of", &job.retry_of.as_ref().map(|id| id.to_string())),
         ("retried_as", &job.retried_as.as_ref().map(|id| id.to_string())),
         ("plan_id", &job.plan_id.as_ref().map(|id| id.to_string())),
@@ -149,6 +164,12 @@ fn work(job: &Job) -> Option<String> {
         }
         (Some(path), _) => Some(format!("not published: it is in {path}{on}{saved}")),
         (None, _) if !saved.is_empty() => Some(format!("not published{saved}")),
+        (None, _) if job.repo_url.is_none() && job.purpose.is_task() => {
+            // Beside Claude's own files of the job.
+            let directory = Path::new(job.job_config_dir.as_ref()?).parent()?;
+            let on = job.pod_name.as_ref().map(|pod| format!(" on {pod}")).unwrap_or_default();
+            Some(format!("without a repository: what it wrote is in {}{on}", directory.display()))
+        }
         (None, status) if status.has_ended() && job.repo_url.is_some() && job.purpose.is_task() => {
             Some("none: no file was changed, or nothing of it was kept".into())
         }
@@ -182,7 +203,15 @@ fn next(job: &Job, ran: Ran) -> Vec<(String, &'static str)> {
         && let Some(session) = &job.session_id
         && !job.error.as_deref().is_some_and(|error| error.contains(NO_SUCH_SESSION))
     {
-        let local = if ran == Ran::Here { " --local" } else { "" };
+        let what = match (job.branch.as_deref().filter(|_| job.pushed), &job.kept) {
+            (None, Some(kept)) if kept.fetch.is_some() => "go on with the conversation, and with the files it left",
+            (Some(_), _) => "go on with the conversation, from the branch it pushed",
+            _ => "go on with the conversation",
+        };
+        if ran == Ran::OnServer {
+            next.push((format!("agenticore resume {id} \"{TASK}\""), what));
+            return next;
+        }
         let repository = job.repo_url.as_deref().map(|url| format!(" --repo {}", quoted(url))).unwrap_or_default();
         let branch = job.branch.as_deref().filter(|_| job.pushed);
         // Where it began, if that was not where most begin.
@@ -192,13 +221,8 @@ fn next(job: &Job, ran: Ran) -> Vec<(String, &'static str)> {
         let profile = Some(&job.profile).filter(|name| *name != "coding");
         let profile = profile.map(|name| format!(" --profile {}", quoted(name))).unwrap_or_default();
         let session = quoted(session);
-        let what = match (branch, &job.kept) {
-            (None, Some(kept)) if kept.fetch.is_some() => "go on with the conversation, and with the files it left",
-            (Some(_), _) => "go on with the conversation, from the branch it pushed",
-            _ => "go on with the conversation",
-        };
         next.push((
-            format!("agenticore run{local} \"{TASK}\"{repository}{base}{profile} --session-id {session}"),
+            format!("agenticore run --local \"{TASK}\"{repository}{base}{profile} --session-id {session}"),
             what,
         ));
     }

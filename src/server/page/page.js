@@ -98,6 +98,8 @@ let leaving = new AbortController();
 function complain(error) {
   if (error.name === "AbortError") return;
   if (error.status === 401) return wantKey(sessionStorage.getItem(KEY) ? "The server does not know this key, or its time is over." : "");
+  // Whatever was to be shown is not there: the list can be asked for otherwise.
+  if ($("key").hidden && $("list").hidden && $("job").hidden) $("list").hidden = false;
   $("alert").textContent = error.message;
   $("alert").hidden = false;
   const field = error.field && document.getElementById(error.field);
@@ -145,7 +147,7 @@ const firstLine = (text) => text.trim().split("\n")[0].slice(0, 300) || "(empty)
 
 function row(job) {
   const open = make("a", { href: `/?job=${job.id}`, "data-inside": "" }, firstLine(job.task));
-  const repo = job.repo_url ? job.repo_url.replace(/^https?:\/\//, "").replace(/\.git$/, "") : "";
+  const repo = job.repo_url ? job.repo_url.replace(/^https?:\/\//, "") : "";
   const result = make("td");
   if (job.pr_url) result.append(link(job.pr_url, "pull request"));
   else if (job.pushed && job.branch) result.append(job.branch);
@@ -249,24 +251,28 @@ function drawJob(job) {
   const cost = job.cost_usd == null ? null : `${job.cost_usd.toFixed(4)} US$, ${job.turns ?? "?"} turns`;
   const labels = Object.entries(job.labels || {}).map(([name, value]) => `${name}=${value}`).join(", ");
   const inside = (id) => make("a", { href: `/?job=${id}`, "data-inside": "" }, short(id));
+  const place = job.worktree_path && `in ${job.worktree_path}${job.worktree_on ? ` on ${job.worktree_on}` : ""}`;
+  const work = job.pushed ? null : [place, job.kept?.fetch, job.kept?.lacks && `not saved: ${job.kept.lacks}`].filter(Boolean).join("\n");
   const told = (job.webhooks || []).map((one) => `${one.url}: ${one.event}, ${one.state}${one.last ? ` (${one.last})` : ""}`);
   $("facts").replaceChildren(
     ...fact("Id", job.id),
     ...fact("Waits for", job.waiting_for),
     ...fact("In the line", job.jobs_ahead == null ? null : `${job.jobs_ahead} before it`),
     ...fact("Pull request", ...(job.pr_url ? [link(job.pr_url)] : [])),
-    ...fact("Branch", job.branch ? `${job.branch}${job.pushed ? ", pushed" : ""}` : null),
+    ...fact("Branch", job.branch ? `${job.branch}, ${job.pushed ? "pushed" : "not pushed"}` : null),
+    ...fact("Work", work),
     ...fact("Repository", ...(job.repo_url ? [link(job.repo_url)] : [])),
     ...fact("Error", job.error),
     ...fact("Look at this first", job.caution),
     ...fact("Note", job.note),
     ...fact("Stays because", job.kept_because),
     ...fact("Cost", cost),
-    ...fact("Profile", [job.profile, job.model, job.timeout && `${job.timeout} s`].filter(Boolean).join(", ")),
+    ...fact("Profile", [job.profile, job.model, job.max_turns && `${job.max_turns} turns`, job.timeout && `${job.timeout} s`].filter(Boolean).join(", ")),
     ...fact("Pod", job.pod_name ? `${job.pod_name}, attempt ${job.attempt}` : null),
     ...fact("Submitted", `${new Date(job.created_at).toLocaleString()}${job.submitted_by ? ` by ${job.submitted_by}` : ""}`),
     ...fact("Ended", job.ended_at ? `${new Date(job.ended_at).toLocaleString()}${job.cancelled_by ? `, cancelled by ${job.cancelled_by}` : ""}` : null),
     ...fact("Labels", labels),
+    ...fact("Goes on from", ...(job.resumed_from ? [inside(job.resumed_from)] : [])),
     ...fact("Retry of", ...(job.retry_of ? [inside(job.retry_of)] : [])),
     ...fact("Retried as", ...(job.retried_as ? [inside(job.retried_as)] : [])),
     ...fact("Told to", told.join("\n")),
@@ -307,25 +313,35 @@ function drawEvent(event) {
 let current = null;
 
 async function showJob(id, signal) {
+  $("list").hidden = $("job").hidden = true;
   $("events").replaceChildren();
   $("diff").hidden = $("events-note").hidden = true;
   const { job } = await ask(`/jobs/${encodeURIComponent(id)}`);
   current = job.id;
   $("events-note").textContent = `Earlier events: agenticore logs ${short(job.id)}`;
-  const redraw = async () => drawJob((await ask(`/jobs/${job.id}`)).job) && drawDiff(job.id);
-  if (drawJob(job)) await drawDiff(job.id);
+  let drawing = null;
+  // What was comes all at once: it is drawn once.
+  const redraw = () => {
+    drawing ??= setTimeout(guarded(async () => {
+      drawing = null;
+      if (signal.aborted) return;
+      if (drawJob((await ask(`/jobs/${job.id}`)).job) && $("diff").hidden) await drawDiff(job.id);
+    }), 300);
+  };
+  const hadEnded = drawJob(job);
+  if (hadEnded) await drawDiff(job.id);
   show("job", `${firstLine(job.task).slice(0, 60)} · Agenticore`);
   $("main").focus();
   drawFleet().catch(complain);
   const marks = ["claimed", "agent_started", "agent_ended", "pushed", "pr_opened", "handed_back", "worker_lost"];
   await listen(`/jobs/${job.id}/events`, signal, (type, data) => {
     if (type === "end") {
-      guarded(redraw)();
+      if (!hadEnded) redraw();
       $("live").textContent = "ended";
       return "enough";
     }
     drawEvent(data);
-    if (marks.includes(data.kind)) guarded(redraw)();
+    if (!hadEnded && marks.includes(data.kind)) redraw();
   }, connection);
 }
 

@@ -111,6 +111,7 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 36] = [
             ("model", "string?"),
             ("max_turns", "integer?"),
             ("timeout", "integer?"),
+            ("resumed_from", "string?"),
             ("retry_of", "string?"),
             ("retried_as", "string?"),
             ("purpose", "string"),
