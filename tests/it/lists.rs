@@ -99,6 +99,11 @@ fn a_job_is_resumed_by_its_id() {
     let done = lab.run(&["resume", &id[..8], "[[bash cat g.txt > h.txt]]", "--wait", "--json"]);
     let third: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
     assert_eq!(repo.file(third["branch"].as_str().unwrap(), "h.txt").as_deref(), Some("1"), "{third:#}");
+    // The first one again: its conversation went on since, and so did the files.
+    let again = resume(failed["id"].as_str().unwrap(), json!({"task": "[[bash cat h.txt > i.txt]]"})).1;
+    let fourth = server.wait(again["job"]["id"].as_str().unwrap_or_else(|| panic!("{again}")));
+    assert_eq!(repo.file(fourth["branch"].as_str().unwrap(), "i.txt").as_deref(), Some("1"), "{fourth:#}");
+    assert_eq!(fourth["resumed_from"], third["id"]);
     for (id, body, status, why) in [
         (id, json!({}), 400, "`task`"),
         (id, json!({"task": "t", "profil": "x"}), 400, "unknown field profil"),
