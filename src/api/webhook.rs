@@ -48,6 +48,9 @@ pub struct WebhooksAnswer {
     /// There are more than are shown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// Why they are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// `POST /webhooks/retry`

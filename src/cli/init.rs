@@ -3,6 +3,7 @@
 
 use super::{Exit, Refusal, print};
 use crate::config::Config;
+use crate::profile;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,7 +26,7 @@ fn wrong(why: impl Into<String>) -> Refusal {
 pub fn run(config: &Config, wanted: &Init) -> Result<Exit, Refusal> {
     let settings = config.own_dir.join("config.yml");
     // Before anything is asked.
-    if settings.exists() {
+    if fs::symlink_metadata(&settings).is_ok() {
         let why = format!(
             "{} is there already, and stays as it is: change it with an editor; `agenticore config` shows what counts",
             settings.display()
@@ -43,11 +44,12 @@ pub fn run(config: &Config, wanted: &Init) -> Result<Exit, Refusal> {
     if name.is_empty() || name.len() > 64 || !is_name {
         return Err(wrong("the profile's name must be 1 to 64 letters, digits, dashes and underscores"));
     }
+    if profile::BUILT_IN_NAMES.contains(&name.as_str()) {
+        return Err(wrong(format!("`{name}` is built in: give your own profile another name")));
+    }
     let model = answer(&wanted.model, "Which model does it use?", "sonnet")?;
-    if model.is_empty()
-        || model.starts_with('-')
-        || !model.bytes().all(|b| b.is_ascii_graphic() && !b"\"'#".contains(&b))
-    {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:/@[]".contains(&b);
+    if model.is_empty() || model.starts_with('-') || !model.bytes().all(fits) {
         return Err(wrong("the model must be a name, such as sonnet or claude-opus-4-5"));
     }
     let jobs = answer(&wanted.jobs, "How many jobs may run at once? Each takes about 320 MiB.", "3")?;

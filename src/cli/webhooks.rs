@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::{Exit, Refusal, pretty, print, show};
 use crate::api::{WebhookState, WebhooksAnswer, WebhooksRetried};
+use crate::log;
 use serde_json::json;
 
 pub fn run(client: &Client, retry: bool, json: bool) -> Result<Exit, Refusal> {
@@ -11,6 +12,9 @@ pub fn run(client: &Client, retry: bool, json: bool) -> Result<Exit, Refusal> {
         return print(&if json { pretty(&answer) } else { format!("tried again now: {}\n", answer.count) });
     }
     let answer: WebhooksAnswer = client.get("/webhooks")?;
+    if let Some(warning) = &answer.warning {
+        log::warning(warning);
+    }
     print(&if json { pretty(&answer.webhooks) } else { show::webhooks(&answer) })?;
     let has_failed = answer.webhooks.iter().any(|one| one.state == WebhookState::Failed);
     Ok(if has_failed { Exit::Failed } else { Exit::Done })

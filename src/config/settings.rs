@@ -107,7 +107,7 @@ pub const TABLE: &[Row] = &[
     row("AGENTICORE_CONNECTIONS_PER_ADDRESS", "limits.connections_per_address", "0", Kind::Count(0, 4_096),
         "connections that one address may have open; behind a load balancer all share one; 0: no limit"),
     row("AGENTICORE_REQUEST_TIMEOUT", "limits.request_timeout", "300", Kind::Duration,
-        "how long a request may take to come in, and its answer to be taken; one that waits for a job may wait longer"),
+        "how long a request may take to come in, and its answer to be taken, unless it waits for a job; 0: no limit"),
     row("AGENTICORE_ALLOWED_HOSTS", "server.allowed_hosts", "", Kind::List,
         "names that requests may be sent to, beside IP addresses and localhost; none: any, unless bound to loopback"),
     row("AGENTICORE_ALLOWED_ORIGINS", "server.allowed_origins", "", Kind::List,

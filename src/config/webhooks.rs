@@ -37,8 +37,8 @@ impl Webhooks {
 pub fn read(values: &Values) -> Result<Webhooks, Error> {
     let urls = values.list("AGENTICORE_WEBHOOK_URLS");
     let secrets = values.list("AGENTICORE_WEBHOOK_SECRET");
-    if let Some(at) = urls.iter().position(|url| !(url.starts_with("https://") || url.starts_with("http://"))) {
-        let why = format!("number {} of AGENTICORE_WEBHOOK_URLS must begin with https:// or http://", at + 1);
+    if let Some(at) = urls.iter().position(|url| !is_web(url)) {
+        let why = format!("number {} of AGENTICORE_WEBHOOK_URLS must be https:// or http:// with a host", at + 1);
         return Err(Error::Inconsistent(why));
     }
     if !urls.is_empty() && secrets.is_empty() {
@@ -46,14 +46,23 @@ pub fn read(values: &Values) -> Result<Webhooks, Error> {
                    with `echo whsec_$(openssl rand -base64 32)`";
         return Err(Error::Inconsistent(why.into()));
     }
+    let backoff = values.duration("AGENTICORE_WEBHOOK_BACKOFF");
+    if backoff.is_zero() {
+        return Err(Error::Inconsistent("AGENTICORE_WEBHOOK_BACKOFF must be more than 0".into()));
+    }
     Ok(Webhooks {
         secrets: secrets.iter().map(|secret| decoded(secret)).collect::<Result<_, _>>()?,
         texts: values.list("AGENTICORE_WEBHOOK_SECRET").into_iter().chain(urls.clone()).collect(),
         urls,
         allow_private: values.is_true("AGENTICORE_WEBHOOK_ALLOW_PRIVATE"),
         tells_start: values.text("AGENTICORE_WEBHOOK_EVENTS") == "started,ended",
-        backoff: values.duration("AGENTICORE_WEBHOOK_BACKOFF"),
+        backoff,
     })
+}
+
+fn is_web(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']))
 }
 
 fn decoded(secret: &str) -> Result<Vec<u8>, Error> {

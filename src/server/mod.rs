@@ -24,6 +24,7 @@ use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 pub use crate::service::{Holder, holder};
 pub use http::head;
@@ -46,6 +47,9 @@ fn cannot(what: &str) -> impl Fn(std::io::Error) -> StartError {
     move |error| StartError(format!("cannot {what}: {error}"))
 }
 
+/// In place of a limit of a request.
+const NO_LIMIT: Duration = Duration::from_secs(86_400);
+
 /// Serves until SIGTERM, SIGINT or SIGHUP; returns when nothing is left behind.
 pub fn serve(config: Config) -> Result<(), StartError> {
     prepare_process()?;
@@ -65,7 +69,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let limits = http::Limits {
         jobs: service.workers(),
         per_address: config.limits.connections_per_address,
-        request: config.limits.request_timeout,
+        request: Some(config.limits.request_timeout).filter(|limit| !limit.is_zero()).unwrap_or(NO_LIMIT),
     };
     let server = Server::start(listener, Arc::new(doors), limits).map_err(cannot("start the server"))?;
     let address = server.address();

@@ -133,7 +133,7 @@ impl Service {
         if !earlier.status().has_ended() {
             return Err(Refusal::TooEarly(Box::new(self.shown(&earlier))));
         }
-        let request = request_of(&earlier, retry);
+        let request = JobRequest { webhook_url: self.still_told(&earlier), ..request_of(&earlier, retry) };
         let key = key.map(|key| key.judge(&request, Some(&earlier.id))).transpose()?;
         if earlier.purpose == Purpose::Worktree {
             let why = format!("{} made a worktree, and is no job to be retried: prepare another one", earlier.id);
@@ -188,6 +188,7 @@ impl Service {
             session_id: Some(session),
             base_ref,
             create_repo: false,
+            webhook_url: self.still_told(&earlier),
             ..request_of(&earlier, RetryRequest { wait: resume.wait })
         };
         self.submit(request, key, by)

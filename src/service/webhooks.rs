@@ -2,7 +2,8 @@
 
 use super::{Refusal, Service};
 use crate::api::{Webhook, WebhookState, WebhooksAnswer, WebhooksRetried};
-use crate::job::{JobId, Time};
+use crate::job::{JobId, Record, Time};
+use crate::log;
 use crate::store::outbox::{About, Delivery, Notice, Shelf};
 use crate::webhook;
 
@@ -20,6 +21,18 @@ impl Service {
             return Err(Refusal::invalid("webhook_url", why));
         }
         webhook::judge(url, settings.allow_private).map_err(|why| Refusal::invalid("webhook_url", why))
+    }
+
+    /// A job's own URL, for a job that is made of it: where this server tells nobody any more there is none.
+    pub(super) fn still_told(&self, earlier: &Record) -> Option<String> {
+        let url = earlier.webhook_url.clone()?;
+        match self.judge_webhook(Some(&url)) {
+            Ok(()) => Some(url),
+            Err(refusal) => {
+                log::job(&earlier.id).warn(format!("what is made of it has no webhook_url: {refusal}"));
+                None
+            }
+        }
     }
 
     /// Who is told of a job, and how far that is.
@@ -47,18 +60,34 @@ impl Service {
             }
         }
         all.sort_by(|one, other| (one.next_at, &one.job_id).cmp(&(other.next_at, &other.job_id)));
-        WebhooksAnswer { success: true, count: all.len(), webhooks: all, more }
+        let warning = self.tells_nobody().filter(|_| !all.is_empty());
+        WebhooksAnswer { success: true, count: all.len(), webhooks: all, more, warning }
+    }
+
+    /// What there is to tell stays as it is.
+    fn tells_nobody(&self) -> Option<String> {
+        let is_mute = self.config().webhooks.secrets.is_empty();
+        is_mute.then(|| {
+            "this server tells nobody, because it has no AGENTICORE_WEBHOOK_SECRET to sign with: set that, and restart"
+                .into()
+        })
     }
 
     /// Whoever was given up is tried again, and whoever waits is tried now.
     pub fn retry_webhooks(&self) -> Result<WebhooksRetried, Refusal> {
+        if let Some(why) = self.tells_nobody() {
+            return Err(Refusal::Conflict(why));
+        }
         let Some(outbox) = self.runner.store.outbox() else {
             return Ok(WebhooksRetried { success: true, count: 0 });
         };
         let mut count = 0;
-        for (id, about) in [Shelf::Failed, Shelf::Waiting].into_iter().flat_map(|shelf| outbox.names(shelf)) {
+        // All names first: what is tried again moves from the one to the other.
+        let names: Vec<_> = [Shelf::Failed, Shelf::Waiting].into_iter().flat_map(|shelf| outbox.names(shelf)).collect();
+        for (id, about) in names {
             let changed = outbox.change(&id, about, |notice| {
-                for one in notice.deliveries.iter_mut().filter(|one| one.told_at.is_none()) {
+                let is_wanted = |one: &&mut Delivery| one.told_at.is_none() && !one.is_unwanted;
+                for one in notice.deliveries.iter_mut().filter(is_wanted) {
                     (one.tries, one.next_at) = (0, Some(Time::now()));
                     count += 1;
                 }
@@ -84,5 +113,10 @@ fn shown(notice: &Notice) -> Vec<Webhook> {
         told_at: delivery.told_at,
         last: delivery.last.clone(),
     };
+    if notice.body.is_none() {
+        // Nobody has looked yet at whom to tell.
+        let unknown = Delivery { next_at: Some(notice.made_at), ..Delivery::to("") };
+        return vec![Webhook { url: "…".into(), ..one(&unknown) }];
+    }
     notice.deliveries.iter().map(one).collect()
 }

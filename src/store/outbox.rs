@@ -70,6 +70,24 @@ pub struct Delivery {
     pub told_at: Option<Time>,
     /// What came of the last try.
     pub last: Option<String>,
+    /// The receiver said that it wants to hear no more of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unwanted: bool,
+}
+
+impl Delivery {
+    /// Not tried yet, nor to be.
+    pub fn to(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            is_of_job: false,
+            tries: 0,
+            next_at: None,
+            told_at: None,
+            last: None,
+            is_unwanted: false,
+        }
+    }
 }
 
 /// Where a notice lies.
@@ -247,8 +265,7 @@ mod tests {
         assert_eq!((shelf, outbox.names(Shelf::Waiting)), (Shelf::Waiting, vec![(wants.id.clone(), About::Ended)]));
         outbox.note(&wants, About::Ended).unwrap();
         assert_eq!(outbox.read(Shelf::Waiting, &wants.id, About::Ended), Some(notice));
-        let delivery =
-            |next_at, told_at| Delivery { url: "u".into(), is_of_job: true, tries: 1, next_at, told_at, last: None };
+        let delivery = |next_at, told_at| Delivery { next_at, told_at, tries: 1, ..Delivery::to("u") };
         for (one, shelf) in [
             (delivery(Some(Time(5)), None), Shelf::Waiting),
             (delivery(None, None), Shelf::Failed),

@@ -1,7 +1,7 @@
 //! What is told, and its signature: Standard Webhooks 1.0.0, symmetric. Pure.
 
 use crate::api::Job;
-use crate::job::{Record, Time, cut};
+use crate::job::{Record, Status, Time, cut};
 use crate::store::outbox::{About, Notice};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +32,11 @@ pub fn body(record: &Record, about: About, made_at: Time) -> String {
     job.task = cut(job.task, TEXT_LIMIT);
     for text in [&mut job.output, &mut job.error, &mut job.note, &mut job.kept_because, &mut job.caution] {
         *text = text.take().map(|text| cut(text, TEXT_LIMIT));
+    }
+    if about == About::Started {
+        // It may have ended before that was told.
+        (job.status, job.ended_at, job.exit_code) = (Status::Running, None, None);
+        (job.output, job.error, job.note, job.pr_url) = (None, None, None, None);
     }
     let at = record.ended_at.filter(|_| about == About::Ended).or(record.started_at).unwrap_or(made_at);
     let told = json!({"type": format!("job.{}", about.as_str()), "timestamp": at, "data": {"job": job}});

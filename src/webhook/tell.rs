@@ -25,7 +25,10 @@ const STAND_BY: Duration = Duration::from_secs(5);
 /// may have had it tried again.
 const READ_AT_ONCE: usize = 500;
 const READ_AGAIN: u64 = 1;
-/// So many tries run at once, and so many of them to one host.
+/// After a try the next is looked for so soon, at the earliest.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+/// So many tries run at once of the operator's receivers, and as many of jobs' own: whoever names one that hangs holds
+/// up no other kind; and so many of them to one host.
 const AT_ONCE: usize = 16;
 const AT_ONCE_TO_ONE: usize = 4;
 /// Pauses from one try to the next, as multiples of the first: with 5 s three tries within 30 s, then 2, 5, 15 and 30
@@ -37,10 +40,23 @@ type Name = (JobId, About);
 struct Shared {
     config: Config,
     store: Arc<dyn Store>,
-    /// Tries under way: what of, and to which URL.
-    under_way: Mutex<Vec<(Name, String)>>,
-    ends: Mutex<bool>,
+    under_way: Mutex<Vec<UnderWay>>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Clone, PartialEq)]
+struct UnderWay {
+    name: Name,
+    url: String,
+    is_of_job: bool,
+}
+
+#[derive(Default)]
+struct State {
+    ends: bool,
+    /// A try is over: there is room for another.
+    has_room: bool,
 }
 
 /// Stops telling when it is dropped. A try that is under way then is made again by whoever tells next.
@@ -60,7 +76,7 @@ impl Teller {
             config: config.clone(),
             store,
             under_way: Mutex::default(),
-            ends: Mutex::new(false),
+            state: Mutex::default(),
             changed: Condvar::new(),
         });
         let own = shared.clone();
@@ -72,7 +88,7 @@ impl Teller {
 
 impl Drop for Teller {
     fn drop(&mut self) {
-        *lock(&self.shared.ends) = true;
+        lock(&self.shared.state).ends = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -100,12 +116,16 @@ impl Shared {
                 self.look(outbox, &mut due);
             }
             let pause = if telling.is_some() { LOOK_EVERY } else { STAND_BY };
-            let ends = lock(&self.ends);
-            let (ends, _) =
-                self.changed.wait_timeout_while(ends, pause, |ends| !*ends).unwrap_or_else(PoisonError::into_inner);
-            if *ends {
+            let state = lock(&self.state);
+            let waits = |state: &mut State| !state.ends && !state.has_room;
+            let (mut state, _) =
+                self.changed.wait_timeout_while(state, pause, waits).unwrap_or_else(PoisonError::into_inner);
+            if state.ends {
                 return;
             }
+            state.has_room = false;
+            drop(state);
+            std::thread::sleep(LOOK_AT_MOST_EVERY);
         }
     }
 
@@ -117,7 +137,7 @@ impl Shared {
         // A set has another order each time: none is always the last.
         let names: Vec<Name> = names.iter().filter(|name| is_due(name)).take(READ_AT_ONCE).cloned().collect();
         for name in names {
-            if lock(&self.under_way).len() >= AT_ONCE || *lock(&self.ends) {
+            if lock(&self.under_way).len() >= 2 * AT_ONCE || lock(&self.state).ends {
                 return;
             }
             let Some(notice) = outbox.read(Shelf::Waiting, &name.0, name.1) else { continue };
@@ -161,8 +181,11 @@ impl Shared {
         };
         let deliveries = self.receivers(&record, now);
         let written = match deliveries.is_empty() {
-            // Whom the settings named when it was noted they name no more.
-            true => outbox.remove(&notice.job, notice.about),
+            true => {
+                let why = "nobody is told of it: the settings name nobody any more (AGENTICORE_WEBHOOK_URLS)";
+                log::job(&notice.job).warn(why);
+                outbox.remove(&notice.job, notice.about)
+            }
             false => outbox.change(&notice.job, notice.about, |notice| {
                 notice.deliveries = deliveries;
                 notice.body = Some(message::body(&record, notice.about, notice.made_at));
@@ -175,26 +198,24 @@ impl Shared {
     /// Whom to tell of a job. Nobody is told already.
     fn receivers(&self, record: &Record, now: Time) -> Vec<Delivery> {
         let of_operator = self.config.webhooks.urls.iter().map(|url| (url, false));
-        let all = of_operator.chain(record.webhook_url.iter().map(|url| (url, true)));
-        all.map(|(url, is_of_job)| Delivery {
-            url: url.clone(),
-            is_of_job,
-            tries: 0,
-            next_at: Some(now),
-            told_at: None,
-            last: None,
-        })
-        .collect()
+        let mut all: Vec<Delivery> = Vec::new();
+        for (url, is_of_job) in of_operator.chain(record.webhook_url.iter().map(|url| (url, true))) {
+            if all.iter().all(|one| one.url != *url) {
+                all.push(Delivery { is_of_job, next_at: Some(now), ..Delivery::to(url) });
+            }
+        }
+        all
     }
 
     /// In a thread of its own, if there is room.
     fn try_to_tell(self: &Arc<Self>, notice: &Notice, delivery: &Delivery) {
         let name = (notice.job.clone(), notice.about);
-        let entry = (name, delivery.url.clone());
-        let host = url::shown(&delivery.url);
+        let entry = UnderWay { name, url: delivery.url.clone(), is_of_job: delivery.is_of_job };
+        let host = url::host(&delivery.url);
         let mut under_way = lock(&self.under_way);
-        let to_host = under_way.iter().filter(|(_, url)| url::shown(url) == host).count();
-        if under_way.contains(&entry) || under_way.len() >= AT_ONCE || to_host >= AT_ONCE_TO_ONE {
+        let of_kind = under_way.iter().filter(|one| one.is_of_job == delivery.is_of_job);
+        let to_host = of_kind.clone().filter(|one| url::host(&one.url) == host).count();
+        if under_way.contains(&entry) || of_kind.count() >= AT_ONCE || to_host >= AT_ONCE_TO_ONE {
             return;
         }
         under_way.push(entry.clone());
@@ -206,6 +227,8 @@ impl Shared {
         let begun = tries.spawn(move || {
             own.tell(&notice, &delivery);
             lock(&own.under_way).retain(|one| *one != told);
+            lock(&own.state).has_room = true;
+            own.changed.notify_all();
         });
         if let Err(error) = begun {
             log::warn(&format!("no thread can be started to tell {host}: {error}"));
@@ -226,7 +249,10 @@ impl Shared {
         }
         let Some(outbox) = self.store.outbox() else { return };
         let written = outbox.change(&notice.job, notice.about, |notice| {
-            for one in notice.deliveries.iter_mut().filter(|one| one.url == delivery.url) {
+            let is_it = |one: &&mut Delivery| one.url == delivery.url;
+            // Somebody may have had it tried again meanwhile: what failed does not undo that.
+            let stays = |one: &&mut Delivery| one.tries == delivery.tries || after.told_at.is_some();
+            for one in notice.deliveries.iter_mut().filter(is_it).filter(stays) {
                 *one = after.clone();
             }
         });
@@ -248,6 +274,7 @@ impl Shared {
 /// How a delivery stands after a try that began then.
 fn after(before: &Delivery, outcome: Outcome, began: Time, backoff: Duration) -> Delivery {
     let tries = before.tries + 1;
+    let is_unwanted = matches!(outcome, Outcome::Unwanted(_));
     let (told_at, last, is_over) = match outcome {
         Outcome::Told => (Some(Time::now()), None, true),
         Outcome::Failed(why) => (None, Some(why), false),
@@ -256,7 +283,7 @@ fn after(before: &Delivery, outcome: Outcome, began: Time, backoff: Duration) ->
     // From its begin on: a receiver that never answers takes no longer to be given up.
     let pause = PAUSES.get(tries as usize - 1).filter(|_| !is_over).map(|times| backoff * *times);
     let next_at = pause.map(|pause| Time(began.0 + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2)));
-    Delivery { tries, next_at, told_at, last, ..before.clone() }
+    Delivery { tries, next_at, told_at, last, is_unwanted, ..before.clone() }
 }
 
 #[cfg(test)]
@@ -266,8 +293,7 @@ mod tests {
     #[test]
     fn three_tries_within_thirty_seconds_and_the_last_after_a_day() {
         let backoff = Duration::from_secs(5);
-        let mut delivery =
-            Delivery { url: "u".into(), is_of_job: false, tries: 0, next_at: Some(Time(0)), told_at: None, last: None };
+        let mut delivery = Delivery { next_at: Some(Time(0)), ..Delivery::to("u") };
         let mut began = Vec::new();
         while let Some(next) = delivery.next_at {
             began.push(next.0 / 1000);

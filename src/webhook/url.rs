@@ -1,6 +1,7 @@
 //! Which URLs may be told: a job's own may not lead into the server's network. Pure.
 
 use crate::addresses;
+use crate::trace_context::to_hex;
 use ureq::http::Uri;
 
 /// The longest URL of a job, in bytes.
@@ -19,6 +20,12 @@ pub fn judge(text: &str, allow_private: bool) -> Result<(), String> {
     if !is_web || authority.as_str().contains('@') || authority.host().is_empty() || text.contains('#') {
         return Err(SHOULD.into());
     }
+    // `%` begins a zone of this machine's.
+    let port = authority.as_str().rsplit_once(']').map_or(authority.as_str(), |(_, rest)| rest).split_once(':');
+    let has_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if !has_port || authority.as_str().contains('%') {
+        return Err(SHOULD.into());
+    }
     let name = authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
     let is_local = name == "localhost" || name.ends_with(".localhost") || METADATA.contains(&name.as_str());
     let is_private = is_local || addresses::spelled(&name).is_some_and(|address| !addresses::is_public(address));
@@ -30,12 +37,22 @@ pub fn judge(text: &str, allow_private: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// As others may see it: path and query may hold a secret.
+/// Which server it leads to.
+pub fn host(url: &str) -> String {
+    let uri = url.parse::<Uri>().ok();
+    uri.as_ref().and_then(Uri::host).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// As others may see it: path and query may hold a secret. What stands for them tells one URL from another.
 pub fn shown(url: &str) -> String {
     let Ok(uri) = url.parse::<Uri>() else { return "…".into() };
     let host = uri.authority().map(|it| it.as_str().rsplit('@').next().unwrap_or_default()).unwrap_or_default();
-    let more = if uri.path() == "/" && uri.query().is_none() { "" } else { "/…" };
-    format!("{}://{host}{more}", uri.scheme_str().unwrap_or_default())
+    let scheme = uri.scheme_str().unwrap_or_default();
+    if uri.path() == "/" && uri.query().is_none() {
+        return format!("{scheme}://{host}");
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, url.as_bytes());
+    format!("{scheme}://{host}/…{}", to_hex(&digest.as_ref()[..2]))
 }
 
 #[cfg(test)]
@@ -54,6 +71,9 @@ mod tests {
             "https://example.com/#x",
             "file:///etc/passwd",
             "https://example.com/\u{e4}",
+            "http://example.com:99999/",
+            "http://example.com:0/",
+            "http://[::1%25lo]/",
         ] {
             assert!(judge(bad, true).is_err(), "{bad}");
         }
@@ -79,7 +99,9 @@ mod tests {
 
     #[test]
     fn what_is_shown_holds_no_secret() {
-        assert_eq!(shown("https://hooks.example.com:8443/T000/secret?x=y"), "https://hooks.example.com:8443/…");
+        let hidden = shown("https://hooks.example.com:8443/T000/secret?x=y");
+        assert!(hidden.starts_with("https://hooks.example.com:8443/…") && !hidden.contains("secret"), "{hidden}");
+        assert_ne!(hidden, shown("https://hooks.example.com:8443/T001/secret?x=y"));
         assert_eq!(shown("https://u:p@hooks.example.com/"), "https://hooks.example.com");
     }
 }

@@ -37,7 +37,9 @@ pub fn between(git: &PrivateGitDir, base: &str, commit: &str, stop: &Stop) -> Re
         let arguments: Vec<&str> = plain.iter().chain(what).copied().chain([base, commit, "--"]).collect();
         git.run_within(TIME_LIMIT, &arguments, Call { login: None, stop: Some(stop) })
     };
-    let summary = String::from_utf8_lossy(&run(&["--stat=100", "--stat-count=500"])?.stdout).into_owned();
+    // Whole names: what is to be masked in one is not found in a part of it.
+    let stat = ["--stat=2000,1900", "--stat-graph-width=20", "--stat-count=500", "--no-renames"];
+    let summary = String::from_utf8_lossy(&run(&stat)?.stdout).into_owned();
     let (text, is_cut) = match run(&["--patch"]) {
         Ok(told) => whole_lines(&told.stdout),
         Err(git::Error::TooMuch { .. }) => (String::new(), true),

@@ -150,6 +150,23 @@ for (const [name, url] of [["page-phone-list", ""], ["page-phone-job", `/?job=${
   assert.ok(wide <= room, `${name} is ${wide} wide, and the screen ${room}`);
 }
 
+// What comes too late, for a view that was left, is not drawn, and buttons concern what is shown.
+const late = await tab();
+const held = [];
+await late.route(`**/jobs/${first}`, (route) => held.push(route));
+await late.goto(`${wanted.open}/?job=${first}`);
+while (!held.length) await new Promise((wake) => setTimeout(wake, 20));
+await late.evaluate((id) => { history.pushState(null, "", `/?job=${id}`); dispatchEvent(new PopStateEvent("popstate")); }, job.id);
+await late.locator("#job-title", { hasText: "a long one" }).waitFor();
+for (const route of held) await route.continue().catch(() => {});
+await late.waitForTimeout(500);
+assert.equal(await late.locator("#job-title").textContent(), "[[sleep 600000]] a long one");
+const retried = late.waitForRequest(/\/retry$/);
+await late.getByRole("button", { name: "Retry" }).click();
+assert.ok((await retried).url().includes(job.id), "Retry concerns the job that is shown");
+await late.locator("#facts", { hasText: "Retry of" }).waitFor();
+await rest("DELETE", `/jobs/${new URL(late.url()).searchParams.get("job")}`);
+
 // ── with keys ──
 const context = await browser.newContext();
 const locked = await tab({}, context);

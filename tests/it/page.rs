@@ -41,7 +41,8 @@ fn a_person_uses_it_in_chromium() {
 
 #[test]
 fn it_is_served_to_anybody_and_harmless() {
-    let server = Lab::new().with("AGENTICORE_API_KEYS", "sesame-sesame").serve();
+    let lab = Lab::new().with("AGENTICORE_API_KEYS", "sesame-sesame");
+    let server = lab.serve();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
     for (path, kind) in [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")] {
         let mut answer = agent.get(format!("{}{path}", server.url)).call().unwrap();

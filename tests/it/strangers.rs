@@ -151,10 +151,21 @@ fn hostile_clients_beside_a_well_behaved_one() {
     lab.assert_no_process();
 }
 
+/// 0 means no limit here too, and not that nobody is answered.
+#[test]
+fn a_request_may_take_its_time_where_there_is_no_limit() {
+    let lab = Lab::new().with("AGENTICORE_REQUEST_TIMEOUT", "0");
+    let server = lab.serve();
+    assert_eq!(server.get("/health").0, 200);
+    assert_eq!(server.run(json!({"task": "[[say well]]"}))["output"], "well");
+    server.stop();
+}
+
 /// The contract's own words of two mistakes.
 #[test]
 fn a_body_that_is_no_json_and_an_empty_task_are_exactly_400() {
-    let server = Lab::new().serve();
+    let lab = Lab::new();
+    let server = lab.serve();
     for (path, body) in [
         ("/jobs", "no json"),
         ("/jobs", ""),

@@ -49,7 +49,10 @@ async function ask(path, options = {}) {
   const sent = { "content-type": "application/json", accept: "application/json", ...options.headers };
   const answer = await fetch(path, { ...options, headers: headers(sent), cache: "no-store" });
   if (!answer.ok) throw await refusal(answer);
-  return answer.json();
+  const told = await answer.json();
+  // Who asked may look at something else by now: what comes too late is not drawn.
+  options.signal?.throwIfAborted();
+  return told;
 }
 
 const post = (path, body, more) => ask(path, { method: "POST", body: JSON.stringify(body), headers: more });
@@ -94,6 +97,8 @@ async function listen(path, signal, hear, connected = () => {}) {
 // ── what is shown ─────────────────────────────────────────────────────────
 
 let leaving = new AbortController();
+// The job that is shown; what its buttons do, they do to this one.
+let current = null;
 
 function complain(error) {
   if (error.name === "AbortError") return;
@@ -116,6 +121,9 @@ function wantKey(why) {
   leaving.abort();
   sessionStorage.removeItem(KEY);
   for (const id of ["list", "job", "leave"]) $(id).hidden = true;
+  // What the key let one see goes with it.
+  for (const id of ["facts", "events", "job-title", "job-status", "task-text", "output-text", "diff-text"]) $(id).replaceChildren();
+  for (const id of ["jobs", "pods"]) $(id).tBodies[0].replaceChildren();
   $("fleet").textContent = $("live").textContent = "";
   $("alert").hidden = !why;
   $("alert").textContent = why;
@@ -159,11 +167,11 @@ function row(job) {
     make("td", {}, repo), result, make("td", {}, age(job.created_at)));
 }
 
-async function drawJobs(query) {
+async function drawJobs(query, signal) {
   const asked = new URLSearchParams([...query].filter(([name, value]) => value && (FILTERS.includes(name) || name === "after")));
   asked.set("view", "summary");
   asked.set("limit", "50");
-  const answer = await ask(`/jobs?${asked}`);
+  const answer = await ask(`/jobs?${asked}`, { signal });
   const focused = document.activeElement?.getAttribute("href");
   $("jobs").tBodies[0].replaceChildren(...answer.jobs.map(row));
   // Whoever walks through the list by keyboard stays where he is.
@@ -177,8 +185,8 @@ async function drawJobs(query) {
   }
 }
 
-async function drawFleet() {
-  const status = await ask("/status");
+async function drawFleet(signal) {
+  const status = await ask("/status", { signal });
   const pods = status.pods?.length ? status.pods : [];
   const [slots, running] = pods.reduce(([s, r], pod) => [s + pod.slots, r + pod.running], [0, 0]);
   const queued = status.queued == null ? "an unknown number" : status.queued;
@@ -192,9 +200,9 @@ async function drawFleet() {
 
 let profilesAreKnown = false;
 
-async function drawProfiles() {
+async function drawProfiles(signal) {
   if (profilesAreKnown) return;
-  const answer = await ask("/profiles");
+  const answer = await ask("/profiles", { signal });
   profilesAreKnown = true;
   for (const profile of answer.profiles) {
     const text = profile.description ? `${profile.name}: ${profile.description}`.slice(0, 80) : profile.name;
@@ -204,7 +212,7 @@ async function drawProfiles() {
 }
 
 async function showList(query, signal) {
-  await drawProfiles();
+  await drawProfiles(signal);
   for (const name of FILTERS) {
     const field = $("filters").elements[name];
     if (field.type === "checkbox") field.checked = query.get(name) === "true";
@@ -212,14 +220,14 @@ async function showList(query, signal) {
   }
   // On a phone they would fill the screen.
   $("filter-box").open = !matchMedia("(max-width: 42rem)").matches || FILTERS.some((name) => query.get(name));
-  await Promise.all([drawJobs(query), drawFleet()]);
+  await Promise.all([drawJobs(query, signal), drawFleet(signal)]);
   show("list", "Agenticore");
   // However many changes come, it is drawn at most each half second.
   let timer = null;
   const again = () => {
     timer ??= setTimeout(guarded(async () => {
       timer = null;
-      if (!signal.aborted) await Promise.all([drawJobs(query), drawFleet()]);
+      if (!signal.aborted) await Promise.all([drawJobs(query, signal), drawFleet(signal)]);
     }), 500);
   };
   const ages = setInterval(again, 15000);
@@ -280,9 +288,9 @@ function drawJob(job) {
   return hasEnded;
 }
 
-async function drawDiff(id) {
+async function drawDiff(id, signal) {
   let found;
-  try { found = await ask(`/jobs/${id}/diff`); } catch (error) {
+  try { found = await ask(`/jobs/${id}/diff`, { signal }); } catch (error) {
     if (error.status !== 404) throw error;
     $("diff").hidden = true;
     return;
@@ -310,13 +318,12 @@ function drawEvent(event) {
   }
 }
 
-let current = null;
 
 async function showJob(id, signal) {
   $("list").hidden = $("job").hidden = true;
   $("events").replaceChildren();
   $("diff").hidden = $("events-note").hidden = true;
-  const { job } = await ask(`/jobs/${encodeURIComponent(id)}`);
+  const { job } = await ask(`/jobs/${encodeURIComponent(id)}`, { signal });
   current = job.id;
   $("events-note").textContent = `Earlier events: agenticore logs ${short(job.id)}`;
   let drawing = null;
@@ -325,14 +332,14 @@ async function showJob(id, signal) {
     drawing ??= setTimeout(guarded(async () => {
       drawing = null;
       if (signal.aborted) return;
-      if (drawJob((await ask(`/jobs/${job.id}`)).job) && $("diff").hidden) await drawDiff(job.id);
+      if (drawJob((await ask(`/jobs/${job.id}`, { signal })).job) && $("diff").hidden) await drawDiff(job.id, signal);
     }), 300);
   };
   const hadEnded = drawJob(job);
-  if (hadEnded) await drawDiff(job.id);
+  if (hadEnded) await drawDiff(job.id, signal);
   show("job", `${firstLine(job.task).slice(0, 60)} · Agenticore`);
   $("main").focus();
-  drawFleet().catch(complain);
+  drawFleet(signal).catch(complain);
   const marks = ["claimed", "agent_started", "agent_ended", "pushed", "pr_opened", "handed_back", "worker_lost"];
   await listen(`/jobs/${job.id}/events`, signal, (type, data) => {
     if (type === "end") {
@@ -350,6 +357,7 @@ async function showJob(id, signal) {
 const draw = guarded(async () => {
   leaving.abort();
   leaving = new AbortController();
+  current = null;
   quiet();
   const query = new URLSearchParams(location.search);
   await (query.get("job") ? showJob(query.get("job"), leaving.signal) : showList(query, leaving.signal));
@@ -431,7 +439,7 @@ $("ask").addEventListener("close", guarded(async () => {
   $("ask").returnValue = "";
   if (answer !== "yes") return $("cancel").focus();
   quiet();
-  drawJob((await ask(`/jobs/${current}`, { method: "DELETE" })).job);
+  drawJob((await ask(`/jobs/${current}`, { method: "DELETE", signal: leaving.signal })).job);
 }));
 $("leave").addEventListener("click", () => wantKey(""));
 

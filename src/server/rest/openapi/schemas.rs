@@ -152,7 +152,13 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 36] = [
     ),
     (
         "WebhooksAnswer",
-        &[("success", "boolean"), ("count", "integer"), ("webhooks", "[Webhook]"), ("more", "boolean?")],
+        &[
+            ("success", "boolean"),
+            ("count", "integer"),
+            ("webhooks", "[Webhook]"),
+            ("more", "boolean?"),
+            ("warning", "string?"),
+        ],
     ),
     ("WebhooksRetried", &[("success", "boolean"), ("count", "integer")]),
     (
