@@ -1,7 +1,9 @@
 //! The command line: what it prints, and its exit codes.
 
+use crate::support::fleet::Fleet;
 use crate::support::{GitHub, Lab, Server, eventually};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::{Output, Stdio};
 
 fn out(output: &Output) -> String {
@@ -281,4 +283,38 @@ fn a_watched_table_is_drawn_again_when_a_job_changes() {
     let told = String::from_utf8_lossy(&unpublished.stdout).into_owned();
     assert_eq!(told.trim(), format!("{}/?job={id}", server.url), "where there is no pull request: the page");
     server.stop();
+}
+
+#[test]
+fn init_asks_on_a_terminal() {
+    let lab = Lab::new();
+    let script = format!("exec {} init --jobs 2", crate::support::BINARY);
+    let mut command = std::process::Command::new("script");
+    command.args(["-qfec", &script, "/dev/null"]).env_clear().envs(&lab.variables).env("TERM", "xterm");
+    let mut child = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // Two answers, and twice what is proposed.
+    child.stdin.take().unwrap().write_all(b"mine\nhaiku\n\nno\n").unwrap();
+    let done = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("Which model does it use? [sonnet]") && !said.contains("How many jobs"), "{said}");
+    let profile = std::fs::read_to_string(lab.path("home/.agenticore/profiles/mine/profile.yml"));
+    let profile = profile.unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert!(profile.contains("model: \"haiku\"") && profile.contains("auto_pr: false"), "{profile}");
+    let settings = std::fs::read_to_string(lab.path("home/.agenticore/config.yml")).unwrap();
+    assert!(settings.contains("port: 8200") && settings.contains("max_parallel_jobs: 2"), "{settings}");
+}
+
+#[test]
+fn the_status_has_all_pods_of_a_fleet() {
+    let Some(fleet) = Fleet::new() else { return };
+    let pods = vec![fleet.pod("pod-0"), fleet.pod("pod-1")];
+    let names = |status: &serde_json::Value| {
+        let all = status["pods"].as_array().unwrap();
+        all.iter().map(|pod| pod["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("both are known", || (names(&pods[0].get("/status").1) == ["pod-0", "pod-1"]).then_some(()));
+    let shown = fleet.command("pod-0", &["status", "--server", &pods[1].url], &[]).output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("2 pods:") && text.matches("slots, version").count() == 2, "{shown:?}");
+    fleet.finish(pods);
 }
