@@ -3,6 +3,7 @@
 pub use crate::agent::stream;
 pub use crate::profile::parse as profile;
 pub use crate::server::head;
+pub use crate::trace_context::TraceParent;
 pub use crate::workspace::{refname, url};
 
 pub mod api {
@@ -17,4 +18,12 @@ pub mod shown {
     pub fn width(text: &str) -> usize {
         unicode_width::UnicodeWidthStr::width(text)
     }
+}
+
+pub mod addresses {
+    pub use crate::addresses::{is_public, spelled};
+}
+
+pub mod webhook {
+    pub use crate::webhook::{judge, shown};
 }

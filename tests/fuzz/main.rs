@@ -5,7 +5,7 @@
 
 mod texts;
 
-use agenticore::judges::{api, head, profile, refname, shown, stream, url};
+use agenticore::judges::{TraceParent, addresses, api, head, profile, refname, shown, stream, url, webhook};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use texts::Texts;
@@ -53,6 +53,53 @@ fn a_request_s_head_is_refused_or_whole() {
         }
         Ok(None) => assert!(bytes.len() < head::HEAD_LIMIT),
         Err(head::Refused(status, why)) => assert!((400..500).contains(&status) && !why.is_empty()),
+    });
+}
+
+#[test]
+fn a_webhook_of_a_job_leads_to_the_internet() {
+    let seeds = [
+        "https://hooks.example.com:8443/T000/secret?x=y",
+        "http://127.0.0.1:80/",
+        "http://[::ffff:10.0.0.1]:99/x",
+        "http://0x7f.1/",
+        "https://u:p@2130706433/a@b",
+        "http://169.254.169.254#x",
+        "http://localhost.:8200/",
+    ];
+    loop_over("webhook", &seeds, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if webhook::judge(text, false).is_err() {
+            return;
+        }
+        let (scheme, rest) = text.split_once("://").unwrap();
+        assert!(["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) && !text.contains([' ', '\n', '#']));
+        let authority = rest.split(['/', '?']).next().unwrap();
+        assert!(!authority.contains('@'));
+        let host = match authority.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap(),
+            None => authority.split(':').next().unwrap(),
+        };
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        assert!(host != "localhost" && !host.ends_with(".localhost"));
+        assert!(addresses::spelled(&host).is_none_or(addresses::is_public), "{host}");
+        // What is shown of it holds neither its path nor its query.
+        let shown = webhook::shown(text);
+        assert!(!shown.contains('?') && shown.len() <= text.len() + 20, "{shown}");
+    });
+}
+
+#[test]
+fn a_traceparent_is_what_it_says() {
+    let seeds = [
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what",
+        "00-00000000000000000000000000000000-0000000000000000-00",
+    ];
+    loop_over("traceparent", &seeds, |bytes| {
+        let Some(found) = std::str::from_utf8(bytes).ok().and_then(TraceParent::parse) else { return };
+        assert_eq!(TraceParent::parse(&found.to_string()), Some(found));
+        assert!(found.trace_id != [0; 16] && found.span_id != [0; 8]);
     });
 }
 
