@@ -133,7 +133,7 @@ pub fn environment(
         let flag = |truth: bool| if truth { "1" } else { "0" };
         // Headers, intervals, attributes: as the operator set them.
         let theirs = |name: &str| name.starts_with("OTEL_") && name != "OTEL_SERVICE_NAME";
-        for (name, value) in variables.iter().filter(|(name, _)| theirs(name)) {
+        for (name, value) in variables.iter().filter(|(name, value)| theirs(name) && !value.is_empty()) {
             set(name, value);
         }
         if !otel.headers_text.is_empty() {

@@ -39,7 +39,7 @@ impl Execution<'_> {
             safe_directories: &safe_directories,
             author: (&runner.config.repos.author_name, &runner.config.repos.author_email),
             is_root: runner.is_root,
-            trace: settings.otel.as_ref().and_then(|otel| spans::parent_of_agent(&self.record, otel.has_own_traces())),
+            trace: settings.otel.as_ref().and_then(|_| spans::parent_of_agent(&self.record)),
         };
         let (program, arguments) = match ready.profile.is_self_test {
             true => ("/proc/self/exe", vec![self_test::ROLE.to_owned()]),

@@ -13,8 +13,7 @@ use crate::config::Config;
 use crate::job::{Record, Status, Time};
 use crate::trace_context::TraceParent;
 use export::Exporter;
-pub use ids::{SAMPLED, parent_of_agent};
-use ids::{of_job, span_id};
+use ids::{SAMPLED, of_job, span_id};
 use std::sync::OnceLock;
 
 /// How a job's parts are called in its trace.
@@ -67,6 +66,11 @@ fn exporter_of(record: &Record) -> Option<(&'static Exporter, TraceParent, Optio
     let (context, parent) = of_job(record);
     // Who called us, and follows nothing of it, is heeded.
     (context.flags & SAMPLED != 0).then_some((exporter, context, parent))
+}
+
+/// What the agent's own spans stand below, if anything: our span of it, or what the caller named where we send none.
+pub fn parent_of_agent(record: &Record) -> Option<TraceParent> {
+    ids::parent_of_agent(record, EXPORTER.get().is_some())
 }
 
 /// A part of an attempt, which is over.
