@@ -52,6 +52,27 @@ struct UnderWay {
     is_of_job: bool,
 }
 
+impl UnderWay {
+    fn of(notice: &Notice, delivery: &Delivery) -> Self {
+        let (name, url) = ((notice.job.clone(), notice.about), delivery.url.clone());
+        Self { name, url, is_of_job: delivery.is_of_job }
+    }
+}
+
+/// A try that is under way until this is dropped, however it ends.
+struct Try {
+    shared: Arc<Shared>,
+    entry: UnderWay,
+}
+
+impl Drop for Try {
+    fn drop(&mut self) {
+        lock(&self.shared.under_way).retain(|one| *one != self.entry);
+        lock(&self.shared.state).has_room = true;
+        self.shared.changed.notify_all();
+    }
+}
+
 #[derive(Default)]
 struct State {
     ends: bool,
@@ -140,8 +161,10 @@ impl Shared {
             if lock(&self.under_way).len() >= 2 * AT_ONCE || lock(&self.state).ends {
                 return;
             }
+            // Before it is read: a try that ends meanwhile is not in what was read.
+            let busy = lock(&self.under_way).clone();
             let Some(notice) = outbox.read(Shelf::Waiting, &name.0, name.1) else { continue };
-            let Ok(next) = self.begin(outbox, notice, now) else {
+            let Ok(next) = self.begin(outbox, notice, now, &busy) else {
                 // The store cannot be asked: nor for the others.
                 return;
             };
@@ -153,7 +176,13 @@ impl Shared {
     }
 
     /// Begins what is due of a notice. When to look at it again; None: at the next look.
-    fn begin(self: &Arc<Self>, outbox: &Outbox, notice: Notice, now: Time) -> Result<Option<Time>, store::Error> {
+    fn begin(
+        self: &Arc<Self>,
+        outbox: &Outbox,
+        notice: Notice,
+        now: Time,
+        busy: &[UnderWay],
+    ) -> Result<Option<Time>, store::Error> {
         if notice.body.is_none() {
             self.address(outbox, &notice, now)?;
             return Ok(None);
@@ -163,7 +192,10 @@ impl Shared {
         for delivery in waiting.into_iter().filter(|one| one.next_at.is_some_and(|next| next <= now)) {
             // While it is under way, and until there is room for it, it is looked at each time.
             next = None;
-            self.try_to_tell(&notice, delivery);
+            let entry = UnderWay::of(&notice, delivery);
+            if !busy.contains(&entry) {
+                self.try_to_tell(&notice, delivery, entry);
+            }
         }
         Ok(next)
     }
@@ -208,9 +240,7 @@ impl Shared {
     }
 
     /// In a thread of its own, if there is room.
-    fn try_to_tell(self: &Arc<Self>, notice: &Notice, delivery: &Delivery) {
-        let name = (notice.job.clone(), notice.about);
-        let entry = UnderWay { name, url: delivery.url.clone(), is_of_job: delivery.is_of_job };
+    fn try_to_tell(self: &Arc<Self>, notice: &Notice, delivery: &Delivery, entry: UnderWay) {
         let host = url::host(&delivery.url);
         let mut under_way = lock(&self.under_way);
         let of_kind = under_way.iter().filter(|one| one.is_of_job == delivery.is_of_job);
@@ -220,19 +250,12 @@ impl Shared {
         }
         under_way.push(entry.clone());
         drop(under_way);
-        let (own, notice, delivery) = (self.clone(), notice.clone(), delivery.clone());
-        let told = entry.clone();
+        let (notice, delivery) = (notice.clone(), delivery.clone());
+        let running = Try { shared: self.clone(), entry };
         let tries = std::thread::Builder::new().name("webhook".into());
         // Tells one receiver, within the limits of a request; ends with that.
-        let begun = tries.spawn(move || {
-            own.tell(&notice, &delivery);
-            lock(&own.under_way).retain(|one| *one != told);
-            lock(&own.state).has_room = true;
-            own.changed.notify_all();
-        });
-        if let Err(error) = begun {
+        if let Err(error) = tries.spawn(move || running.shared.tell(&notice, &delivery)) {
             log::warn(&format!("no thread can be started to tell {host}: {error}"));
-            lock(&self.under_way).retain(|one| *one != entry);
         }
     }
 
