@@ -107,23 +107,30 @@ pub fn server_status(status: &ServerStatus, url: &str) -> String {
     text
 }
 
+/// A pod that was last heard of so many seconds ago may be gone.
+const SILENT: i64 = 10;
+
 /// The pods of a fleet, a line each; nothing where there is one server alone.
 fn pods(status: &ServerStatus) -> String {
     if status.pods.len() < 2 {
         return String::new();
     }
     let mut text = format!("\n{} pods:\n", status.pods.len());
+    let now = status.pods.iter().map(|pod| pod.heard_at).max();
     for pod in &status.pods {
+        let silent = now.map_or(0, |now| now.since(pod.heard_at) / 1000);
         let state = match () {
+            () if silent >= SILENT => paint("silent  ", Colour::Red),
             () if pod.draining => paint("draining", Colour::Yellow),
             () if pod.unwell.is_empty() => paint("ok      ", Colour::Green),
             () => paint("unwell  ", Colour::Red),
         };
         let unwell: Vec<String> = pod.unwell.iter().map(|what| plain(what)).collect();
+        let silent = if silent >= SILENT { format!(", heard of {silent} s ago") } else { String::new() };
         let unwell = if unwell.is_empty() { String::new() } else { format!(": {}", unwell.join("; ")) };
         let (name, version) = (plain(&pod.name), plain(&pod.version));
         let (running, slots) = (pod.running, pod.slots);
-        text.push_str(&format!("{state} {name:20} {running} of {slots} slots, version {version}{unwell}\n"));
+        text.push_str(&format!("{state} {name:20} {running} of {slots} slots, version {version}{silent}{unwell}\n"));
     }
     text
 }

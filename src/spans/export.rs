@@ -7,7 +7,7 @@ use crate::config::{Config, Otel};
 use crate::log;
 use crate::web;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many spans wait at most: those of a hundred jobs that end at once.
 const QUEUE: usize = 1_024;
@@ -82,8 +82,9 @@ impl Collector {
                 Order::Span(span) => spans.push(*span),
                 Order::Finish(done) => finish = Some(done),
             }
+            let until = Instant::now() + GATHER;
             while finish.is_none() && spans.len() < BATCH {
-                match orders.recv_timeout(GATHER) {
+                match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
                     Ok(Order::Span(span)) => spans.push(*span),
                     Ok(Order::Finish(done)) => finish = Some(done),
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,

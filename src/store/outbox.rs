@@ -10,14 +10,21 @@
 //! to tell, and how, is not decided here.
 
 use super::files;
-use crate::job::{JobId, Record, Time};
+use crate::job::{JobId, Record, Time, cut};
 use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// Its lock is held by the server that tells.
+const TELLER: &str = ".teller";
+/// What was begun to be written so long ago nobody writes any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+/// The most of a text in a noted record, in bytes.
+const TEXT_LIMIT: usize = 3_000;
 /// How long another process may change a notice, and how soon it is asked again.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -44,12 +51,15 @@ impl About {
 }
 
 /// Something that is to be told, and how far that is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notice {
     format: u32,
     pub job: JobId,
     pub about: About,
     pub made_at: Time,
+    /// How the job stood when this was noted, its texts cut: it may be forgotten before somebody looks.
+    #[serde(default)]
+    pub record: Option<Box<Record>>,
     /// What is told, the same on each try; None until somebody looked at whom to tell.
     #[serde(default)]
     pub body: Option<String>,
@@ -140,8 +150,9 @@ impl Outbox {
         if !self.is_wanted(record) || self.find(&record.id, about)?.is_some() {
             return Ok(());
         }
-        let (job, made_at) = (record.id.clone(), Time::now());
-        self.write(Shelf::Waiting, &Notice { format: FORMAT, job, about, made_at, body: None, deliveries: Vec::new() })
+        let (job, made_at, kept) = (record.id.clone(), Time::now(), Some(Box::new(with_short_texts(record))));
+        let notice = Notice { format: FORMAT, job, about, made_at, record: kept, body: None, deliveries: Vec::new() };
+        self.write(Shelf::Waiting, &notice)
     }
 
     /// What is noted of a job, and where it stands.
@@ -203,7 +214,7 @@ impl Outbox {
 
     /// The job is forgotten. What somebody is still to be told stays until that is done.
     pub fn forget(&self, job: &JobId) -> Result<(), String> {
-        let is_waiting = |about| self.read(Shelf::Waiting, job, about).is_some_and(|notice| notice.body.is_some());
+        let is_waiting = |about| self.path(Shelf::Waiting, job, about).exists();
         if self.directory.is_dir() && About::ALL.into_iter().any(is_waiting) {
             return Ok(());
         }
@@ -218,15 +229,61 @@ impl Outbox {
         Shelf::ALL.into_iter().try_for_each(|shelf| files::remove(&self.path(shelf, job, about)))
     }
 
+    /// Nothing of it is to be told any more: it was told, or given up, already.
+    pub fn is_settled(&self, job: &JobId, about: About) -> bool {
+        [Shelf::Done, Shelf::Failed].into_iter().any(|shelf| self.path(shelf, job, about).exists())
+    }
+
+    /// Nobody looks at this notice any more; what stands elsewhere of it stays.
+    pub fn drop_waiting(&self, job: &JobId, about: About) -> Result<(), String> {
+        files::remove(&self.path(Shelf::Waiting, job, about))
+    }
+
     /// Of all servers that share the directory one tells. None: another one does.
     pub fn become_teller(&self) -> Option<File> {
         fs::create_dir_all(&self.directory).ok()?;
-        self.lock(".teller", Duration::ZERO).ok()
+        let teller = self.lock(TELLER, Duration::ZERO).ok()?;
+        if !self.is_teller(&teller) {
+            return None;
+        }
+        for shelf in Shelf::ALL {
+            // What a server that was killed had begun to write.
+            let _ = files::remove_abandoned(&self.directory.join(shelf.directory()), ABANDONED_AFTER);
+        }
+        Some(teller)
+    }
+
+    /// Whether this lock is still the one that counts: its file may have been put aside while this server was frozen.
+    pub fn is_teller(&self, teller: &File) -> bool {
+        let of = |found: fs::Metadata| (found.dev(), found.ino());
+        let there = fs::metadata(self.directory.join(TELLER)).map(of);
+        there.is_ok_and(|there| teller.metadata().map(of).is_ok_and(|own| own == there))
+    }
+
+    /// The teller says that it lives.
+    pub fn beat(&self, teller: &File) {
+        // Nobody else writes there; where it cannot be written others take over, and each is told twice at most.
+        let _ = teller.write_all_at(format!("{:>20}", Time::now().0).as_bytes(), 0);
+    }
+
+    /// What the teller said last of itself.
+    pub fn heard(&self) -> Option<Vec<u8>> {
+        files::read(&self.directory.join(TELLER)).ok().flatten()
+    }
+
+    /// Puts the lock of a teller aside that has said nothing new since this: another may tell then. What it has under
+    /// way when it comes back it tells with the same ids.
+    pub fn oust(&self, heard: &[u8]) -> Result<(), String> {
+        let _alone = self.lock(".changes", LOCK_LIMIT)?;
+        match self.heard() {
+            Some(now) if now == heard => files::remove(&self.directory.join(TELLER)),
+            _ => Ok(()),
+        }
     }
 
     fn lock(&self, name: &str, limit: Duration) -> Result<File, String> {
         let path = self.directory.join(name);
-        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let open = || OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let file = open().map_err(|error| files::explain("open", &path, &error))?;
         let until = Instant::now() + limit;
         // Whoever holds it may be frozen: it is not waited for without end.
@@ -238,6 +295,15 @@ impl Outbox {
         }
         Ok(file)
     }
+}
+
+fn with_short_texts(record: &Record) -> Record {
+    let mut record = record.clone();
+    record.task = cut(record.task, TEXT_LIMIT);
+    for text in [&mut record.output, &mut record.error, &mut record.note, &mut record.kept_because] {
+        *text = text.take().map(|text| cut(text, TEXT_LIMIT));
+    }
+    record
 }
 
 /// None: it is no notice, or a later version's.
@@ -257,14 +323,14 @@ mod tests {
         let outbox = Outbox::new(directory.path());
         let plain: Record = queued().into();
         outbox.note(&plain, About::Ended).unwrap();
-        assert_eq!(outbox.find(&plain.id, About::Ended), Ok(None), "nobody wants to hear of it");
+        assert!(outbox.find(&plain.id, About::Ended).unwrap().is_none(), "nobody wants to hear of it");
         let url = Some("https://a.example/".to_owned());
         let wants: Record = Queued::new(JobId::random(), Spec { webhook_url: url, ..spec() }, Time(1)).into();
         outbox.note(&wants, About::Ended).unwrap();
         let (shelf, notice) = outbox.find(&wants.id, About::Ended).unwrap().unwrap();
         assert_eq!((shelf, outbox.names(Shelf::Waiting)), (Shelf::Waiting, vec![(wants.id.clone(), About::Ended)]));
         outbox.note(&wants, About::Ended).unwrap();
-        assert_eq!(outbox.read(Shelf::Waiting, &wants.id, About::Ended), Some(notice));
+        assert_eq!(outbox.read(Shelf::Waiting, &wants.id, About::Ended).unwrap().made_at, notice.made_at);
         let delivery = |next_at, told_at| Delivery { next_at, told_at, tries: 1, ..Delivery::to("u") };
         for (one, shelf) in [
             (delivery(Some(Time(5)), None), Shelf::Waiting),
@@ -277,10 +343,26 @@ mod tests {
             assert_eq!(Shelf::ALL.iter().map(|shelf| outbox.names(*shelf).len()).sum::<usize>(), 1);
         }
         outbox.forget(&wants.id).unwrap();
-        assert_eq!(outbox.find(&wants.id, About::Ended), Ok(None));
-        let teller = outbox.become_teller().unwrap();
-        assert!(outbox.become_teller().is_none());
-        drop(teller);
+        assert!(outbox.find(&wants.id, About::Ended).unwrap().is_none());
+        outbox.note(&wants, About::Ended).unwrap();
+        outbox.forget(&wants.id).unwrap();
+        assert!(outbox.find(&wants.id, About::Ended).unwrap().is_some(), "what is to be told outlives its job");
+    }
+
+    #[test]
+    fn a_teller_that_says_nothing_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let outbox = Outbox::new(directory.path());
+        let frozen = outbox.become_teller().unwrap();
+        assert!(outbox.become_teller().is_none() && outbox.is_teller(&frozen));
+        outbox.beat(&frozen);
+        let heard = outbox.heard().unwrap();
+        outbox.oust(b"something older").unwrap();
+        assert!(outbox.become_teller().is_none(), "it said something since");
+        outbox.oust(&heard).unwrap();
+        let next = outbox.become_teller().unwrap();
+        assert!(outbox.is_teller(&next) && !outbox.is_teller(&frozen), "it notices when it comes back");
+        drop(next);
         assert!(outbox.become_teller().is_some());
     }
 }

@@ -15,12 +15,14 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it is looked what is due. An end of this very server's is looked at as soon.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Who does not tell looks so often whether nobody does.
 const STAND_BY: Duration = Duration::from_secs(5);
+/// A teller that says nothing for so long is frozen.
+const SILENCE: Duration = Duration::from_secs(30);
 /// So many notices are read in one look; and what is due later is read again after so many seconds, because somebody
 /// may have had it tried again.
 const READ_AT_ONCE: usize = 500;
@@ -128,13 +130,20 @@ impl Shared {
     fn run(self: Arc<Self>) {
         let Some(outbox) = self.store.outbox() else { return };
         let (mut telling, mut due): (Option<File>, Due) = (None, Due::new());
+        let mut silent: Option<(Vec<u8>, Instant)> = None;
         loop {
+            telling = telling.filter(|teller| outbox.is_teller(teller));
             if telling.is_none() {
                 telling = outbox.become_teller();
                 due.clear();
             }
-            if telling.is_some() {
-                self.look(outbox, &mut due);
+            match &telling {
+                Some(teller) => {
+                    silent = None;
+                    outbox.beat(teller);
+                    self.look(outbox, &mut due);
+                }
+                None => self.watch_teller(outbox, &mut silent),
             }
             let pause = if telling.is_some() { LOOK_EVERY } else { STAND_BY };
             let state = lock(&self.state);
@@ -147,6 +156,23 @@ impl Shared {
             state.has_room = false;
             drop(state);
             std::thread::sleep(LOOK_AT_MOST_EVERY);
+        }
+    }
+
+    /// Another server tells. One that is frozen, and so says nothing any more, does not for ever.
+    fn watch_teller(&self, outbox: &Outbox, silent: &mut Option<(Vec<u8>, Instant)>) {
+        let Some(heard) = outbox.heard() else { return };
+        match silent {
+            Some((before, since)) if *before == heard => {
+                if since.elapsed() >= SILENCE {
+                    log::warn("the server that tells webhooks has said nothing for a while: this one does it now");
+                    if let Err(why) = outbox.oust(&heard) {
+                        log::warn(&why);
+                    }
+                    *silent = None;
+                }
+            }
+            _ => *silent = Some((heard, Instant::now())),
         }
     }
 
@@ -202,15 +228,19 @@ impl Shared {
 
     /// Notes what is to be told, and to whom, once that has happened. From then on the job's record is not needed.
     fn address(&self, outbox: &Outbox, notice: &Notice, now: Time) -> Result<(), store::Error> {
+        if outbox.is_settled(&notice.job, notice.about) {
+            // Two ended it at once, and the later one noted what was told already.
+            self.warn(&notice.job, outbox.drop_waiting(&notice.job, notice.about));
+            return Ok(());
+        }
+        let has_happened = |record: &Record| notice.about == About::Started || record.status().has_ended();
         let record = match self.store.get(&notice.job)? {
-            Seen { it: Some(record), .. } if notice.about == About::Started || record.status().has_ended() => record,
-            // It is forgotten: there is nothing left to tell.
-            Seen { it: None, stale: false } => {
-                self.warn(&notice.job, outbox.remove(&notice.job, notice.about));
-                return Ok(());
-            }
-            _ => return Ok(()),
+            Seen { it: Some(record), .. } => Some(record),
+            // It is forgotten already.
+            Seen { it: None, stale: false } => notice.record.as_deref().cloned(),
+            Seen { it: None, stale: true } => None,
         };
+        let Some(record) = record.filter(has_happened) else { return Ok(()) };
         let deliveries = self.receivers(&record, now);
         let written = match deliveries.is_empty() {
             true => {
@@ -221,6 +251,7 @@ impl Shared {
             false => outbox.change(&notice.job, notice.about, |notice| {
                 notice.deliveries = deliveries;
                 notice.body = Some(message::body(&record, notice.about, notice.made_at));
+                notice.record = None;
             }),
         };
         self.warn(&notice.job, written);

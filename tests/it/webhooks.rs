@@ -187,7 +187,7 @@ fn what_nobody_is_told_any_more_says_so_and_ends() {
     let nobody = lab.with("AGENTICORE_WEBHOOK_URLS", "");
     let server = nobody.serve();
     eventually("it ends", || (!path.exists()).then_some(()));
-    assert!(server.log().contains("nobody is told of it"), "{}", server.log());
+    eventually("it is said", || server.log().contains("nobody is told of it").then_some(()));
     assert_eq!(webhooks(&server, &two)[0]["state"], "waiting");
     server.stop();
 }
@@ -328,4 +328,34 @@ fn another_pod_tells_what_a_dead_one_did_not() {
     assert!(told.iter().all(|(headers, _)| header(headers, "webhook-id") == format!("msg_{id}_ended")));
     eventually("it is noted", || webhooks(&second, &id).iter().all(|one| one["state"] == "told").then_some(()));
     fleet.finish(vec![second]);
+}
+
+/// A pod that is frozen holds its lock: the other one tells all the same, and what it ended meanwhile is told once.
+#[test]
+fn another_pod_tells_while_the_one_that_did_is_frozen() {
+    let Some(fleet) = Fleet::new() else { return };
+    let heard = Receiver::start(|_| status(200));
+    let more = [("AGENTICORE_WEBHOOK_URLS", heard.url()), ("AGENTICORE_WEBHOOK_SECRET", SECRET.to_owned())];
+    let more: Vec<(&str, &str)> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let first = fleet.pod_with("pod-0", &more);
+    let teller = eventually("the first one tells", || {
+        let id = first.submit(fleet.job("t"));
+        first.wait(&id);
+        (!heard.told().is_empty()).then_some(id)
+    });
+    let second = fleet.pod_with("pod-1", &more);
+    first.signal("STOP");
+    let id = second.submit(fleet.job("t"));
+    second.wait(&id);
+    let told = eventually("it is told by the other one", || {
+        heard.told().into_iter().find(|(headers, _)| header(headers, "webhook-id").contains(&id))
+    });
+    verify(SECRET, &told);
+    first.signal("CONT");
+    let third = first.submit(fleet.job("t"));
+    first.wait(&third);
+    let of = |id: &str| heard.told().iter().filter(|(headers, _)| header(headers, "webhook-id").contains(id)).count();
+    eventually("the third is told", || (of(&third) > 0).then_some(()));
+    assert_eq!((of(&teller), of(&id), of(&third)), (1, 1, 1));
+    fleet.finish(vec![first, second]);
 }

@@ -172,7 +172,8 @@ impl Reaper {
             // Popped, and never claimed.
             ("queued", _) => access.steps().relist(&one.id, true).map(drop),
             ("sealed", _) => match self.read_sealed(&one.id)? {
-                Some(outcome) => access.conclude(outcome).map(drop),
+                // Who sealed it died before that was counted.
+                Some(outcome) => access.conclude(outcome).map(|ended| rules::tell_ended(&ended)),
                 None => Ok(()),
             },
             ("running", Job::Running(job)) if is_ours_no_more => {
