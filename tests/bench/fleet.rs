@@ -1,6 +1,7 @@
 //! What the fleet costs, beside what redis-benchmark reaches for the same commands in the same run.
 //!
-//! `make bench`. Prints ratios; a noisy machine makes no failure.
+//! `make bench`; `BENCH_ONLY=page BENCH_JOBS=1000000 cargo bench --bench fleet` measures lists alone. Prints ratios; a
+//! noisy machine makes no failure.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use serde_json::{Value, json};
@@ -237,7 +238,7 @@ fn claim_latency(place: &Path, redis: &Redis, instant: &Path) {
     clean(place, redis);
 }
 
-/// A page of 20 among 100 000 jobs; beside it the same range, and twenty records, by redis-benchmark.
+/// A page of 20 among 100 000 jobs, or BENCH_JOBS, beside one among 1 000; and the same range, and twenty records, by redis-benchmark.
 fn page(place: &Path, redis: &Redis, instant: &Path) {
     let pod = Pod::start(place, redis, instant, "page");
     pod.drain();
@@ -246,28 +247,44 @@ fn page(place: &Path, redis: &Redis, instant: &Path) {
     let mut connection = redis.connection();
     let key = |id: &str| format!("agenticore:job:{id}");
     let template: String = redis::cmd("HGET").arg(key(&id)).arg("record").query(&mut connection).unwrap();
-    for chunk in 0..PAGE_AMONG / 1000 {
-        let mut pipe = redis::pipe();
-        for n in 0..1000 {
-            let other = uuid::Uuid::new_v4().to_string();
-            let record = template.replace(&id, &other);
-            let created = 1_000_000 + chunk * 1000 + n;
-            pipe.cmd("HSET").arg(key(&other)).arg("record").arg(record).arg("status").arg("succeeded").ignore();
-            pipe.cmd("ZADD").arg("agenticore:jobs").arg(created).arg(&other).ignore();
+    let mut fill = |chunks: std::ops::Range<usize>| {
+        for chunk in chunks {
+            let mut pipe = redis::pipe();
+            for n in 0..1000 {
+                let other = uuid::Uuid::new_v4().to_string();
+                let record = template.replace(&id, &other);
+                let created = 1_000_000 + chunk * 1000 + n;
+                pipe.cmd("HSET").arg(key(&other)).arg("record").arg(record).arg("status").arg("succeeded").ignore();
+                for list in ["agenticore:jobs", "agenticore:jobs:succeeded"] {
+                    pipe.cmd("ZADD").arg(list).arg(created).arg(&other).ignore();
+                }
+            }
+            pipe.exec(&mut connection).unwrap();
         }
-        pipe.exec(&mut connection).unwrap();
-    }
+    };
     let rounds = 400;
-    let begin = Instant::now();
-    for _ in 0..rounds {
-        assert_eq!(pod.get(&agent, "/jobs?limit=20")["count"], 20);
+    let rate = |path: &str| {
+        let begin = Instant::now();
+        for _ in 0..rounds {
+            assert_eq!(pod.get(&agent, path)["count"], 20);
+        }
+        rounds as f64 / begin.elapsed().as_secs_f64()
+    };
+    let many = std::env::var("BENCH_JOBS").ok().and_then(|text| text.parse().ok()).unwrap_or(PAGE_AMONG);
+    let paths = ["/jobs?limit=20", "/jobs?limit=20&status=succeeded"];
+    fill(0..1);
+    let few = paths.map(&rate);
+    fill(1..many / 1000);
+    let pages = paths.map(&rate);
+    for ((path, few), all) in paths.iter().zip(few).zip(pages) {
+        println!("{path}: {few:.0} /s among 1 000, {all:.0} /s among {many}: {:.2} times as long", few / all);
     }
-    let pages = rounds as f64 / begin.elapsed().as_secs_f64();
+    let pages = pages[0];
     let (range, _) = redis.benchmark(20_000, 1, &["ZREVRANGE", "agenticore:jobs", "0", "19"]);
     let (get, _) = redis.benchmark(20_000, 1, &["HGET", &key(&id), "record"]);
     // The twenty go in one round trip; that many single calls are what it could cost at most.
     let by_hand = 1.0 / (1.0 / range + 20.0 / get);
-    say("pages of 20 among 100 000 jobs", pages, "/s", "redis-benchmark, ZREVRANGE and 20 HGET, /s", by_hand);
+    say("pages of 20 among them all", pages, "/s", "redis-benchmark, ZREVRANGE and 20 HGET, /s", by_hand);
     pod.stop();
     clean(place, redis);
 }
@@ -333,6 +350,9 @@ fn main() {
         r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1,"total_cost_usd":0}"#;
     std::fs::write(&instant, format!("#!/bin/sh\necho '{result}'\n")).unwrap();
     std::fs::set_permissions(&instant, std::fs::Permissions::from_mode(0o755)).unwrap();
+    if std::env::var("BENCH_ONLY").is_ok_and(|name| name == "page") {
+        return page(place.path(), &redis, &instant);
+    }
     submissions(place.path(), &redis, &instant);
     claim_latency(place.path(), &redis, &instant);
     page(place.path(), &redis, &instant);
