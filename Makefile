@@ -10,6 +10,7 @@ help:
 	@echo "make audit   licences, sources and known holes of what this depends on (wants a network)"
 	@echo "make fuzz    ten million random texts for what judges texts from outside (half an hour)"
 	@echo "make recording  the picture of a run in the README"
+	@echo "make screenshots  the pictures of the page in docs/"
 	@echo "make bench   what the runner adds to a job, start-up, memory, size, the fleet beside redis-benchmark: as ratios"
 	@echo "make soak    2 000 jobs on four pods while pods and Redis are killed, stopped and rolled back (some minutes)"
 	@echo "make model   the fleet's transitions explored exhaustively with two faults (ten minutes)"
