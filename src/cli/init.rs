@@ -44,7 +44,7 @@ pub fn run(config: &Config, wanted: &Init) -> Result<Exit, Refusal> {
     if name.is_empty() || name.len() > 64 || !is_name {
         return Err(wrong("the profile's name must be 1 to 64 letters, digits, dashes and underscores"));
     }
-    if profile::BUILT_IN_NAMES.contains(&name.as_str()) {
+    if profile::is_built_in(&name) {
         return Err(wrong(format!("`{name}` is built in: give your own profile another name")));
     }
     let model = answer(&wanted.model, "Which model does it use?", "sonnet")?;

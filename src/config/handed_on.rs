@@ -50,7 +50,7 @@ impl Config {
             .iter()
             .filter(|e| e.is_secret && e.variable != "AGENTICORE_PROXY")
             .filter_map(|e| e.value.clone())
-            .chain(self.webhooks.texts());
+            .chain(self.webhooks.texts.clone());
         let claudes = login::CREDENTIALS.iter().filter_map(|name| self.variables.get(*name).cloned());
         let redis = self.redis.iter().filter_map(|redis| redis.password.clone());
         let passed_on = self.claude.extra_env.iter().filter(|name| may_be_secret(name));

@@ -6,6 +6,7 @@ mod checkouts;
 mod file;
 mod handed_on;
 mod login;
+mod otel;
 mod providers;
 mod proxy;
 mod redis;
@@ -18,6 +19,7 @@ mod webhooks;
 pub use checkouts::Checkouts;
 pub use file::not_yaml;
 pub use handed_on::{NETWORK, of_the_model};
+pub use otel::Otel;
 pub use redis::Redis;
 pub use settings::parse_duration;
 pub use webhooks::Webhooks;
@@ -133,29 +135,6 @@ pub struct Claude {
     pub result_grace: Duration,
     pub kill_grace: Duration,
     pub otel: Option<Otel>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Otel {
-    pub endpoint: String,
-    pub protocol: String,
-    pub log_prompts: bool,
-    pub log_tool_details: bool,
-    /// What the collector wants to be sent along, `NAME=VALUE,…`.
-    pub headers_text: String,
-}
-
-impl Otel {
-    /// NAME and VALUE of each; values are percent-encoded in the text.
-    pub fn headers(&self) -> Vec<(String, String)> {
-        let pairs = self.headers_text.split(',').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(name, value)| (name.trim().to_owned(), proxy::decoded(value.trim()))).collect()
-    }
-
-    /// This server sends traces over HTTP alone.
-    pub fn has_own_traces(&self) -> bool {
-        self.protocol != "grpc"
-    }
 }
 
 #[derive(Clone, Debug)]

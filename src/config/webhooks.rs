@@ -17,21 +17,14 @@ pub struct Webhooks {
     pub urls: Vec<String>,
     /// What is told is signed with each of them, so that receivers can change over.
     pub secrets: Vec<Vec<u8>>,
-    /// The same as they were given.
-    texts: Vec<String>,
+    /// What of it is nobody's business, as it was given: URLs often hold a login.
+    pub texts: Vec<String>,
     /// A job's own URL may be on this network too.
     pub allow_private: bool,
     /// A job's begin is told too.
     pub tells_start: bool,
     /// The pause after the first try; the others grow from it.
     pub backoff: Duration,
-}
-
-impl Webhooks {
-    /// What of it is nobody's business: URLs often hold a login.
-    pub fn texts(&self) -> Vec<String> {
-        self.texts.clone()
-    }
 }
 
 pub fn read(values: &Values) -> Result<Webhooks, Error> {

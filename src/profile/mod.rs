@@ -30,8 +30,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     (SELF_TEST, include_str!("builtin/self-test.yml")),
 ];
 
-/// How they are called.
-pub const BUILT_IN_NAMES: [&str; 4] = ["coding", "review", "plan", SELF_TEST];
+pub fn is_built_in(name: &str) -> bool {
+    BUILT_IN.iter().any(|(known, _)| *known == name)
+}
 
 /// Where profiles come from: later directories win on a name.
 #[derive(Clone)]

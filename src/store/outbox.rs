@@ -152,7 +152,10 @@ impl Outbox {
         }
         let (job, made_at, kept) = (record.id.clone(), Time::now(), Some(Box::new(with_short_texts(record))));
         let notice = Notice { format: FORMAT, job, about, made_at, record: kept, body: None, deliveries: Vec::new() };
-        self.write(Shelf::Waiting, &notice)
+        let path = self.path(Shelf::Waiting, &notice.job, about);
+        make_directory_of(&path)?;
+        // Another server may have noted it since, and told it: what stands there stays.
+        files::create_once(&path, &bytes_of(&notice)?).map(drop)
     }
 
     /// What is noted of a job, and where it stands.
@@ -170,11 +173,8 @@ impl Outbox {
 
     fn write(&self, shelf: Shelf, notice: &Notice) -> Result<(), String> {
         let path = self.path(shelf, &notice.job, notice.about);
-        if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
-            fs::create_dir_all(directory).map_err(|error| files::explain("make", directory, &error))?;
-        }
-        let bytes = serde_json::to_vec(notice).map_err(|error| error.to_string())?;
-        files::replace(&path, &bytes)
+        make_directory_of(&path)?;
+        files::replace(&path, &bytes_of(notice)?)
     }
 
     /// What stands there, in no order; what cannot be read is passed over.
@@ -295,6 +295,15 @@ impl Outbox {
         }
         Ok(file)
     }
+}
+
+fn make_directory_of(path: &Path) -> Result<(), String> {
+    let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) else { return Ok(()) };
+    fs::create_dir_all(directory).map_err(|error| files::explain("make", directory, &error))
+}
+
+fn bytes_of(notice: &Notice) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(notice).map_err(|error| error.to_string())
 }
 
 fn with_short_texts(record: &Record) -> Record {

@@ -6,7 +6,6 @@ use crate::addresses;
 use crate::config::Config;
 use crate::job::Time;
 use crate::web;
-use std::net::IpAddr;
 use std::time::Duration;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -79,15 +78,11 @@ impl Resolver for PublicOnly {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = self.0.resolve(uri, config, timeout)?;
         let mut kept = self.empty();
-        found.iter().filter(|address| is_allowed(address.ip())).for_each(|address| kept.push(*address));
+        found.iter().filter(|address| addresses::is_public(address.ip())).for_each(|address| kept.push(*address));
         if kept.is_empty() {
             let why = "its name stands for an address in this server's own network";
             return Err(ureq::Error::Io(std::io::Error::other(why)));
         }
         Ok(kept)
     }
-}
-
-fn is_allowed(address: IpAddr) -> bool {
-    addresses::is_public(address)
 }

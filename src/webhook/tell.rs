@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often it is looked what is due. An end of this very server's is looked at as soon.
+/// How often it is looked what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Who does not tell looks so often whether nobody does.
 const STAND_BY: Duration = Duration::from_secs(5);

@@ -81,7 +81,6 @@ fn fields(job: &Job) -> String {
         ("kept_because", &job.kept_because),
         ("caution", &job.caution),
         ("session_id", &job.session_id),
-        ("job_config_dir", &job.job_config_dir),
         ("worktree_path", &job.worktree_path),
         ("worktree_on", &job.worktree_on),
         ("kept", &fetch),
