@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::process::limited::{self, Limits};
 use crate::process::sys::{self, Space};
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -125,12 +126,10 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn disk(name: &str, path: &Path) -> Check {
-    let mut there = path;
-    while !there.exists() {
-        let Some(above) = there.parent() else { break };
-        there = above;
-    }
-    let found = sys::may_write(there).and_then(|()| sys::space(there));
+    // What is not there yet will be made in what is. Not asked beforehand: it may come and go meanwhile.
+    let look = |there: &Path| sys::may_write(there).and_then(|()| sys::space(there));
+    let is_there = |found: &io::Result<Space>| !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let found = path.ancestors().map(look).find(is_there).unwrap_or_else(|| look(path));
     let shown = path.display();
     match found {
         Err(error) => wrong(

@@ -78,6 +78,8 @@ pub struct Runner {
     earlier_runs: Vec<(Record, PathBuf)>,
     /// Prepared worktrees that are past their age and stay, and when they were looked into.
     kept_prepared: Mutex<HashMap<JobId, Instant>>,
+    /// What lay in the runtime directory before this server put anything there.
+    left_in_runtime: Vec<PathBuf>,
 }
 
 /// Why an attempt does not go on to its job's end.
@@ -168,6 +170,11 @@ impl Runner {
             earlier_runs: Vec::new(),
             in_use: prepared::InUse::default(),
             kept_prepared: Mutex::default(),
+            left_in_runtime: std::fs::read_dir(&config.runtime_dir)
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .collect(),
             config,
         })
     }

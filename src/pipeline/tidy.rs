@@ -280,8 +280,19 @@ impl Runner {
         Some(worktree.path().display().to_string())
     }
 
-    /// What an earlier server that died left among the things that live no longer than a server.
+    /// Removes what an earlier server that died left among the things that live no longer than a server. The directory
+    /// itself stays: it is this user's already, and whoever looks at its disk just now finds it.
     pub fn clear_runtime(&self) {
+        for left in &self.left_in_runtime {
+            if let Err(error) = remove::tree(left) {
+                log::warn(&format!("cannot remove {}: {error}", left.display()));
+            }
+        }
+        self.spaces.finish_removals();
+    }
+
+    /// The last call: nothing of this server lives any more.
+    pub fn remove_runtime(&self) {
         if let Err(error) = remove::tree(&self.config.runtime_dir) {
             log::warn(&format!("cannot remove {}: {error}", self.config.runtime_dir.display()));
         }

@@ -100,7 +100,7 @@ impl LocalJob {
             // Its tree is ended and its worktree tidied before this process goes.
             worker.join().map_err(|_| failed("the runner failed on this job; that is a fault of agenticore"))?;
         }
-        self.runner.clear_runtime();
+        self.runner.remove_runtime();
         let record = self.store.get(&self.id)?.it;
         record.map(|record| Job::new(&record, None)).ok_or_else(|| failed("the job's record is gone"))
     }
@@ -139,6 +139,6 @@ fn tidy(config: &Config, directory: &Path, store: &Arc<embedded::Embedded>) -> R
     }
     store.leftovers().iter().for_each(|record| runner.clean_up(record));
     store.tend(&|_| None).unwrap_or_default().iter().for_each(|record| runner.forget(record));
-    runner.clear_runtime();
+    runner.remove_runtime();
     Ok(store.list(1, Which::All)?.it.is_empty())
 }

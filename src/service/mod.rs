@@ -130,7 +130,7 @@ impl Service {
     pub fn close(&self) {
         drop(self.teller.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.runner.store.shut_down();
-        self.runner.clear_runtime();
+        self.runner.remove_runtime();
         spans::finish();
     }
 

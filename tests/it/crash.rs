@@ -1,7 +1,9 @@
 //! SIGKILL of the server at each event of a job: one outcome, one pull request, nothing left over.
 
-use crate::support::{GitHub, Lab, Server, assert_in_order, events};
+use crate::support::{GitHub, Lab, Server, assert_in_order, events, eventually};
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// Kills a server at `point` of a job, restarts it, and returns the job and how often its agent ran.
 fn killed_at(point: &str) -> (Value, usize) {
@@ -102,4 +104,29 @@ fn three_lost_workers_are_poison() {
     assert!(job["error"].as_str().unwrap().contains("poison"), "{job:#}");
     server.stop();
     lab.assert_tidy();
+}
+
+/// The directory is emptied and not replaced: a disk that was looked at in between seemed dead, and for two seconds
+/// `/ready` said 503 and no job began; and where everybody may write, somebody else could have made it meanwhile.
+#[test]
+fn what_a_dead_server_left_in_its_runtime_directory_goes_and_the_directory_stays() {
+    let lab = Lab::new();
+    lab.serve().kill();
+    let temporary = lab.path("tmp");
+    let runtimes = || std::fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().path());
+    let is_runtime = |path: &PathBuf| path.is_dir() && !path.ends_with("agenticore-jobs");
+    let runtime = runtimes().find(is_runtime).unwrap();
+    let left = runtime.join("an-attempt");
+    std::fs::create_dir_all(left.join("home")).unwrap();
+    // Held open, so that its number is not given to a new one.
+    let old = std::fs::File::open(&runtime).unwrap();
+    let server = lab.serve();
+    eventually("what was left is gone", || (!left.exists()).then_some(()));
+    assert_eq!(server.run(json!({"task": "[[say done]]"}))["status"], "succeeded");
+    let (now, before) = (std::fs::metadata(&runtime).unwrap(), old.metadata().unwrap());
+    assert_eq!((now.ino(), now.dev()), (before.ino(), before.dev()));
+    let (code, answer) = server.get("/ready");
+    assert_eq!(code, 200, "{answer}");
+    server.stop();
+    assert_eq!(runtimes().find(is_runtime), None);
 }

@@ -105,7 +105,8 @@ fn a_thousand_waiting_requests_leave_the_probes_alone_and_hold_no_thread() {
     let task = "[[say done]]";
     let mut waiting: Vec<TcpStream> = (0..1_000).map(|_| wait_for(&server, "one", task)).collect();
     for path in ["/health", "/ready", "/jobs?limit=1"] {
-        assert_eq!(server.get(path).0, 200, "{path}");
+        let (code, answer) = server.get(path);
+        assert_eq!(code, 200, "{path}: {answer}");
     }
     eventually("nobody holds a thread", || (threads_of(server.child.id()) <= before + 4).then_some(()));
     // One that hangs up is noticed, and its job goes on.
