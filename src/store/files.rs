@@ -38,23 +38,45 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     })
 }
 
+/// What became of a file that may be made once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Made {
+    /// By this call, and by no other.
+    Here,
+    /// Somebody was first, and wrote the same.
+    Same,
+    /// Somebody was first, and theirs stays.
+    Other,
+}
+
 /// Makes `path` unless it is there already, by link(2), or by a rename that replaces nothing where there are no
-/// links (SMB, FAT). False: somebody was first, and theirs stays. One that holds
-/// these very bytes is ours: over NFS the answer to the first try may have been lost.
-pub fn create_once(path: &Path, bytes: &[u8]) -> Result<bool, String> {
+/// links (SMB, FAT).
+pub fn make_once(path: &Path, bytes: &[u8]) -> Result<Made, String> {
     let unfinished = write_unfinished(path, bytes)?;
     let linked = match fs::hard_link(&unfinished, path) {
         Err(error) if has_no_links(&error) => sys::rename_no_replace(&unfinished, path),
+        // Over NFS the answer to the first try may have been lost.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_one_file(&unfinished, path) => Ok(()),
         other => other,
     };
     let _ = fs::remove_file(&unfinished);
     match linked.and_then(|()| sync_directory(path)) {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(Made::Here),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok(read(path)?.is_some_and(|there| there == bytes))
+            Ok(if read(path)?.is_some_and(|there| there == bytes) { Made::Same } else { Made::Other })
         }
         Err(error) => Err(explain("write", path, &error)),
     }
+}
+
+/// The same for whom it is enough that `path` holds these very bytes. False: it holds others.
+pub fn create_once(path: &Path, bytes: &[u8]) -> Result<bool, String> {
+    Ok(make_once(path, bytes)? != Made::Other)
+}
+
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn has_no_links(error: &io::Error) -> bool {
@@ -151,6 +173,9 @@ mod tests {
         let path = dir.path().join("a.json");
         assert_eq!(create_once(&path, b"first"), Ok(true));
         assert_eq!(create_once(&path, b"second"), Ok(false));
+        assert_eq!(create_once(&path, b"first"), Ok(true));
+        assert_eq!(make_once(&path, b"first"), Ok(Made::Same));
+        assert_eq!(make_once(&path, b"second"), Ok(Made::Other));
         assert_eq!(read(&path), Ok(Some(b"first".to_vec())));
         replace(&path, b"third").unwrap();
         assert_eq!(read(&path), Ok(Some(b"third".to_vec())));

@@ -12,7 +12,7 @@
 //! The directory may lie on NFS: it is opened before a file is looked for, so that what another
 //! machine just made is seen.
 
-use super::files;
+use super::files::{self, Made};
 use super::outbox::{About, Outbox};
 use crate::job::{JobId, Record};
 use serde::{Deserialize, Serialize};
@@ -160,14 +160,16 @@ impl JobFiles {
         })
     }
 
-    /// Makes `record` the outcome, unless there is one; returns the one that stays.
-    pub fn link_ended(&self, record: Record) -> Result<Record, String> {
+    /// Makes `record` the outcome, unless there is one. Returns the one that stays, and whether this call made it:
+    /// one call in the whole fleet does.
+    pub fn link_ended(&self, record: Record) -> Result<(Record, bool), String> {
         self.outbox.note(&record, About::Ended)?;
         let bytes = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
-        if files::create_once(&self.ended(&record.id), &bytes)? {
-            return Ok(record);
+        match files::make_once(&self.ended(&record.id), &bytes)? {
+            Made::Here => Ok((record, true)),
+            Made::Same => Ok((record, false)),
+            Made::Other => Ok((self.read_ended(&record.id)?.unwrap_or(record), false)),
         }
-        Ok(self.read_ended(&record.id)?.unwrap_or(record))
     }
 
     /// Writes what is noted of a job after its end. The outcome in it is the one that stands already.

@@ -1,7 +1,9 @@
 //! `/metrics`: read by the parser of Prometheus' own client library, and by what it says of jobs that ended.
 
-use crate::support::{Lab, eventually, python};
+use crate::support::fleet::Fleet;
+use crate::support::{Lab, Server, eventually, python};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -144,4 +146,39 @@ fn alerts_and_dashboard_are_what_prometheus_takes() {
     child.kill().unwrap();
     child.wait().unwrap();
     server.stop();
+}
+
+/// By whoever made the end what it is, and by nobody else: also where two pods cancel a job at the same moment, or one
+/// cancels what the other one finishes.
+#[test]
+fn each_end_is_counted_by_one_pod() {
+    for with_copy in [true, false] {
+        let Some(mut fleet) = Fleet::new() else { return };
+        if !with_copy {
+            for (name, below) in [("AGENTICORE_JOBS_DIR", "disk/jobs"), ("AGENTICORE_REPOS_ROOT", "disk/repos")] {
+                let path = fleet.lab.path(below).display().to_string();
+                fleet.lab.set(name, path);
+            }
+            fleet.lab.variables.remove("AGENTICORE_SHARED_FS_ROOT");
+        }
+        let pods = ["pod-a", "pod-b"].map(|name| fleet.pod_with(name, &[("AGENTICORE_MAX_PARALLEL_JOBS", "1")]));
+        let ids: Vec<String> = (0..40).map(|_| pods[0].submit(json!({"task": "[[sleep 20]] [[say done]]"}))).collect();
+        for id in ids.iter().step_by(2) {
+            std::thread::scope(|scope| {
+                for pod in &pods {
+                    scope.spawn(|| pod.cancel(id));
+                }
+            });
+        }
+        let ends: BTreeSet<String> =
+            ids.iter().map(|id| pods[1].wait(id)["status"].as_str().unwrap().to_owned()).collect();
+        assert!(ends.contains("cancelled") && ends.contains("succeeded"), "{ends:?}");
+        let counted = || -> f64 {
+            let texts = pods.iter().map(|pod| pod.get("/metrics").1.as_str().unwrap().to_owned());
+            texts.map(|text| of(&text, "agenticore_job_wait_seconds_count").unwrap()).sum()
+        };
+        eventually("all are counted", || (counted() >= 40.0).then_some(()));
+        assert_eq!(counted(), 40.0, "with a second copy: {with_copy}");
+        pods.map(Server::stop);
+    }
 }

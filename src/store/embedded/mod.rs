@@ -114,7 +114,7 @@ impl Core {
     /// Makes `ended` the outcome, unless there is one. Returns the one that stays. `tidy`: nothing
     /// of an attempt is left, so the open file goes too.
     fn close(&self, live: &mut Live, ended: Ended, tidy: bool) -> Result<Record, Error> {
-        let record = self.files.link_ended(ended.into()).map_err(Error::Unavailable)?;
+        let (record, is_new) = self.files.link_ended(ended.into()).map_err(Error::Unavailable)?;
         crash::point(Kind::Ended, "after-record");
         live.job = Job::from(record.clone());
         live.log = None;
@@ -129,7 +129,9 @@ impl Core {
         self.changed.notify_all();
         self.hub.tell_end(&record.id);
         crash::point(Kind::Ended, "after-event");
-        rules::tell_ended(&record);
+        if is_new {
+            rules::tell_ended(&record);
+        }
         Ok(record)
     }
 

@@ -367,7 +367,6 @@ impl Attempt for RedisAttempt {
             return Err(Error::Lost);
         }
         self.pen.attempts.remove(self);
-        rules::tell_ended(&ended);
         Ok(ended)
     }
 

@@ -22,19 +22,16 @@ impl Access {
     /// By whoever found a job that nobody holds in the state `read`. False: it was somebody's after all.
     pub fn seal_and_conclude(&self, outcome: Ended, read: &str) -> Result<bool, Error> {
         match self.steps().seal(&outcome.into(), "", read)? {
-            (Answer::Sealed | Answer::Ended, Some(outcome)) => {
-                rules::tell_ended(&self.conclude(outcome)?);
-                Ok(true)
-            }
+            (Answer::Sealed | Answer::Ended, Some(outcome)) => self.conclude(outcome).map(|_| true),
             _ => Ok(false),
         }
     }
 
     /// Makes `outcome` the job's, unless there is one; Redis follows. Returns the one that stays.
-    /// Anybody may, any number of times.
+    /// Anybody may, any number of times: it is told once.
     pub fn conclude(&self, outcome: Record) -> Result<Record, Error> {
         let outcome = match self.ctx.has_copy {
-            true => self.ctx.files.link_ended(outcome).map_err(Error::Unavailable)?,
+            true => self.decide(outcome)?,
             false => outcome,
         };
         crash::point(Kind::Ended, "after-record");
@@ -43,7 +40,26 @@ impl Access {
         Ok(outcome)
     }
 
-    /// Redis, and the open file, follow an outcome that stands.
+    /// By the link of the ended file, which one alone can make; it tells of the end.
+    fn decide(&self, outcome: Record) -> Result<Record, Error> {
+        let (outcome, is_new) = self.ctx.files.link_ended(outcome).map_err(Error::Unavailable)?;
+        if is_new {
+            rules::tell_ended(&outcome);
+        }
+        Ok(outcome)
+    }
+
+    /// All follows a record in Redis that has ended already, and was told then: the second copy, if it lacks it, and
+    /// the lists.
+    pub fn follow(&self, ended: Record) -> Result<(), Error> {
+        let outcome = match self.ctx.has_copy {
+            true => self.ctx.files.link_ended(ended).map_err(Error::Unavailable)?.0,
+            false => ended,
+        };
+        self.close(&outcome)
+    }
+
+    /// Redis, and the open file, follow an outcome that stands. Without a second copy this is what happens once.
     pub fn close(&self, outcome: &Record) -> Result<(), Error> {
         let Job::Ended(ended) = Job::from(outcome.clone()) else {
             return Err(Error::Unavailable(format!("the outcome of job {} does not say how it ended", outcome.id)));
@@ -52,7 +68,10 @@ impl Access {
             self.ctx.files.outbox.note(outcome, About::Ended).map_err(Error::Unavailable)?;
         }
         let events_stay = self.ctx.has_copy.then_some(EVENTS_STAY);
-        self.steps().close(outcome, ended.leaves_at(), &rules::end_event(outcome), events_stay)?;
+        let said = self.steps().close(outcome, ended.leaves_at(), &rules::end_event(outcome), events_stay)?;
+        if !self.ctx.has_copy && said == Answer::Done {
+            rules::tell_ended(outcome);
+        }
         if self.ctx.has_copy {
             files::remove(&self.ctx.files.open(&outcome.id)).map_err(Error::Unavailable)?;
         }
@@ -75,7 +94,7 @@ impl Access {
             Cancel::TooLate(job) => return Ok(Cancelled::Ended(job.into())),
         };
         let decided = match ctx.has_copy {
-            true => ctx.files.link_ended(wanted.clone()).map_err(Error::Unavailable)?,
+            true => self.decide(wanted.clone())?,
             false => match self.steps().seal(&wanted, "!", "")? {
                 (Answer::Sealed | Answer::Ended, Some(outcome)) => outcome,
                 _ => return Ok(Cancelled::Unknown),
@@ -89,7 +108,6 @@ impl Access {
         if !is_this {
             return Ok(Cancelled::Ended(decided));
         }
-        rules::tell_ended(&decided);
         Ok(Cancelled::Done { record: decided, was_running })
     }
 

@@ -172,8 +172,7 @@ impl Reaper {
             // Popped, and never claimed.
             ("queued", _) => access.steps().relist(&one.id, true).map(drop),
             ("sealed", _) => match self.read_sealed(&one.id)? {
-                // Who sealed it died before that was counted.
-                Some(outcome) => access.conclude(outcome).map(|ended| rules::tell_ended(&ended)),
+                Some(outcome) => access.conclude(outcome).map(drop),
                 None => Ok(()),
             },
             ("running", Job::Running(job)) if is_ours_no_more => {

@@ -245,7 +245,7 @@ impl Sweeper {
             if let Some((record, _)) = access.read_with_stamp(id)?
                 && record.status().has_ended()
             {
-                access.conclude(record)?;
+                access.follow(record)?;
             }
         } else if !is_placed {
             access.steps().relist(id, false)?;
