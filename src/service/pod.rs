@@ -2,13 +2,15 @@
 
 use super::{Refusal, Service};
 use crate::api::{Drain, Pod, Profile, ProfilesAnswer, Readiness, ServerStatus, Status, Stops};
-use crate::job::{self, Time};
+use crate::job::Time;
 use crate::metrics;
-use crate::store::Which;
+use crate::store::{self, Store};
+use std::sync::mpsc;
 use std::time::Duration;
 
-/// How many waiting jobs are counted: as many as a list holds.
-const COUNTED_MOST: usize = 1000;
+/// What the store may take to answer somebody who wants to know how all is just now: a scrape of Prometheus is given
+/// up after ten seconds by default, and a silent Redis is what it should tell of.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 impl Service {
     /// Always answers: that alone is news.
@@ -25,7 +27,8 @@ impl Service {
     pub fn server_status(&self) -> ServerStatus {
         let checks = self.runner.checks();
         let progress = self.pool.drain().progress();
-        let queued = self.runner.store.list(COUNTED_MOST, Which::Of(job::Status::Queued)).ok();
+        let told = self.ask_store(|store| Ok((store.waiting()?, store.pods()?)));
+        let (queued, pods) = told.map_or((None, Vec::new()), |((queued, _), pods)| (Some(queued), pods));
         let is_well = checks.iter().all(|check| check.stops < Stops::Agents);
         let runs_jobs = self.workers > 0 && !progress.draining && is_well;
         let word = match () {
@@ -44,15 +47,15 @@ impl Service {
             draining: progress.draining,
             slots: self.workers,
             running: progress.running.len(),
-            queued: queued.map(|queued| queued.it.len()),
+            queued,
             limits: self.config().limits.named(),
-            pods: self.pods(progress.running.len(), progress.draining),
+            pods: self.with_own(pods, progress.running.len(), progress.draining),
             checks,
         }
     }
 
     /// All of the fleet; what this server says of itself is as old as nothing.
-    fn pods(&self, running: usize, draining: bool) -> Vec<Pod> {
+    fn with_own(&self, mut pods: Vec<Pod>, running: usize, draining: bool) -> Vec<Pod> {
         let own = Pod {
             name: self.config().pod_name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -62,8 +65,6 @@ impl Service {
             heard_at: Time::now(),
             unwell: self.runner.unwell(),
         };
-        // A store that cannot be asked is said elsewhere.
-        let mut pods = self.runner.store.pods().unwrap_or_default();
         pods.retain(|pod| pod.name != own.name);
         pods.push(own);
         pods.sort_by(|one, other| one.name.cmp(&other.name));
@@ -73,7 +74,7 @@ impl Service {
     /// What is known just now, for the metrics.
     pub fn numbers(&self) -> metrics::Now {
         let progress = self.pool.drain().progress();
-        let waiting = self.runner.store.waiting().ok();
+        let waiting = self.ask_store(|store| store.waiting());
         let age = |since: Time| Time::now().since(since).max(0) as f64 / 1000.0;
         metrics::Now {
             queued: waiting.map(|(count, _)| count),
@@ -83,6 +84,19 @@ impl Service {
             draining: progress.draining,
             runs_jobs: self.workers > 0 && !progress.draining && self.runner.stopped() < Stops::Agents,
         }
+    }
+
+    /// None: the store cannot be asked just now, which is said elsewhere.
+    fn ask_store<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
+    ) -> Option<T> {
+        let (told, hears) = mpsc::channel();
+        let store = self.runner.store.clone();
+        // Asks once, and ends within the limits of the store's own calls; nobody waits for it for longer than this.
+        let asks = std::thread::Builder::new().name("ask-store".into());
+        asks.spawn(move || drop(told.send(ask(&*store).ok()))).ok()?;
+        hears.recv_timeout(ASK_LIMIT).ok().flatten()
     }
 
     /// Whether requests should be sent here. A draining server takes them, but others should come first.

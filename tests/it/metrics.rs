@@ -1,12 +1,14 @@
 //! `/metrics`: read by the parser of Prometheus' own client library, and by what it says of jobs that ended.
 
 use crate::support::fleet::Fleet;
+use crate::support::redis::Redis;
 use crate::support::{Lab, Server, eventually, python};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn of(text: &str, sample: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
@@ -181,4 +183,23 @@ fn each_end_is_counted_by_one_pod() {
         assert_eq!(counted(), 40.0, "with a second copy: {with_copy}");
         pods.map(Server::stop);
     }
+}
+
+/// A scrape that is given up tells nothing, just when there is something to tell.
+#[test]
+fn a_silent_redis_is_told_of_in_time() {
+    let lab = Lab::new();
+    let redis = Redis::start_with(&lab.path("redis"), &[]);
+    let lab = lab.with("REDIS_URL", redis.url()).with("REDIS_TIMEOUT", "60").with("AGENTICORE_LEASE", "600");
+    let server = lab.serve();
+    assert_eq!(server.get("/status").1["queued"], 0);
+    redis.pause();
+    let begin = Instant::now();
+    let text = server.get("/metrics").1.as_str().unwrap().to_owned();
+    assert_eq!(of(&text, "agenticore_queue_jobs"), Some(-1.0), "{text}");
+    let (code, status) = server.get("/status");
+    assert_eq!((code, &status["queued"], status["pods"].as_array().unwrap().len()), (200, &json!(null), 1), "{status}");
+    // Far more than they may take, and far less than Redis may.
+    assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());
+    server.kill();
 }
