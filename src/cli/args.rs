@@ -42,7 +42,7 @@ pub enum Command {
     Logs(Logs),
     Mcp,
     Retry {
-        id: String,
+        ids: Vec<String>,
         wait: bool,
         idempotency_key: Option<String>,
         json: bool,
@@ -281,12 +281,14 @@ fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
             since: raw.value("since")?.map(|text| api::cursor(&text).map(|_| text)).transpose()?.unwrap_or_default(),
             json,
         }),
-        "retry" => Command::Retry {
-            id: raw.only_word("retry", "ID")?,
-            wait: raw.has("wait"),
-            idempotency_key: raw.idempotency_key()?,
-            json,
-        },
+        "retry" => {
+            let ids = raw.some_words("retry", "ID")?;
+            let (wait, idempotency_key) = (raw.has("wait"), raw.idempotency_key()?);
+            if ids.len() > 1 && (wait || idempotency_key.is_some()) {
+                return Err("with --wait or --idempotency-key, retry takes one ID".into());
+            }
+            Command::Retry { ids, wait, idempotency_key, json }
+        }
         "completions" => {
             let name = raw.only_word("completions", "SHELL")?;
             let known = Shell::NAMES.join(", ");

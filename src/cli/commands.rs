@@ -172,10 +172,10 @@ once, one wins, and that stays.",
     },
     Row {
         name: "retry",
-        word: Some("ID"),
-        summary: "submit an ended job's request again",
+        word: Some("ID…"),
+        summary: "submit the requests of ended jobs again",
         about: "Submits the request of a job that has ended again: a new job, and each of the two names the other.
-With --wait the exit code tells how the new one ended.",
+With --wait, for one job, the exit code tells how the new one ended.",
         flags: &[
             short('w', "wait", None, "wait for the end"),
             flag("idempotency-key", Some("KEY"), "sent again with the same key, it is the same job"),

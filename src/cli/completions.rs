@@ -1,6 +1,8 @@
 //! What shells complete after `agenticore`, printed from the table of commands. Pure.
 
 use super::commands::{COMMANDS, Flag, Row};
+use crate::job::Status;
+use crate::service::Scope;
 use std::fmt::Write;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -37,17 +39,36 @@ fn flags(row: &Row) -> impl Iterator<Item = &Flag> {
     row.flags.iter().chain([&HELP])
 }
 
+/// The words that may stand where the table says `value`; none: anything may.
+fn choices(value: Option<&str>) -> Vec<&'static str> {
+    match value {
+        Some("STATUS") => Status::ALL.map(Status::as_str).to_vec(),
+        Some("SCOPE") => Scope::NAMES.to_vec(),
+        Some("SHELL") => Shell::NAMES.to_vec(),
+        Some("WHICH") => vec!["all", "agentihooks", "bundle"],
+        Some("sync") => vec!["sync"],
+        Some("new NAME") => vec!["new"],
+        _ => Vec::new(),
+    }
+}
+
+/// As it is typed: `-s`, `--status`.
+fn spellings(flag: &Flag) -> impl Iterator<Item = String> {
+    flag.short.map(|letter| format!("-{letter}")).into_iter().chain([format!("--{}", flag.name)])
+}
+
 fn bash() -> String {
     let names: Vec<&str> = COMMANDS.iter().map(|row| row.name).collect();
-    let mut cases = String::new();
+    let (mut cases, mut chosen) = (String::new(), String::new());
     for row in &COMMANDS {
-        let all: Vec<String> = flags(row).map(|flag| format!("--{}", flag.name)).collect();
+        let words = choices(row.word).into_iter().map(str::to_owned);
+        let all: Vec<String> = words.chain(flags(row).map(|flag| format!("--{}", flag.name))).collect();
         let with_value = row.flags.iter().filter(|flag| flag.value.is_some());
-        let with_value: Vec<String> = with_value
-            .flat_map(|flag| {
-                flag.short.map(|letter| format!("-{letter}")).into_iter().chain([format!("--{}", flag.name)])
-            })
-            .collect();
+        for flag in with_value.clone().filter(|flag| !choices(flag.value).is_empty()) {
+            let asked: Vec<String> = spellings(flag).map(|flag| format!("'{} {flag}'", row.name)).collect();
+            let _ = writeln!(chosen, "    {}) chosen=\"{}\" ;;", asked.join(" | "), choices(flag.value).join(" "));
+        }
+        let with_value: Vec<String> = with_value.flat_map(spellings).collect();
         let values = if with_value.is_empty() { "-".to_owned() } else { with_value.join("|") };
         let _ = writeln!(cases, "    {}) words=\"{}\" values=\"|{values}|\" ;;", row.name, all.join(" "));
     }
@@ -57,22 +78,34 @@ fn bash() -> String {
 # ~/.local/share/bash-completion/completions/ called agenticore.
 _agenticore() {{
   local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command='' words='' values='' word
+  local chosen=''
   for word in \"${{COMP_WORDS[@]:1:COMP_CWORD-1}}\"; do
     case $word in -*) ;; *) command=$word; break ;; esac
   done
   case $command in
     '') words=\"{names} --help --version\" ;;
 {cases}  esac
+  case \"$command $before\" in
+{chosen}  esac
   COMPREPLY=()
+  if [[ $chosen ]]; then
+    mapfile -t COMPREPLY < <(compgen -W \"$chosen\" -- \"$current\")
+    return
+  fi
   # What a flag takes is the shell's to complete: a file, or nothing.
   case $values in *\"|$before|\"*) return ;; esac
   case $command:$current in
-    :* | *:-*) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\") ;;
+    :* | *:-*{taking_words}) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\") ;;
   esac
 }}
 complete -o default -F _agenticore agenticore
 ",
-        names = names.join(" ")
+        names = names.join(" "),
+        taking_words = COMMANDS
+            .iter()
+            .filter(|row| !choices(row.word).is_empty())
+            .map(|row| format!(" | {}:*", row.name))
+            .collect::<String>(),
     )
 }
 
@@ -88,7 +121,11 @@ fn zsh() -> String {
         let _ = writeln!(commands, "    '{}:{}'", row.name, zsh_text(row.summary));
         let _ = write!(cases, "        {}) _arguments", row.name);
         for flag in flags(row) {
-            let value = flag.value.map(|value| format!(":{}:_files", zsh_text(value))).unwrap_or_default();
+            let completes = match &choices(flag.value)[..] {
+                [] => "_files".to_owned(),
+                words => format!("({})", words.join(" ")),
+            };
+            let value = flag.value.map(|value| format!(":{}:{completes}", zsh_text(value))).unwrap_or_default();
             let help = zsh_text(flag.help);
             let equals = if flag.value.is_some() { "=" } else { "" };
             let _ = write!(cases, " '--{}{equals}[{help}]{value}'", flag.name);
@@ -97,7 +134,10 @@ fn zsh() -> String {
                 let _ = write!(cases, " '-{letter}{plus}[{help}]{value}'");
             }
         }
-        let _ = writeln!(cases, " '*::argument:_files' ;;");
+        let _ = match &choices(row.word)[..] {
+            [] => writeln!(cases, " '*::argument:_files' ;;"),
+            words => writeln!(cases, " '1::argument:({})' '*::argument:' ;;", words.join(" ")),
+        };
     }
     format!(
         "\
@@ -137,9 +177,21 @@ complete -c agenticore -n __fish_use_subcommand -s V -l version -d 'print the ve
     for row in &COMMANDS {
         let (name, summary) = (row.name, fish_text(row.summary));
         let _ = writeln!(text, "complete -c agenticore -n __fish_use_subcommand -a {name} -d '{summary}'");
+        let words = choices(row.word);
+        if !words.is_empty() {
+            let _ = writeln!(
+                text,
+                "complete -c agenticore -n '__fish_seen_subcommand_from {name}' -a '{}'",
+                words.join(" ")
+            );
+        }
         for flag in flags(row) {
             let short = flag.short.map(|letter| format!(" -s {letter}")).unwrap_or_default();
-            let value = if flag.value.is_some() { " -r -F" } else { "" };
+            let value = match (flag.value, &choices(flag.value)[..]) {
+                (None, _) => String::new(),
+                (Some(_), []) => " -r -F".to_owned(),
+                (Some(_), words) => format!(" -x -a '{}'", words.join(" ")),
+            };
             let help = fish_text(flag.help);
             let _ = writeln!(
                 text,

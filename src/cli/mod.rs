@@ -168,10 +168,17 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
         Command::Diff { id, json } => diff(&Client::new(&config)?, &id, json),
         Command::Mcp => mcp::run(Client::new(&config)?),
         Command::Logs(logs) => follow::logs(&Client::new(&config)?, &logs),
-        Command::Retry { id, wait, idempotency_key, json } => {
-            let (client, path) = (Client::new(&config)?, format!("/jobs/{}/retry", path_part(&id)?));
-            let answer: JobAnswer = client.post_with_key(&path, &serde_json::json!({}), idempotency_key.as_deref())?;
-            tell(&client, answer.job, wait, json)
+        Command::Retry { ids, wait, idempotency_key, json } => {
+            let client = Client::new(&config)?;
+            let retry = |id: &str| -> Result<Job, Refusal> {
+                let path = format!("/jobs/{}/retry", path_part(id)?);
+                let key = idempotency_key.as_deref();
+                client.post_with_key(&path, &serde_json::json!({}), key).map(|answer: JobAnswer| answer.job)
+            };
+            match &ids[..] {
+                [id] => tell(&client, retry(id)?, wait, json),
+                _ => each(&ids, json, retry, |job| format!("{} {}\n", job.status.as_str(), job.id)),
+            }
         }
         Command::Resume { id, task, wait, idempotency_key, json } => {
             let (client, path) = (Client::new(&config)?, format!("/jobs/{}/resume", path_part(&id)?));
@@ -179,7 +186,13 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             let answer: JobAnswer = client.post_with_key(&path, &body, idempotency_key.as_deref())?;
             tell(&client, answer.job, wait, json)
         }
-        Command::Cancel { ids, json } => cancel(&Client::new(&config)?, &ids, json),
+        Command::Cancel { ids, json } => {
+            let client = Client::new(&config)?;
+            let cancel = |id: &str| -> Result<Job, Refusal> {
+                client.delete(&format!("/jobs/{}", path_part(id)?)).map(|answer: JobAnswer| answer.job)
+            };
+            each(&ids, json, cancel, |job| format!("{}\n", show::outcome(job)))
+        }
         Command::Plan(plan) => plans::submit(&Client::new(&config)?, &plan),
         Command::Plans { limit, json } => plans::list(&Client::new(&config)?, limit, json),
         Command::ExecutePlan(execute) => plans::execute(&Client::new(&config)?, &execute),
@@ -292,21 +305,27 @@ fn diff(client: &Client, id: &str, json: bool) -> Result<Exit, Refusal> {
 }
 
 /// Each in turn, whatever becomes of the others; the exit code is the first that is not good.
-fn cancel(client: &Client, ids: &[String], json: bool) -> Result<Exit, Refusal> {
-    let (mut ended, mut exit) = (Vec::new(), Exit::Done);
+fn each(
+    ids: &[String],
+    json: bool,
+    ask: impl Fn(&str) -> Result<Job, Refusal>,
+    line: impl Fn(&Job) -> String,
+) -> Result<Exit, Refusal> {
+    let (mut answers, mut exit) = (Vec::new(), Exit::Done);
     for id in ids {
-        match path_part(id).and_then(|id| client.delete::<JobAnswer>(&format!("/jobs/{id}"))) {
-            Ok(answer) if json => ended.push(answer.job),
-            Ok(answer) => print(&format!("{}\n", show::outcome(&answer.job))).map(drop)?,
+        match ask(id) {
+            Ok(job) if json => answers.push(job),
+            Ok(job) => print(&line(&job)).map(drop)?,
             // Of one alone it is the answer.
             Err(refusal) if ids.len() == 1 => return Err(refusal),
             Err(refusal) => {
-                log::refusal(&format!("{id}: {refusal}"));
+                let names_it = refusal.why.contains(id);
+                log::refusal(&if names_it { refusal.why } else { format!("{id}: {refusal}") });
                 exit = if exit == Exit::Done { refusal.exit } else { exit };
             }
         }
     }
-    match (json, &ended[..]) {
+    match (json, &answers[..]) {
         (false, _) => {}
         (true, [one]) if ids.len() == 1 => drop(print(&pretty(one))?),
         (true, all) => drop(print(&pretty(&all))?),

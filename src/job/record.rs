@@ -200,6 +200,8 @@ pub enum Note {
     Published(String),
     /// Somebody asked its pod to remove its worktree; or that pod said why not.
     Removal(Removal),
+    /// Its attempt's worktree held no work, and is gone.
+    WorktreeRemoved,
 }
 
 /// The most handovers that a record remembers, the latest ones.

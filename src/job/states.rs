@@ -406,6 +406,7 @@ impl Ended {
             Note::UsedBy(job) => record.used_by = Some(job),
             Note::Published(commit) => record.commit = Some(commit),
             Note::Removal(removal) => record.removal = Some(removal),
+            Note::WorktreeRemoved => record.worktree_path = None,
         }
         self
     }

@@ -1,7 +1,7 @@
 //! What is removed after an attempt, and what stays because removing it would lose work.
 
 use super::{Execution, Halt, Runner, plan};
-use crate::job::{JobId, Mark, Purpose, Record};
+use crate::job::{JobId, Mark, Note, Purpose, Record};
 use crate::log;
 use crate::process::stop::Stop;
 use crate::store::{self, Back, Seen};
@@ -143,13 +143,26 @@ impl Runner {
     pub fn clean_up(&self, record: &Record) {
         let was_there = self.has_worktree(record);
         match self.settle(record, false, None) {
-            Ok(true) if was_there || record.pushed => self.drop_kept(&record.id),
+            Ok(true) => {
+                if was_there || record.pushed {
+                    self.drop_kept(&record.id);
+                }
+                self.note_removed(record);
+            }
             Ok(false) if self.is_on_our_disk(record) => drop(self.save_work(record, &Stop::default())),
-            Ok(_) => {}
+            Ok(false) => {}
             Err(error) => log::job(&record.id).warn(&error),
         }
         if let Err(error) = self.store.release(record) {
             log::job(&record.id).warn(&error);
+        }
+    }
+
+    /// The record of a job that was cancelled names no worktree that is gone.
+    fn note_removed(&self, record: &Record) {
+        let names_it = record.worktree_path.is_some() && record.worktree_id.is_none() && self.is_on_our_disk(record);
+        if names_it && let Err(error) = self.store.note(&record.id, Note::WorktreeRemoved) {
+            log::job(&record.id).warn(format!("its record names a worktree that is gone: {error}"));
         }
     }
 

@@ -232,21 +232,27 @@ fn shells_load_the_completions() {
     };
     let bash = format!(
         "source {}; ask() {{ COMP_WORDS=(agenticore \"$@\"); COMP_CWORD=$#; _agenticore; echo \"${{COMPREPLY[*]}}\"; }}; \
-         ask can; ask run --pro; ask run --profile ''; ask jobs -",
+         ask can; ask run --pro; ask run --profile ''; ask jobs -s ca; \
+         ask completions z; ask hooks ''; ask jobs -",
         print("bash")
     );
     let lines = told("bash", &["--norc", "-c", &bash]);
     let lines: Vec<&str> = lines.lines().collect();
-    assert_eq!(lines[..3], ["cancel", "--profile", ""], "{lines:?}");
-    assert!(lines[3].contains("--since") && lines[3].contains("--help"), "{lines:?}");
+    assert_eq!(lines[..5], ["cancel", "--profile", "", "cancelled", "zsh"], "{lines:?}");
+    assert!(lines[5].starts_with("sync ") && lines[6].contains("--since") && lines[6].contains("--help"), "{lines:?}");
     let zsh = format!(
         "autoload -Uz compinit && compinit -u -D && source {} && print -- $_comps[agenticore] && whence -w _agenticore",
         print("zsh")
     );
     assert_eq!(told("zsh", &["-f", "-c", &zsh]), "_agenticore\n_agenticore: function\n");
-    let fish = format!("source {}; complete -C 'agenticore can'; complete -C 'agenticore jobs --sin'", print("fish"));
+    let fish = format!(
+        "source {}; complete -C 'agenticore can'; complete -C 'agenticore jobs --sin'; \
+         complete -C 'agenticore jobs -s que'; complete -C 'agenticore completions zs'",
+        print("fish")
+    );
     let lines = told("fish", &["--no-config", "-c", &fish]);
     assert!(lines.starts_with("cancel\tcancel jobs\n") && lines.contains("--since\tnot older than"), "{lines}");
+    assert!(lines.contains("\nqueued\t") && lines.contains("\nzsh"), "{lines}");
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn cancel_ends_the_whole_tree_and_stays() {
     eventually("its worktree is gone", || {
         (std::fs::read_dir(lab.path("worktrees")).unwrap().count() == 0).then_some(())
     });
+    eventually("and its record names it no more", || server.job(&id)["worktree_path"].is_null().then_some(()));
     assert_eq!(server.job(&id)["status"], "cancelled");
     assert_eq!(kinds(&lab, &id).last().unwrap(), "ended");
     assert_eq!(server.cancel(&id).0, 200, "asked again, the answer is the same");

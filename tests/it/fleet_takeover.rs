@@ -186,6 +186,8 @@ fn a_cancel_reaches_every_pod_and_stays() {
     assert_eq!(other.cancel(&queued).1["job"]["status"], "cancelled");
     assert_eq!(other.cancel(&running).1["job"]["status"], "cancelled");
     gone(&pid);
+    let named = |id: &str| other.get(&format!("/jobs/{id}")).1["job"]["worktree_path"].clone();
+    eventually("its record names no worktree that is gone", || named(&running).is_null().then_some(()));
     // With Redis away too.
     let (running_2, pid) = start(2);
     let queued_2 = first.submit(fleet.job("[[write q.txt 2]]"));

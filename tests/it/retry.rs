@@ -92,6 +92,12 @@ fn the_command_and_the_tool_retry_too() {
     assert_eq!((code, &job["status"], &job["retry_of"]), (Some(0), &json!("succeeded"), &json!(id)));
     let (_, shown, _) = run(&["job", &id]);
     assert!(shown.contains(&format!("retried_as     {}", job["id"].as_str().unwrap())), "{shown}");
+    let (code, told, _) = run(&["retry", &id, &id, "--json"]);
+    let both: Vec<Value> = serde_json::from_str(&told).unwrap();
+    assert!(code == Some(0) && both.len() == 2 && both.iter().all(|job| job["retry_of"] == id), "{told}");
+    let (code, told, refused) = run(&["retry", &id, "00000000-0000-4000-8000-000000000000"]);
+    assert!(code == Some(2) && told.starts_with("queued ") && refused.contains("00000000"), "{told} {refused}");
+    assert_eq!(run(&["retry", &id, &id, "--wait"]).0, Some(2));
     assert_eq!(run(&["retry"]).0, Some(2));
     assert_eq!(run(&["retry", "../x"]).0, Some(2));
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",

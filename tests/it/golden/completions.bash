@@ -2,6 +2,7 @@
 # ~/.local/share/bash-completion/completions/ called agenticore.
 _agenticore() {
   local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command='' words='' values='' word
+  local chosen=''
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in -*) ;; *) command=$word; break ;; esac
   done
@@ -27,20 +28,30 @@ _agenticore() {
     mcp) words="--server --help" values="|--server|" ;;
     status) words="--alive --wait --json --server --help" values="|--wait|--server|" ;;
     webhooks) words="--retry --json --server --help" values="|--server|" ;;
-    hooks) words="--target --url --json --help" values="|--target|--url|" ;;
+    hooks) words="sync --target --url --json --help" values="|--target|--url|" ;;
     init-shared-fs) words="--shared-root --json --help" values="|--shared-root|" ;;
-    key) words="--scope --expires --max-queued --json --help" values="|--scope|--expires|--max-queued|" ;;
+    key) words="new --scope --expires --max-queued --json --help" values="|--scope|--expires|--max-queued|" ;;
     init) words="--profile --model --jobs --port --no-pull-requests --yes --help" values="|-p|--profile|--model|--jobs|--port|" ;;
     config) words="--json --help" values="|-|" ;;
-    completions) words="--help" values="|-|" ;;
+    completions) words="bash zsh fish --help" values="|-|" ;;
     man) words="--help" values="|-|" ;;
     version) words="--help" values="|-|" ;;
   esac
+  case "$command $before" in
+    'jobs -s' | 'jobs --status') chosen="queued running succeeded failed cancelled expired" ;;
+    'watch -s' | 'watch --status') chosen="queued running succeeded failed cancelled expired" ;;
+    'hooks --target') chosen="all agentihooks bundle" ;;
+    'key --scope') chosen="read submit admin" ;;
+  esac
   COMPREPLY=()
+  if [[ $chosen ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$chosen" -- "$current")
+    return
+  fi
   # What a flag takes is the shell's to complete: a file, or nothing.
   case $values in *"|$before|"*) return ;; esac
   case $command:$current in
-    :* | *:-*) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current") ;;
+    :* | *:-* | hooks:* | key:* | completions:*) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current") ;;
   esac
 }
 complete -o default -F _agenticore agenticore
