@@ -192,8 +192,11 @@ pub struct ServerStatus {
     pub slots: usize,
     /// How many run here.
     pub running: usize,
-    /// How many wait, in the whole fleet; no more than a list holds. None: the store cannot be asked.
+    /// How many wait, in the whole fleet. None: the store cannot be asked.
     pub queued: Option<usize>,
+    /// What the one who asks may do: `read`, `submit` or `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Those that are set, by the names of their settings.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, u64>,

@@ -1,6 +1,6 @@
 //! How this server is, what it could run, and its drain.
 
-use super::{Refusal, Service};
+use super::{Caller, Refusal, Service};
 use crate::api::{Drain, Pod, Profile, ProfilesAnswer, Readiness, ServerStatus, Status, Stops};
 use crate::job::Time;
 use crate::metrics;
@@ -24,7 +24,7 @@ impl Service {
     }
 
     /// All that is known of how this server is.
-    pub fn server_status(&self) -> ServerStatus {
+    pub fn server_status(&self, by: &Caller) -> ServerStatus {
         let checks = self.runner.checks();
         let progress = self.pool.drain().progress();
         let told = self.ask_store(|store| Ok((store.waiting()?, store.pods()?)));
@@ -48,6 +48,7 @@ impl Service {
             slots: self.workers,
             running: progress.running.len(),
             queued,
+            scope: Some(by.scope.as_str().into()),
             limits: self.config().limits.named(),
             pods: self.with_own(pods, progress.running.len(), progress.draining),
             checks,

@@ -1,6 +1,6 @@
 // The page in a real Chromium: what a person does with it, with axe for accessibility, and with an eye on each request.
-// Arguments: the tools' directory, and a JSON object: open (a server's URL), locked (one that wants `key`), repo, and
-// shots (a directory for screenshots, if they are wanted).
+// Arguments: the tools' directory, and a JSON object: open (a server's URL), locked (one that wants `key`, or for
+// reading `reader`), repo, and shots (a directory for screenshots, if they are wanted).
 import { createRequire } from "node:module";
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -192,6 +192,26 @@ await other.getByLabel("This server wants a key").waitFor();
 await locked.getByRole("button", { name: "Forget the key" }).click();
 await locked.getByLabel("This server wants a key").waitFor();
 assert.equal(await locked.evaluate(() => sessionStorage.length), 0);
+
+// A key in the address is taken out of it; one that may only read is shown nothing that would be refused.
+const made = await fetch(`${wanted.locked}/jobs`, {
+  method: "POST", body: JSON.stringify({ task: "[[say hi]] look" }),
+  headers: { authorization: `Bearer ${wanted.key}`, "content-type": "application/json" },
+});
+const seen = (await made.json()).job.id;
+const reader = await tab();
+await reader.goto(`${wanted.locked}/?job=${seen}&api_key=${wanted.reader}`);
+await status(reader, "succeeded");
+assert.equal(reader.url(), `${wanted.locked}/?job=${seen}`);
+await reader.locator("#fleet", { hasText: "slots" }).waitFor();
+for (const id of ["actions", "resume"]) assert.ok(!(await reader.locator(`#${id}`).isVisible()), id);
+await reader.locator("#back").click();
+await reader.getByRole("link", { name: "[[say hi]] look" }).waitFor();
+assert.ok(!(await reader.getByText("New job").isVisible()));
+await reader.getByRole("button", { name: "Forget the key" }).click();
+await reader.keyboard.type(wanted.key);
+await reader.keyboard.press("Enter");
+await reader.getByText("New job").waitFor();
 
 // ── pictures ──
 if (wanted.shots) {

@@ -18,11 +18,15 @@ fn a_person_uses_it_in_chromium() {
     let lab = Lab::new();
     let repo = lab.repo();
     let (open, locked) = (lab.serve(), Lab::new().with("AGENTICORE_API_KEYS", "sesame-sesame"));
+    let keys = locked.path("keys.yml");
+    std::fs::write(&keys, "- {name: reader, key: only-to-look, scopes: [read]}\n").unwrap();
+    let locked = locked.with("AGENTICORE_API_KEYS_FILE", keys.display().to_string());
     let locked_server = locked.serve();
     let wanted = json!({
         "open": open.url,
         "locked": locked_server.url,
         "key": "sesame-sesame",
+        "reader": "only-to-look",
         "repo": repo.url(),
         "shots": std::env::var("PAGE_SCREENSHOTS").ok(),
     });

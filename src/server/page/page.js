@@ -125,6 +125,7 @@ function wantKey(why) {
   for (const id of ["facts", "events", "job-title", "job-status", "task-text", "output-text", "diff-text"]) $(id).replaceChildren();
   for (const id of ["jobs", "pods"]) $(id).tBodies[0].replaceChildren();
   $("fleet").textContent = $("live").textContent = "";
+  delete document.body.dataset.scope;
   $("alert").hidden = !why;
   $("alert").textContent = why;
   $("key").hidden = false;
@@ -187,6 +188,8 @@ async function drawJobs(query, signal) {
 
 async function drawFleet(signal) {
   const status = await ask("/status", { signal });
+  // A key that may only read is shown no buttons that would be refused.
+  document.body.dataset.scope = status.scope || "admin";
   const pods = status.pods?.length ? status.pods : [];
   const [slots, running] = pods.reduce(([s, r], pod) => [s + pod.slots, r + pod.running], [0, 0]);
   const queued = status.queued == null ? "an unknown number" : status.queued;
@@ -318,7 +321,6 @@ function drawEvent(event) {
   }
 }
 
-
 async function showJob(id, signal) {
   $("list").hidden = $("job").hidden = true;
   $("events").replaceChildren();
@@ -442,5 +444,13 @@ $("ask").addEventListener("close", guarded(async () => {
   drawJob((await ask(`/jobs/${current}`, { method: "DELETE", signal: leaving.signal })).job);
 }));
 $("leave").addEventListener("click", () => wantKey(""));
+
+// A key in the address is taken out of it: whoever copies the address does not hand on the key.
+const address = new URL(location.href);
+if (address.searchParams.has("api_key")) {
+  sessionStorage.setItem(KEY, address.searchParams.get("api_key").trim());
+  address.searchParams.delete("api_key");
+  history.replaceState(null, "", address);
+}
 
 draw();

@@ -77,8 +77,8 @@ impl Rest {
         json(200, &self.service.status())
     }
 
-    fn status(&self, _: &Asked) -> Answered {
-        json(200, &self.service.server_status())
+    fn status(&self, asked: &Asked) -> Answered {
+        json(200, &self.service.server_status(asked.by))
     }
 
     fn openapi(&self, _: &Asked) -> Answered {

@@ -314,6 +314,7 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 36] = [
             ("slots", "integer"),
             ("running", "integer"),
             ("queued", "integer?"),
+            ("scope", "string?"),
             ("limits", "any?"),
             ("pods", "[Pod]"),
             ("checks", "[Check]"),
