@@ -1,10 +1,11 @@
 //! Sends spans to a collector, a batch at a time, from a thread of its own. Tried once: what a collector that is away
 //! misses is lost.
 
-use super::Span;
 use super::otlp::{self, Source};
+use super::{Span, Value};
 use crate::config::{Config, Otel};
 use crate::log;
+use crate::redact::Redactor;
 use crate::web;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ struct Collector {
     as_json: bool,
     service: String,
     instance: String,
+    redactor: Redactor,
 }
 
 impl Exporter {
@@ -50,6 +52,7 @@ impl Exporter {
             as_json: settings.protocol == "http/json",
             service: config.variables.get("OTEL_SERVICE_NAME").cloned().unwrap_or_else(|| "agenticore".into()),
             instance: config.pod_name.clone(),
+            redactor: Redactor::new(config.secrets()),
         };
         let (orders, heard) = mpsc::sync_channel(QUEUE);
         let sends = std::thread::Builder::new().name("spans".into());
@@ -91,6 +94,7 @@ impl Collector {
                 }
             }
             if !spans.is_empty() {
+                spans.iter_mut().for_each(|span| self.clean(span));
                 let sent = self.send(&spans);
                 if let Err(why) = &sent
                     && was_well
@@ -103,6 +107,16 @@ impl Collector {
                 let _ = done.send(());
             }
         }
+    }
+
+    /// Labels are whatever somebody wrote.
+    fn clean(&self, span: &mut Span) {
+        for (_, value) in &mut span.attributes {
+            if let Value::Text(text) = value {
+                *text = self.redactor.clean(std::mem::take(text));
+            }
+        }
+        span.error = span.error.take().map(|error| self.redactor.clean(error));
     }
 
     fn send(&self, spans: &[Span]) -> Result<(), String> {

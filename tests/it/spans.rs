@@ -111,12 +111,14 @@ fn named<'a>(spans: &'a [Value], name: &str) -> &'a Value {
 fn a_whole_job_is_one_trace_below_its_callers() {
     for protocol in ["http/protobuf", "http/json"] {
         let collector = Collector::start();
-        let lab = collector.lab(Lab::new(), protocol);
+        let lab = collector.lab(Lab::new(), protocol).with("ANTHROPIC_API_KEY", "sk-ant-of-this-test");
         let repo = lab.repo();
         let server = lab.serve();
         let dump = lab.path("dump.json");
         let task = format!("[[write a.txt 1]] [[dump {}]]", dump.display());
-        let body = json!({"task": task, "repo_url": repo.url(), "labels": {"team": "core"}}).to_string();
+        let body = json!({"task": task, "repo_url": repo.url(), 
+            "labels": {"team": "core", "note": "sk-ant-of-this-test"}})
+        .to_string();
         let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let (_, answer) = server.send("/jobs", &[("traceparent", caller), ("content-type", "application/json")], &body);
         let id = answer["job"]["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
@@ -138,6 +140,8 @@ fn a_whole_job_is_one_trace_below_its_callers() {
         assert_eq!(attributes["agenticore.job.id"]["stringValue"], json!(id));
         assert_eq!(attributes["agenticore.job.status"]["stringValue"], json!("succeeded"), "{job:#}");
         assert_eq!(attributes["agenticore.label.team"]["stringValue"], json!("core"));
+        let note = attributes["agenticore.label.note"]["stringValue"].as_str().unwrap();
+        assert!(!note.contains("of-this-test"), "{note}");
         // The agent's own spans stand below.
         let dump: Value = serde_json::from_str(&std::fs::read_to_string(dump).unwrap()).unwrap();
         let of_agent = named(&spans, "agent")["id"].as_str().unwrap().to_owned();
