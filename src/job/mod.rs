@@ -6,6 +6,8 @@
 mod id;
 mod record;
 mod states;
+#[cfg(test)]
+pub mod tests;
 mod text;
 mod time;
 
@@ -17,6 +19,3 @@ pub use record::{
 pub use states::{Ended, Job, Mark, Queued, Running};
 pub use text::{cut, is_cut};
 pub use time::Time;
-
-#[cfg(test)]
-pub use states::tests;
