@@ -200,13 +200,14 @@ fn overrides(fields: &Map<String, Value>) -> Result<Overrides, String> {
     Ok(Overrides { model, max_turns, timeout: count(fields, "timeout", TIMEOUT_LIMIT)? })
 }
 
-/// A whole number from 1 on.
+/// A whole number from 1 on; some clients write 20 as 20.0, as JSON's own numbers may be.
 fn count(fields: &Map<String, Value>, name: &str, most: u64) -> Result<Option<u64>, String> {
     let given = match fields.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(given) => given,
     };
-    let number = given.as_u64().filter(|number| (1..=most).contains(number));
+    let whole = given.as_f64().filter(|number| number.fract() == 0.0 && (1.0..=most as f64).contains(number));
+    let number = whole.map(|number| number as u64);
     let shown = if given.is_number() { given.to_string() } else { kind_of(given).to_owned() };
     number.map(Some).ok_or_else(|| format!("`{name}` must be a whole number from 1 to {most}, not {shown}"))
 }

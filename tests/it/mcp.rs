@@ -140,6 +140,10 @@ fn a_legacy_client_shakes_hands_lists_and_calls() {
     let listed = call(6, "list_jobs", json!({"status": "succeeded", "limit": 5}));
     assert_eq!(listed["result"]["structuredContent"]["count"], 1);
     for (name, arguments, why) in [
+        ("get_job_diff", json!({"job_id": id}), "has no diff: it has no repository"),
+        ("resume_job", json!({"job_id": id}), "resume_job needs `task`"),
+        ("run_task", json!({"task": "x", "max_turns": "many"}), "`max_turns`"),
+        ("list_jobs", json!({"label": "x"}), "a label must be NAME=VALUE"),
         ("run_task", json!({}), "run_task needs `task`"),
         ("run_task", json!({"task": "x", "repo": "y"}), "unknown argument `repo`"),
         ("run_task", json!({"task": "x", "profile": "codin"}), "did you mean `coding`?"),
@@ -456,5 +460,40 @@ fn through_the_bridge_one_that_waits_holds_nobody_up_and_a_cancelled_one_is_let_
     drop(input);
     assert!(bridge.wait().unwrap().success());
     server.cancel(&id);
+    server.stop();
+}
+
+#[test]
+fn a_job_is_found_by_its_label_its_diff_is_read_and_its_conversation_goes_on() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let server = lab.serve();
+    let call = |name: &str, arguments: Value| {
+        let params = json!({"name": name, "arguments": arguments});
+        let answer = legacy(&server, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}));
+        let result = answer.json()["result"].clone();
+        assert_eq!(result["isError"], false, "{name}: {result}");
+        result["structuredContent"].clone()
+    };
+    let task = "[[bash seq 20000 | sed 's/^/line /' > long.txt]] [[say done]]";
+    let ran = call(
+        "run_task",
+        json!({"task": task, "repo_url": repo.url(), "labels": {"team": "core"}, "model": "opus", "max_turns": 7.0,
+            "timeout": "", "profile": ""}),
+    );
+    let id = ran["job"]["id"].as_str().unwrap().to_owned();
+    let job = server.wait(&id);
+    assert_eq!((&job["status"], &job["model"], &job["max_turns"]), (&json!("succeeded"), &json!("opus"), &json!(7)));
+    for (filter, count) in
+        [(json!({"label": "team=core"}), 1), (json!({"label": "team=other"}), 0), (json!({"q": "LONG.TXT"}), 1)]
+    {
+        assert_eq!(call("list_jobs", filter.clone())["count"], count, "{filter}");
+    }
+    let told = call("get_job_diff", json!({"job_id": &id[..8]}));
+    let diff = told["diff"].as_str().unwrap();
+    assert!(diff.contains("+line 7\n") && diff.len() <= 100 << 10 && told["cut"] == true, "{} {told}", diff.len());
+    let resumed = call("resume_job", json!({"job_id": id, "task": "[[say more]]"}));
+    let job = server.wait(resumed["job"]["id"].as_str().unwrap());
+    assert_eq!((&job["resumed_from"], &job["output"]), (&json!(id), &json!("more")));
     server.stop();
 }

@@ -4,11 +4,11 @@
 use super::tools::{Arguments, Said};
 use crate::api::{
     CleanupRequest, EventPage, EventsRequest, ExecuteRequest, Job, JobAnswer, JobRequest, JobsAnswer, LIST_DEFAULT,
-    ListRequest, PlanAnswer, PlanRequest, PlansAnswer, ProfilesAnswer, RetryRequest, Shape, WorktreeAnswer,
-    WorktreeRequest, WorktreesAnswer, cursor,
+    ListRequest, PlanAnswer, PlanRequest, PlansAnswer, ProfilesAnswer, ResumeRequest, RetryRequest, Shape,
+    WorktreeAnswer, WorktreeRequest, WorktreesAnswer, cursor,
 };
 use crate::event::Cursor;
-use crate::job::{Status, cut};
+use crate::job::{Status, Time, cut};
 use crate::service::{Caller, Refusal, Seen, Service};
 use serde_json::Value;
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub fn run_task(service: &Service, by: &Caller, arguments: &Arguments) -> Result
 fn body(arguments: &Arguments, name: &str) -> Vec<u8> {
     let mut arguments = arguments.clone();
     arguments.remove(name);
+    arguments.retain(|_, value| !is_absent(Some(value)));
     Value::Object(arguments).to_string().into_bytes()
 }
 
@@ -92,13 +93,16 @@ pub fn get_job_events(service: &Service, _: &Caller, arguments: &Arguments) -> R
 /// The most of a task or an output that a list shows, in bytes: some clients refuse an answer of more than 1 MiB.
 const SHOWN: usize = 400;
 
+/// And of a diff: the answer holds it twice, and more than this no model reads at once.
+const DIFF_SHOWN: usize = 100 << 10;
+
 pub fn list_jobs(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
-    let status = match text(arguments, "status")? {
-        "" => None,
-        status => Some(crate::api::status(status)?),
-    };
-    let limit = limit(arguments)?.unwrap_or(LIST_DEFAULT);
-    let request = ListRequest { limit: Some(limit), status, ..ListRequest::default() };
+    let mut pairs = Vec::new();
+    for name in ["status", "repo", "label", "q", "after"] {
+        pairs.extend(Some((name, text(arguments, name)?)).filter(|(_, value)| !value.is_empty()));
+    }
+    let mut request = ListRequest::parse(&pairs, Time::now())?;
+    request.limit = Some(limit(arguments)?.unwrap_or(LIST_DEFAULT));
     let (Seen { it: mut jobs, stale }, next) = service.list(&request, by).map_err(said)?;
     for job in &mut jobs {
         job.task = cut(std::mem::take(&mut job.task), SHOWN);
@@ -107,6 +111,20 @@ pub fn list_jobs(service: &Service, by: &Caller, arguments: &Arguments) -> Resul
         job.usage = None;
     }
     answer(&JobsAnswer::new(jobs, next, stale))
+}
+
+pub fn get_job_diff(service: &Service, _: &Caller, arguments: &Arguments) -> Result<Said, String> {
+    let mut diff = service.diff(text(arguments, "job_id")?).map_err(said)?;
+    if diff.diff.len() > DIFF_SHOWN {
+        (diff.diff, diff.cut) = (cut(diff.diff, DIFF_SHOWN), true);
+    }
+    answer(&diff)
+}
+
+pub fn resume_job(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {
+    let resume = ResumeRequest::parse(&body(arguments, "job_id"))?;
+    let waits = resume.wait;
+    at_the_end_if(waits, service.resume(text(arguments, "job_id")?, resume, None, by).map_err(said)?, Shape::Job)
 }
 
 pub fn cancel_job(service: &Service, by: &Caller, arguments: &Arguments) -> Result<Said, String> {

@@ -11,7 +11,7 @@ const PLAN_ID: (&str, &str, &str) =
 const WORKTREE_ID: (&str, &str, &str) =
     ("worktree_id", "string", "the worktree's id, or at least its first 4 characters if no other id begins so");
 
-pub const TOOLS: [Tool; 16] = [
+pub const TOOLS: [Tool; 18] = [
     Tool {
         name: "run_task",
         title: "Run a coding task",
@@ -33,6 +33,10 @@ pub const TOOLS: [Tool; 16] = [
             ("private", "boolean", "… as a private one (true)"),
             ("worktree_id", "string", "work in this prepared worktree, see prepare_worktree; none: a fresh checkout"),
             ("wait", "boolean", "answer when the job has ended (false)"),
+            ("model", "string", "another model than the profile's"),
+            ("max_turns", "integer", "the most turns of the agent, instead of the profile's"),
+            ("timeout", "integer", "how many seconds the agent may run, instead of the profile's"),
+            ("labels", "object", "what you call it by, names and texts: list_jobs finds it by them"),
         ],
         required: &["task"],
         gives: ("job", "object"),
@@ -87,12 +91,30 @@ pub const TOOLS: [Tool; 16] = [
         call: calls::get_job_events,
     },
     Tool {
+        name: "get_job_diff",
+        title: "Read what a job changed",
+        description: "What a job that has ended changed, as a diff: of what it published, or of what was kept of it. \
+             cut says that the diff is longer than what is shown. To judge the work before anybody merges \
+             it.",
+        arguments: &[JOB_ID],
+        required: &["job_id"],
+        gives: ("diff", "string"),
+        is_read_only: true,
+        is_destructive: false,
+        is_idempotent: true,
+        call: calls::get_job_diff,
+    },
+    Tool {
         name: "list_jobs",
         title: "List jobs",
         description: "Lists jobs, newest first. Long tasks and outputs are cut: get_job shows all of one.",
         arguments: &[
             ("limit", "integer", "how many, 1 to 1000 (20)"),
             ("status", "string", "only queued, running, succeeded, failed, cancelled or expired ones"),
+            ("repo", "string", "only of this repository: its URL, or the end of its path: you/project"),
+            ("label", "string", "only with this label: NAME=VALUE"),
+            ("q", "string", "only with this text in the task, error, note, branch or labels"),
+            ("after", "string", "older ones: the next of the answer before"),
         ],
         required: &[],
         gives: ("jobs", "array"),
@@ -114,6 +136,24 @@ pub const TOOLS: [Tool; 16] = [
         is_destructive: true,
         is_idempotent: false,
         call: calls::retry_job,
+    },
+    Tool {
+        name: "resume_job",
+        title: "Go on with a job",
+        description: "Goes on with the conversation of a job that has ended, and with its work: a new job in the same \
+             repository, from the branch that it pushed, or with the files that were kept of it. For what \
+             is to be done differently, or is still missing; the agent knows what it did before.",
+        arguments: &[
+            JOB_ID,
+            ("task", "string", "what the agent is told now, in whole sentences"),
+            ("wait", "boolean", "answer when the new job has ended (false)"),
+        ],
+        required: &["job_id", "task"],
+        gives: ("job", "object"),
+        is_read_only: false,
+        is_destructive: true,
+        is_idempotent: false,
+        call: calls::resume_job,
     },
     Tool {
         name: "cancel_job",
