@@ -212,6 +212,9 @@ pub struct JobSummary {
     /// The branch is on the remote.
     #[serde(default)]
     pub pushed: bool,
+    /// It has ended, and its worktree is there: with work that is not published, as far as anybody looked.
+    #[serde(default)]
+    pub has_kept_work: bool,
     pub pod_name: Option<String>,
     pub attempt: u32,
     /// The task's beginning.
@@ -237,6 +240,10 @@ impl From<&Job> for JobSummary {
             branch: job.branch.clone(),
             pr_url: job.pr_url.clone(),
             pushed: job.pushed,
+            has_kept_work: job.status.has_ended()
+                && !job.pushed
+                && job.worktree_path.is_some()
+                && job.worktree_id.is_none(),
             pod_name: job.pod_name.clone(),
             attempt: job.attempt,
             task: begin(&job.task),

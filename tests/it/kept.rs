@@ -46,6 +46,9 @@ fn the_work_of_a_job_that_failed_or_was_cancelled_is_saved() {
     }
     // One that lost nothing keeps nothing.
     let well = server.run(json!({"task": "[[write a.txt x]]", "repo_url": repo.url()}));
+    let listed = server.get("/jobs?view=summary").1;
+    let kept: Vec<&Value> = listed["jobs"].as_array().unwrap().iter().map(|job| &job["has_kept_work"]).collect();
+    assert_eq!(kept, [false, true, true], "{listed:#}");
     assert!(well["kept"].is_null() && !lab.path("jobs/kept").join(well["id"].as_str().unwrap()).exists());
     server.stop();
 }

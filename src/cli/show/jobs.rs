@@ -64,7 +64,7 @@ fn repository(url: &str) -> String {
     if path.starts_with('/') { path.rsplit('/').next().unwrap_or(path).to_owned() } else { path.to_owned() }
 }
 
-/// The pull request, or the branch that is on the remote.
+/// The pull request, the branch that is on the remote, or that there is work in its worktree alone.
 fn work(job: &JobSummary) -> String {
     match (&job.pr_url, &job.branch) {
         (Some(url), _) => match url.rsplit_once("/pull/") {
@@ -72,6 +72,7 @@ fn work(job: &JobSummary) -> String {
             None => url.clone(),
         },
         (None, Some(branch)) if job.pushed => branch.clone(),
+        _ if job.has_kept_work => "kept".into(),
         _ => "-".into(),
     }
 }
@@ -164,6 +165,7 @@ mod tests {
             of("00ff00ff", Status::Failed, 500_000, Some(5), "write \u{1b}[2J a poem about 文字化け and ropes");
         (failed.error, failed.repo_url) = (Some("no".into()), Some("/srv/git/here.git".into()));
         (failed.profile, failed.branch) = ("careful-and-slow".into(), Some("not-pushed".into()));
+        failed.has_kept_work = true;
         let mut waits = of("12345678", Status::Queued, 3, None, "think");
         waits.repo_url = None;
         vec![waits, of("9a9a9a9a", Status::Running, 61, Some(0), "add a README"), published, pushed, failed]

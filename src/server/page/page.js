@@ -160,6 +160,7 @@ function row(job) {
   const result = make("td");
   if (job.pr_url) result.append(link(job.pr_url, "pull request"));
   else if (job.pushed && job.branch) result.append(job.branch);
+  else if (job.has_kept_work) result.append("work kept");
   if (job.error) result.append(make("small", {}, firstLine(job.error)));
   const where = job.pod_name && job.status === "running" ? `on ${job.pod_name}` : "";
   return make("tr", {},

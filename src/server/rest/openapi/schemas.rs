@@ -174,6 +174,7 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 36] = [
             ("branch", "string?"),
             ("pr_url", "string?"),
             ("pushed", "boolean"),
+            ("has_kept_work", "boolean"),
             ("pod_name", "string?"),
             ("attempt", "integer"),
             ("task", "string"),
