@@ -2,6 +2,7 @@
 
 use super::guard::{Guard, Refused, is_key_in_address, offered_keys};
 use super::http::{Answer, Handler, Head, Reply, Request};
+use super::keyed_flow::KeyedFlow;
 use super::keys::{Keys, Unfit};
 use super::mcp::{self, Mcp, sse};
 use super::page;
@@ -13,6 +14,7 @@ use crate::log;
 use crate::metrics;
 use crate::service::{Caller, Scope};
 use std::sync::Arc;
+use std::time::Instant;
 use tiny_http::Method;
 
 pub struct Doors {
@@ -67,11 +69,18 @@ impl Handler for Doors {
     }
 
     fn answer(&self, request: &Request) -> Reply {
-        match request.head.path.as_str() {
+        let reply = match request.head.path.as_str() {
             path if page::template(path).is_some() => page::answer(&request.head),
             path if mcp::is_for(path) => self.mcp.answer(request),
             path if sse::is_for(path) => sse::answer(&self.mcp, request),
             _ => self.rest.answer(request),
+        };
+        match reply {
+            Reply::Flow(inner) if request.caller.key.is_some() => {
+                let (keys, caller) = (self.keys.clone(), request.caller.clone());
+                Reply::Flow(Box::new(KeyedFlow { inner, keys, caller, looked: Instant::now() }))
+            }
+            reply => reply,
         }
     }
 

@@ -3,6 +3,7 @@
 mod doors;
 mod guard;
 mod http;
+mod keyed_flow;
 pub mod keys;
 mod mcp;
 mod page;

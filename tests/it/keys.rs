@@ -2,6 +2,7 @@
 
 use crate::support::{Lab, Server, eventually};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::path::Path;
 
 fn made(lab: &Lab, name: &str, more: &[&str]) -> (String, String) {
@@ -256,5 +257,51 @@ fn an_address_may_have_so_many_connections() {
     assert!(text.starts_with("HTTP/1.1 429") && text.contains("too many connections of your address"), "{text}");
     drop(held);
     eventually("there is room again", || (server.get("/health").0 == 200).then_some(()));
+    server.stop();
+}
+
+/// A stream that was opened with a key ends when that key is gone; so does the waiting for a job, which goes on.
+#[test]
+fn what_waits_ends_with_its_key() {
+    let lab = Lab::new();
+    let file = lab.path("keys.yml");
+    let other = "- {name: other, key: another-key-000, scopes: [admin]}\n";
+    std::fs::write(&file, format!("{other}- {{name: ci, key: submit-key-000, scopes: [submit]}}\n")).unwrap();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file.display().to_string());
+    let server = lab.serve();
+    let gate = lab.path("gate");
+    let body = json!({"task": format!("[[wait-for {}]] [[say done]]", gate.display()), "wait": true}).to_string();
+    let open = |request: &str, body: &str| {
+        let mut stream = std::net::TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+        let (key, length) = ("Authorization: Bearer submit-key-000", body.len());
+        write!(stream, "{request} HTTP/1.1\r\nHost: localhost\r\n{key}\r\nContent-Length: {length}\r\n\r\n{body}")
+            .unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        let mut begin = [0; 15];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200 OK", "{request}");
+        stream
+    };
+    let mut waits = open("POST /jobs", &body);
+    let id = eventually("its job runs", || {
+        let jobs = ask(&server, "another-key-000", "GET", "/jobs?status=running", "").1;
+        jobs["jobs"][0]["id"].as_str().map(str::to_owned)
+    });
+    let mut streams = [open(&format!("GET /jobs/{id}/events"), ""), open("GET /events", "")];
+    std::fs::write(&file, other).unwrap();
+    let rest = |stream: &mut std::net::TcpStream| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.ends_with("0\r\n\r\n"), "it ends in order: {text}");
+        text
+    };
+    let told = rest(&mut waits);
+    assert!(told.contains(r#""status":401"#) && told.contains("what was begun goes on"), "{told}");
+    streams.iter_mut().for_each(|stream| drop(rest(stream)));
+    std::fs::write(&gate, "").unwrap();
+    eventually("the job goes on", || {
+        let job = ask(&server, "another-key-000", "GET", &format!("/jobs/{id}"), "").1;
+        (job["job"]["output"] == "done").then_some(())
+    });
     server.stop();
 }

@@ -56,6 +56,11 @@ pub trait Flow: Send {
     /// Looks up what takes time to find: some of what lies in the past, or the end. May block, but not on the peer.
     fn resume(self: Box<Self>) -> (Vec<u8>, Resumed);
 
+    /// Some: it ends here and now, with this as its last words. Asked once in a while; never blocks.
+    fn ends_now(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// The server goes: what is said last, and makes the answer whole; empty: nothing does.
     fn last_words(&mut self) -> Vec<u8>;
 }
@@ -322,8 +327,13 @@ impl Waiting {
         }
     }
 
-    /// What comes with time alone: a heartbeat, or that the waiting is over.
+    /// What comes with time alone: a heartbeat, that the waiting is over, or that nobody may wait any more.
     fn beat(&mut self) {
+        if let Some(words) = self.of.flow.as_mut().and_then(|flow| flow.ends_now()) {
+            self.say(&words);
+            self.of.backlog.extend(self.of.framing.end());
+            (self.of.flow, self.wants_thread) = (None, None);
+        }
         if self.wants_thread.is_none() && self.of.flow.as_ref().is_some_and(|flow| is_past(flow.until())) {
             self.wants_thread = Some(Instant::now());
         }

@@ -59,6 +59,10 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
         if entries.iter().any(|other| other.name == entry.name) {
             return Err(format!("entry {} has the name `{}`, which an earlier one has", at + 1, entry.name));
         }
+        if let Some(other) = entries.iter().find(|other| other.hash == entry.hash) {
+            let (name, other) = (&entry.name, &other.name);
+            return Err(format!("entry {} is the key of `{other}`, and here called `{name}`: leave one out", at + 1));
+        }
         entries.push(entry);
     }
     Ok(entries)
@@ -76,6 +80,10 @@ fn entry_of(fields: &Map<String, Value>) -> Result<Entry, String> {
     };
     let name = text("name")?.filter(|name| is_name(name));
     let name = name.ok_or("needs a `name` of 1 to 64 letters, digits, dots, dashes and underscores")?.to_owned();
+    let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+    if name == super::own::NAME || name.strip_prefix(super::OF_SETTINGS).is_some_and(is_number) {
+        return Err(format!("has the name `{name}`, which the server gives to a key of its own: choose another"));
+    }
     let hash = match (text("key")?, text("sha256")?) {
         (Some(key), None) if key.len() >= SHORTEST => hash(key.as_bytes()),
         (Some(_), None) => return Err(format!("has a `key` of less than {SHORTEST} characters: make it longer")),
@@ -121,8 +129,10 @@ fn most_of(fields: &Map<String, Value>) -> Result<Option<usize>, String> {
     match fields.get("max_queued") {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
-            let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-            count.map(Some).ok_or_else(|| "has a `max_queued` that is no whole number".into())
+            let count = value.as_u64().and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
+            let wrong =
+                "has a `max_queued` that is no whole number from 1 on; who may hand in nothing has the scope read";
+            count.map(Some).ok_or_else(|| wrong.into())
         }
     }
 }
@@ -173,6 +183,9 @@ mod tests {
             ("- {name: a, key: long-enough, scopes: [read], expires: soon}", "must be a date"),
             ("- {name: a, key: long-enough, scopes: [read], max_queued: -1}", "no whole number"),
             (&format!("{good}\n{good}"), "entry 2 has the name `a`, which an earlier one has"),
+            (&format!("{good}\n{}", good.replace("name: a", "name: b")), "entry 2 is the key of `a`"),
+            ("- {name: own-pod, key: long-enough, scopes: [read]}", "which the server gives to a key of its own"),
+            ("- {name: api-key-7, key: long-enough, scopes: [read]}", "which the server gives to a key of its own"),
             ("- {", "is not valid YAML"),
         ] {
             let error = parse(text).unwrap_err();

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How often the file is looked at: a change is heeded within five seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// How the keys of AGENTICORE_API_KEYS are called, with a number behind it.
+const OF_SETTINGS: &str = "api-key-";
+
 pub struct Keys {
     /// From the settings.
     fixed: Vec<Entry>,
@@ -42,7 +45,7 @@ impl Keys {
     /// `own`: what commands of this pod may use. The error says what is wrong with the file.
     pub fn new(keys: &[String], file: Option<PathBuf>, own: Option<own::OwnKey>) -> Result<Arc<Self>, String> {
         let fixed = keys.iter().enumerate().map(|(at, key)| Entry {
-            name: format!("api-key-{}", at + 1),
+            name: format!("{OF_SETTINGS}{}", at + 1),
             hash: hash(key.as_bytes()),
             scope: Scope::Admin,
             expires: None,
@@ -71,9 +74,7 @@ impl Keys {
             if self.own.as_ref().is_some_and(|own| own.is(&offer)) {
                 return Ok(own::caller());
             }
-            // All are compared, whichever fits.
-            let fits = self.fixed.iter().chain(of_file.iter()).filter(|entry| same(&entry.hash, &offer));
-            match fits.fold(None, |_, entry| Some(entry)) {
+            match self.entry(&of_file, &offer) {
                 Some(entry) if entry.expires.is_none_or(|end| now < end) => return Ok(entry.caller()),
                 Some(entry) => expired = Some(entry.name.clone()),
                 None => {}
@@ -82,11 +83,18 @@ impl Keys {
         Err(expired.map_or(Unfit::Unknown, Unfit::Expired))
     }
 
+    /// The first that is this key: those of the settings stand before those of the file. All are compared, whichever
+    /// fits.
+    fn entry<'a>(&'a self, of_file: &'a [Entry], key: &[u8; 32]) -> Option<&'a Entry> {
+        let all = self.fixed.iter().chain(of_file).filter(|entry| same(&entry.hash, key));
+        all.fold(None, |first, entry| first.or(Some(entry)))
+    }
+
     /// The same caller as things stand now: the key may have gone meanwhile, or may do less.
     pub fn again(&self, caller: &Caller, now: Time) -> Result<Caller, Unfit> {
         let Some(key) = &caller.key else { return Ok(caller.clone()) };
         let of_file = self.of_file.read().unwrap_or_else(PoisonError::into_inner);
-        match self.fixed.iter().chain(of_file.iter()).find(|entry| same(&entry.hash, key)) {
+        match self.entry(&of_file, key) {
             Some(entry) if entry.expires.is_none_or(|end| now < end) => Ok(entry.caller()),
             Some(entry) => Err(Unfit::Expired(entry.name.clone())),
             None => Err(Unfit::Unknown),
