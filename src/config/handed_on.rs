@@ -58,7 +58,19 @@ impl Config {
         let proxy = self.effective.iter().find(|e| e.variable == "AGENTICORE_PROXY").and_then(|e| e.value.as_deref());
         let proxies: Vec<&str> = proxy::urls(&self.variables).into_iter().chain(proxy).collect();
         let of_network = providers::secrets(&self.variables).into_iter().chain(proxy::secrets(&proxies));
-        ours.chain(claudes).chain(self.api_keys.clone()).chain(redis).chain(passed_on).chain(of_network).collect()
+        let keys = self.api_keys.iter().chain(&self.keys_in_clear).cloned();
+        let all = ours.chain(claudes).chain(keys).chain(redis).chain(passed_on).chain(of_network);
+        all.chain(self.of_collectors()).collect()
+    }
+
+    /// What collectors of telemetry want to be sent along; Claude has it too.
+    fn of_collectors(&self) -> Vec<String> {
+        let is_headers = |name: &str| name.starts_with("OTEL_") && name.ends_with("_HEADERS");
+        let texts = self.variables.iter().filter(|(name, _)| is_headers(name)).map(|(_, text)| text.as_str());
+        let own = self.claude.otel.iter().map(|otel| otel.headers_text.as_str());
+        let values = texts.chain(own).flat_map(|text| text.split(',')).filter_map(|pair| pair.split_once('='));
+        let values = values.flat_map(|(_, value)| [value.trim().to_owned(), proxy::decoded(value.trim())]);
+        values.filter(|value| value.len() >= providers::SHORTEST).flat_map(|value| providers::words(&value)).collect()
     }
 
     /// The certificates that a command trusts: the same, and AGENTICORE_CA_FILE.

@@ -41,6 +41,8 @@ pub struct Config {
     pub api_keys: Vec<String>,
     /// More of them, in a file that is read again when it changes.
     pub api_keys_file: Option<PathBuf>,
+    /// Those of the file that stand there in clear, as whoever reads it found them; no settings.
+    pub keys_in_clear: Vec<String>,
     pub limits: Limits,
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
@@ -309,6 +311,7 @@ impl Config {
             port: values.number("AGENTICORE_PORT") as u16,
             api_keys: values.list("AGENTICORE_API_KEYS"),
             api_keys_file: values.path("AGENTICORE_API_KEYS_FILE"),
+            keys_in_clear: Vec::new(),
             limits: Limits {
                 submissions_per_minute: values.number("AGENTICORE_SUBMISSIONS_PER_MINUTE"),
                 queued_per_key: values.number("AGENTICORE_QUEUED_PER_KEY") as usize,

@@ -150,12 +150,14 @@ pub fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
     let of_providers = in_use(variables).flat_map(|provider| provider.secret).filter_map(|name| variables.get(*name));
     let headers = variables.get(HEADERS).map(String::as_str).unwrap_or_default();
     let of_headers = headers.lines().filter_map(|line| line.split_once(':'));
-    let of_headers = of_headers.filter(|(name, _)| is_login(name)).flat_map(|(_, value)| {
-        // `Bearer TOKEN`, `session=TOKEN; other=…`: each word alone as well.
-        let words = value.split([' ', ';', '=', ',']).filter(|word| word.len() >= SHORTEST);
-        words.chain([value.trim()]).map(str::to_owned).collect::<Vec<_>>()
-    });
+    let of_headers = of_headers.filter(|(name, _)| is_login(name)).flat_map(|(_, value)| words(value));
     of_providers.cloned().chain(of_headers).collect()
+}
+
+/// A header's value, and each long word of it alone: `Bearer TOKEN`, `session=TOKEN; other=…`.
+pub fn words(value: &str) -> Vec<String> {
+    let words = value.split([' ', ';', '=', ',']).filter(|word| word.len() >= SHORTEST);
+    words.chain([value.trim()]).map(str::to_owned).collect()
 }
 
 /// Whether a header of this name lets somebody in. A team's name or an environment's is no secret.
@@ -166,7 +168,7 @@ fn is_login(header: &str) -> bool {
 }
 
 /// Words of a header that are shorter are no secrets: `Bearer`, `session`.
-const SHORTEST: usize = 8;
+pub const SHORTEST: usize = 8;
 
 /// The Python program's users gave headers as a JSON object; Claude takes lines.
 pub fn with_header_lines(mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {

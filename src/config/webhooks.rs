@@ -11,6 +11,9 @@ const SECRET_BEGINS: &str = "whsec_";
 /// How long one may be, in bytes, as Standard Webhooks recommends.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
+/// Shorter parts of an address are words.
+const SHORTEST_TOKEN: usize = 10;
+
 #[derive(Clone)]
 pub struct Webhooks {
     /// The operator's: each hears of every job.
@@ -45,12 +48,23 @@ pub fn read(values: &Values) -> Result<Webhooks, Error> {
     }
     Ok(Webhooks {
         secrets: secrets.iter().map(|secret| decoded(secret)).collect::<Result<_, _>>()?,
-        texts: values.list("AGENTICORE_WEBHOOK_SECRET").into_iter().chain(urls.clone()).collect(),
+        texts: secrets.iter().cloned().chain(urls.clone()).chain(urls.iter().flat_map(|url| tokens(url))).collect(),
         urls,
         allow_private: values.is_true("AGENTICORE_WEBHOOK_ALLOW_PRIVATE"),
         tells_start: values.text("AGENTICORE_WEBHOOK_EVENTS") == "started,ended",
         backoff,
     })
+}
+
+/// Parts of an address that let somebody in, as far as they look like it: an agent may hold them without the rest.
+fn tokens(url: &str) -> Vec<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let parts = rest.split(['/', '?', '&', '=', '#', '@', ':']).skip(1);
+    let is_token = |part: &&str| {
+        let has = |kind: fn(&char) -> bool| part.chars().any(|c| kind(&c));
+        part.len() >= SHORTEST_TOKEN && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)
+    };
+    parts.filter(is_token).map(str::to_owned).collect()
 }
 
 fn is_web(url: &str) -> bool {

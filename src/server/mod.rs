@@ -52,7 +52,7 @@ fn cannot(what: &str) -> impl Fn(std::io::Error) -> StartError {
 const NO_LIMIT: Duration = Duration::from_secs(86_400);
 
 /// Serves until SIGTERM, SIGINT or SIGHUP; returns when nothing is left behind.
-pub fn serve(config: Config) -> Result<(), StartError> {
+pub fn serve(mut config: Config) -> Result<(), StartError> {
     prepare_process()?;
     log::catch_panics();
     let address = format!("{}:{}", bracketed(&config.host), config.port);
@@ -60,6 +60,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     let listener = TcpListener::bind(&address).map_err(cannot(&listening))?;
     // What is wrong with the keys is said before anything begins.
     let keys = open_keys(&config).map_err(StartError)?;
+    config.keys_in_clear = config.api_keys_file.as_deref().map(keys::in_clear).unwrap_or_default();
     let service = Arc::new(Service::start(config).map_err(StartError)?);
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot("listen to signals"))?;
     let config = service.config();

@@ -6,22 +6,18 @@ use crate::job::Record;
 
 pub struct Filter<'a> {
     wanted: &'a Wanted,
-    /// Whose jobs, if somebody's alone.
-    by: Option<&'a str>,
-    /// Those of whoever asks are wanted, who has no name.
-    is_nobody: bool,
+    /// Those of whoever asks are wanted, and this is that one. Where no key is wanted all jobs are anybody's.
+    mine: Option<&'a str>,
 }
 
 impl<'a> Filter<'a> {
     pub fn new(wanted: &'a Wanted, by: &'a Caller) -> Self {
-        let mine = wanted.mine.then_some(by.name.as_deref()).flatten();
-        // Where no key is wanted all jobs are anybody's.
-        Self { wanted, by: wanted.submitted_by.as_deref().or(mine), is_nobody: wanted.mine && by.name.is_none() }
+        Self { wanted, mine: wanted.mine.then_some(by.name.as_deref()).flatten() }
     }
 
     pub fn wants_all(&self) -> bool {
         let alone = Wanted { since: None, mine: false, ..self.wanted.clone() };
-        self.by.is_none() && alone == Wanted::default()
+        self.mine.is_none() && alone == Wanted::default()
     }
 
     /// So are all that come after it.
@@ -30,11 +26,12 @@ impl<'a> Filter<'a> {
     }
 
     pub fn fits(&self, record: &Record) -> bool {
-        let Wanted { repo, profile, branch, q, labels, .. } = self.wanted;
+        let Wanted { repo, profile, branch, q, labels, submitted_by, .. } = self.wanted;
         let is =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
-        let by = self.by.filter(|_| !self.is_nobody);
-        by.is_none_or(|name| record.submitted_by.as_deref() == Some(name))
+        let by = record.submitted_by.as_deref();
+        self.mine.is_none_or(|name| by == Some(name))
+            && is(submitted_by, by)
             && is(profile, Some(&record.profile))
             && is(branch, record.branch.as_deref())
             && repo.as_deref().is_none_or(|repo| record.repo_url.as_deref().is_some_and(|url| is_repo(url, repo)))
@@ -91,6 +88,9 @@ mod tests {
         assert!(fits(Wanted { mine: true, ..Wanted::default() }, &Caller::anybody()));
         assert!(!fits(Wanted { q: text("lexer"), ..Wanted::default() }, &ci));
         assert!(!fits(Wanted { submitted_by: text("other"), ..Wanted::default() }, &ci));
+        let other = Caller { name: Some("other".into()), ..Caller::anybody() };
+        assert!(!fits(Wanted { submitted_by: text("ci"), mine: true, ..Wanted::default() }, &other));
+        assert!(!fits(Wanted { submitted_by: text("other"), mine: true, ..Wanted::default() }, &Caller::anybody()));
         assert!(fits(Wanted { labels: vec![("team".into(), "a".into())], ..Wanted::default() }, &ci));
         assert!(!fits(Wanted { labels: vec![("team".into(), "b".into())], ..Wanted::default() }, &ci));
         let since = Wanted { since: Some(Time(5_000)), ..Wanted::default() };

@@ -53,6 +53,8 @@ pub struct Service {
     pool: Pool,
     workers: usize,
     rates: rate::Rates,
+    /// Held from counting the jobs that wait to handing another one in.
+    last_place: Mutex<()>,
     /// Tells others of jobs, until the server goes.
     teller: Mutex<Option<Teller>>,
     /// What keeps the shared volume for a server without Redis alone.
@@ -97,7 +99,8 @@ impl Service {
             Pool::start(runner.clone(), workers).map_err(|error| format!("cannot start the workers: {error}"))?;
         let teller = Teller::start(&runner.config, runner.store.clone());
         let teller = teller.map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { runner, pool, workers, rates: rate::Rates::default(), teller: Mutex::new(teller), _alone: alone })
+        let (rates, last_place) = (rate::Rates::default(), Mutex::default());
+        Ok(Self { runner, pool, workers, rates, last_place, teller: Mutex::new(teller), _alone: alone })
     }
 
     /// Tells others on this machine where the server listens.

@@ -108,7 +108,7 @@ impl Service {
         let record = match self.patiently(|store| store.submitted(&key))? {
             Some(earlier) => earlier,
             None => {
-                self.check_limits(by)?;
+                let _place = self.check_limits(by)?;
                 let (plan_id, at_commit) = (Some(plan.id.clone()), plan.base_commit.clone());
                 let spec = asked_by(Spec { plan_id, at_commit, ..judge(job, &self.runner)? }, by);
                 let record = self.patiently(|store| store.submit(spec.clone(), Some(&key)))?;

@@ -10,6 +10,7 @@ use crate::profile::materialize;
 use crate::store::{Key, Which};
 use crate::workspace::refname;
 use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Who asks, and the Idempotency-Key that came with it.
@@ -74,7 +75,7 @@ impl Service {
     /// Takes in what was judged. A prepared worktree that it names is its own from here on.
     pub(super) fn accept(&self, spec: Spec, key: Option<&Key>, by: &Caller) -> Result<Record, Refusal> {
         let worktree = spec.worktree_id.clone();
-        self.check_limits(by)?;
+        let _place = self.check_limits(by)?;
         let record = self.runner.store.submit(asked_by(spec, by), key)?;
         self.tell_taken_in(&record);
         if let Some(worktree) = &worktree {
@@ -91,11 +92,13 @@ impl Service {
         }
     }
 
-    /// What this key, and all of them, may have at once. Two that are handed in at the same moment may both find the
-    /// last place free.
-    pub(super) fn check_limits(&self, by: &Caller) -> Result<(), Refusal> {
+    /// What this key, and all of them, may have at once. Held until the job is handed in, so that two on this server do
+    /// not both find the last place free; on another server somebody may.
+    pub(super) fn check_limits(&self, by: &Caller) -> Result<Option<MutexGuard<'_, ()>>, Refusal> {
         let limits = &self.config().limits;
         let name = by.name.as_deref().unwrap_or_default();
+        let is_counted = limits.queued > 0 || limits.queued_per_key > 0 || by.max_queued.is_some();
+        let place = is_counted.then(|| self.last_place.lock().unwrap_or_else(PoisonError::into_inner));
         if limits.queued > 0 && self.runner.store.waiting()?.0 >= limits.queued {
             let why = format!("{} jobs wait already, and no more may: try again once some have begun", limits.queued);
             return Err(Refusal::Full { why, retry_after: TRY_AGAIN });
@@ -105,8 +108,9 @@ impl Service {
             let queued = self.runner.store.list(COUNTED_MOST, Which::Of(Status::Queued))?.it;
             let waiting = queued.iter().filter(|record| record.submitted_by.as_deref() == Some(name)).count();
             if waiting >= most {
+                let (jobs, wait) = if waiting == 1 { ("job", "waits") } else { ("jobs", "wait") };
                 let why = format!(
-                    "{waiting} jobs of the key `{name}` wait already, and it may have {most}: wait for some to begin"
+                    "{waiting} {jobs} of the key `{name}` {wait} already, and it may have {most}: wait for some to begin"
                 );
                 return Err(Refusal::Busy { why, retry_after: TRY_AGAIN });
             }
@@ -116,7 +120,8 @@ impl Service {
             let who = if name.is_empty() { "all together".to_owned() } else { format!("the key `{name}`") };
             let why = format!("{who} may hand in {rate} jobs in a minute here: try again in {retry_after} s");
             Refusal::Busy { why, retry_after }
-        })
+        })?;
+        Ok(place)
     }
 
     fn judge(&self, request: JobRequest) -> Result<Spec, Refusal> {

@@ -244,6 +244,27 @@ fn limits_are_told_and_one_keys_flood_leaves_room_for_others() {
     server.stop();
 }
 
+/// However many come at once.
+#[test]
+fn a_key_that_may_have_three_waiting_has_three() {
+    let lab = Lab::new().with("AGENTICORE_MAX_PARALLEL_JOBS", "0").with("AGENTICORE_QUEUED_MOST", "5");
+    let ((one, of_one), (two, of_two)) = (made(&lab, "one", &["--max-queued", "3"]), made(&lab, "two", &[]));
+    std::fs::write(lab.path("keys.yml"), [of_one, of_two].join("\n")).unwrap();
+    let file = lab.path("keys.yml").display().to_string();
+    let lab = lab.with("AGENTICORE_API_KEYS_FILE", file);
+    let server = lab.serve();
+    for (key, wanted, refusal) in [(&one, 3, 429), (&two, 2, 503)] {
+        let answers: Vec<u16> = std::thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..40).map(|_| scope.spawn(|| ask(&server, key, "POST", "/jobs", r#"{"task": "t"}"#).0)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(answers.iter().filter(|status| **status == 200).count(), wanted, "{answers:?}");
+        assert!(answers.iter().all(|status| [200, refusal].contains(status)), "{answers:?}");
+    }
+    server.stop();
+}
+
 #[test]
 fn an_address_may_have_so_many_connections() {
     let lab = Lab::new().with("AGENTICORE_CONNECTIONS_PER_ADDRESS", "3");

@@ -220,3 +220,36 @@ fn processes_with_secrets_cannot_be_read_by_the_agent() {
     assert!(told.contains("65532") && !told.contains("environ-was-read") && !told.contains("mem-was-read"), "{told}");
     server.stop();
 }
+
+/// Also what is a secret only as a part of a setting, or stands in a file that the agent can read.
+#[test]
+fn parts_of_settings_that_let_somebody_in_are_cleaned_out_too() {
+    let lab = Lab::new();
+    let (keys, hook) = (lab.path("keys.yml"), "http://127.0.0.1:9/hooks/t0ken-in-the-path?sig=s1gnature-of-it");
+    std::fs::write(&keys, "- {name: boss, key: key-in-clear-0001, scopes: [admin]}\n").unwrap();
+    let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
+    let lab = lab
+        .with("AGENTICORE_API_KEYS_FILE", keys.display().to_string())
+        .with("AGENTICORE_API_KEYS", "key-of-this-test")
+        .with("AGENTICORE_WEBHOOK_URLS", hook)
+        .with("AGENTICORE_WEBHOOK_SECRET", secret)
+        .with("AGENTICORE_OTEL_ENABLED", "true")
+        .with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        .with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20collector-token-1,x-team=core");
+    let server = lab.serve();
+    let said = "[[bash echo ${OTEL_EXPORTER_OTLP_HEADERS#*=}]] [[bash cat KEYS]] [[bash echo t0ken-in-the-path]] \
+                [[bash echo s1gnature-of-it]] [[bash echo Bearer collector-token-1 hooks of core]]";
+    let task = said.replace("KEYS", &keys.display().to_string());
+    let key = ("Authorization", "Bearer key-of-this-test");
+    let (_, answer) = server.send("/jobs", &[key], &json!({"task": task, "wait": true}).to_string());
+    let all = json!(events(&lab, answer["job"]["id"].as_str().unwrap()));
+    let results: Vec<&Value> =
+        all.as_array().unwrap().iter().filter(|event| event["kind"] == "agent_tool_result").collect();
+    let heard = json!(results).to_string();
+    for secret in ["collector-token-1", "key-in-clear-0001", "t0ken-in-the-path", "s1gnature-of-it"] {
+        assert!(!heard.contains(secret), "{secret}: {heard}");
+    }
+    assert!(results.len() == 5, "{all:#}");
+    assert!(heard.contains("name: boss") && heard.contains("hooks of core"), "{heard}");
+    server.stop();
+}

@@ -31,6 +31,13 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, String> {
     parse(&text).map_err(told)
 }
 
+/// Those that stand in it in clear: an agent may be able to read it too. Nothing, if it cannot be read.
+pub fn in_clear(path: &Path) -> Vec<String> {
+    let text = bytes(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let list: Vec<Map<String, Value>> = serde_saphyr::from_str(&text).unwrap_or_default();
+    list.iter().filter_map(|fields| fields.get("key")?.as_str().map(str::to_owned)).collect()
+}
+
 /// What it holds; nothing that would be waited for, and nothing that is too large, is read.
 pub fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
