@@ -110,6 +110,12 @@ pub fn audit(key: Option<&str>, request_id: Option<&str>, what: &str, outcome: &
     say(Line { fields, ..Line::new(Level::Info, &format!("audit: {who}: {what}: {outcome}")) });
 }
 
+/// A request that the server could not do; `asked` holds no query, which may hold a key.
+pub fn request_failed(asked: &str, status: u16, request_id: &str) {
+    let fields = vec![("request_id", Value::from(request_id)), ("outcome", Value::from(status))];
+    say(Line { fields, ..Line::new(Level::Warn, &format!("{asked}: {status}")) });
+}
+
 /// The last line of a job's story, by whoever ended it.
 pub fn ended(record: &Record) {
     let error = record.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();

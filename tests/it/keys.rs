@@ -241,6 +241,13 @@ fn limits_are_told_and_one_keys_flood_leaves_room_for_others() {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
     let refused = agent.post(format!("{}/jobs", server.url)).header("X-Api-Key", &flood).send(slow).unwrap();
     assert!([429, 503].contains(&refused.status().as_u16()) && refused.headers().contains_key("retry-after"));
+    // What the server could not do is a line of its own in the log, with the request's name.
+    eventually("the line is still full", || {
+        let request = agent.post(format!("{}/jobs", server.url)).header("X-Request-Id", "no-place");
+        (request.header("X-Api-Key", &other).send(slow).unwrap().status() == 503).then_some(())
+    });
+    let is_told = |line: &str| line.contains(r#""level":"warn""#) && line.contains("no-place");
+    eventually("it is in the log", || server.log().lines().any(is_told).then_some(()));
     server.stop();
 }
 
@@ -272,12 +279,20 @@ fn an_address_may_have_so_many_connections() {
     let address = server.url.trim_start_matches("http://").to_owned();
     let open = || std::net::TcpStream::connect(&address).unwrap();
     let held: Vec<_> = (0..3).map(|_| open()).collect();
-    let mut text = String::new();
-    let mut refused = open();
-    std::io::Read::read_to_string(&mut refused, &mut text).unwrap();
-    assert!(text.starts_with("HTTP/1.1 429") && text.contains("too many connections of your address"), "{text}");
+    for _ in 0..20 {
+        let (mut text, mut refused) = (String::new(), open());
+        // Who is cut off while it sends may never see why.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let _ = write!(refused, "GET /jobs HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(3_000));
+        refused.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 429") && text.contains("too many connections of your address"), "{text}");
+        assert!(text.contains("X-Request-Id: ") && text.contains("Retry-After: 1"), "{text}");
+    }
     drop(held);
     eventually("there is room again", || (server.get("/health").0 == 200).then_some(()));
+    let counted = r#"agenticore_http_requests_total{code="429",method="none",route="unreadable"} 20"#;
+    let metrics = server.get("/metrics").1;
+    assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
     server.stop();
 }
 

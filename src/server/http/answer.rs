@@ -75,6 +75,11 @@ impl How {
 
 /// Writes a whole answer. tiny_http writes head and body; a Connection header it does not.
 pub fn write(stream: &TcpStream, answer: &Answer, how: How) -> io::Result<()> {
+    write_all(stream, &bytes(answer, how)?, how.until)
+}
+
+/// The answer as it is sent.
+pub fn bytes(answer: &Answer, how: How) -> io::Result<Vec<u8>> {
     let mut headers = vec![("Server", "agenticore")];
     headers.extend((!answer.body.is_empty()).then_some(("Content-Type", answer.content_type)));
     headers.extend(answer.headers.iter().map(|(name, value)| (*name, value.as_str())));
@@ -90,7 +95,7 @@ pub fn write(stream: &TcpStream, answer: &Answer, how: How) -> io::Result<()> {
     {
         bytes.splice(at..at, b"\r\nConnection: close".iter().copied());
     }
-    write_all(stream, &bytes, how.until)
+    Ok(bytes)
 }
 
 /// A client that takes a byte now and then holds up its connection's thread no longer than that.

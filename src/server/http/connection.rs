@@ -43,12 +43,12 @@ impl Connection {
                 Ok(head) => head,
                 Err(Refused(status, why)) => {
                     self.shared.handler.note(None, status);
-                    let id = uuid::Uuid::new_v4().to_string();
+                    let id = request_id(head::request_id_in(&self.buffer));
                     return self.refuse(&problem(status, &why).with("X-Request-Id", id), false);
                 }
             };
             let mut more = self.shared.handler.headers(&head);
-            let request_id = request_id(&head);
+            let request_id = request_id(head.header("x-request-id"));
             more.push(("X-Request-Id", request_id.clone()));
             let caller = match self.shared.handler.screen(&head) {
                 Ok(caller) => caller,
@@ -62,7 +62,7 @@ impl Connection {
                 self.shared.connections.take_body(head.body_length, BODY_TIME.min(self.shared.request_time))
             else {
                 let why = "too many large requests came at once: send it again";
-                return self.refuse(&self.noted(&head, 503, why, more), false);
+                return self.refuse(&self.noted(&head, 503, why, more).with("Retry-After", "1"), false);
             };
             if head.expects_continue && head.body_length > self.buffer.len() {
                 self.stream.as_ref().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -82,9 +82,12 @@ impl Connection {
             let asked = format!("{} {}", request.head.method, request.head.path);
             let begin = Instant::now();
             let reply = catch_unwind(AssertUnwindSafe(|| self.shared.handler.answer(&request)));
-            if let Ok(reply) = &reply {
-                self.shared.handler.note(Some(&request.head), reply.status());
+            let flows = matches!(reply, Ok(Reply::Flow(_)));
+            if flows && !without_body && !self.shared.connections.may_flow(self.number) {
+                let why = "too many requests wait here already: the job goes on; ask for it in a moment";
+                return self.refuse(&self.noted(&request.head, 503, why, more).with("Retry-After", "1"), false);
             }
+            self.note(&request.head, reply.as_ref().map_or(500, Reply::status), &more);
             drop((request, share));
             match reply.unwrap_or_else(|_| problem(500, "a fault of agenticore: its log says more").into()) {
                 Reply::Whole(mut answer) => {
@@ -110,22 +113,26 @@ impl Connection {
         Ok(Fate::Closed)
     }
 
+    /// Counted; and where the server could not do it, said in the log.
+    fn note(&self, head: &Head, status: u16, more: &[(&'static str, String)]) {
+        self.shared.handler.note(Some(head), status);
+        let is_probe = head.path == "/ready";
+        if status >= 500 && !is_probe {
+            let id = more.iter().find(|(name, _)| *name == "X-Request-Id").map_or("", |(_, id)| id);
+            log::request_failed(&format!("{} {}", head.method, head.path), status, id);
+        }
+    }
+
     /// A refusal that is counted, with the headers that every answer to this request carries.
     fn noted(&self, head: &Head, status: u16, why: &str, more: Vec<(&'static str, String)>) -> Answer {
-        self.shared.handler.note(Some(head), status);
+        self.note(head, status, &more);
         let mut answer = problem(status, why);
         answer.headers.extend(more);
         answer
     }
 
-    /// Begins an answer that flows, unless too many do already.
+    /// Begins an answer that flows.
     fn begin(&mut self, flow: Box<dyn Flow>, framing: Framing, more: &[(&'static str, String)]) -> io::Result<Fate> {
-        if !self.shared.connections.may_flow(self.number) {
-            let why = "too many requests wait here already: the job goes on; ask for it in a moment";
-            let mut refused = problem(503, why);
-            refused.headers.extend(more.iter().cloned());
-            return self.refuse(&refused, false);
-        }
         let begin = [framing.head(flow.content_type(), more), framing.frame(&flow.opening())].concat();
         self.stream.as_ref().write_all(&begin)?;
         let turn = self.shared.flows.first_turn();
@@ -230,10 +237,10 @@ impl Connection {
 const REQUEST_ID_LIMIT: usize = 128;
 
 /// The one that it came with, if that is harmless wherever it is written; else a new one.
-fn request_id(head: &Head) -> String {
+fn request_id(sent: Option<&str>) -> String {
     let fits = |id: &&str| {
         (1..=REQUEST_ID_LIMIT).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
     };
-    head.header("x-request-id").filter(fits).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+    sent.filter(fits).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }

@@ -91,6 +91,13 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
     Ok(Some((head, length)))
 }
 
+/// What a request is called whose head was refused, as far as that can be read.
+pub fn request_id_in(bytes: &[u8]) -> Option<&str> {
+    let lines = bytes.split(|byte| *byte == b'\n').take(HEADERS_LIMIT).take_while(|line| !line.trim_ascii().is_empty());
+    let mut pairs = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
+    pairs.find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, value)| value.trim())
+}
+
 /// Some proxies take it for the end of a line, and others do not.
 fn has_bare_line_end(head: &[u8]) -> bool {
     let is_bare = |at: usize| head[at] == b'\n' && (at == 0 || head[at - 1] != b'\r');

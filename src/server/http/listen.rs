@@ -1,23 +1,27 @@
 //! Listening: connections come in, get a thread, and go; the server stops.
 
-use super::answer;
+use super::answer::{self, Framing};
 use super::connection::{Connection, Fate};
 use super::connections::Connections;
-use super::flows::{Flows, Ready};
+use super::flows::{Flowing, Flows, Ready};
 use super::{CLOSING_TIME, Handler, WRITE_TIME};
 use crate::log;
 use crate::process::sys;
 use crate::server::rest::status::problem;
+use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Address space, not memory: deep enough for JSON and YAML of 128 levels in a debug build.
 const STACK: usize = 2 << 20;
+
+/// Refused connections that are told so at once, of the descriptors that are kept back; others are cut off.
+const REFUSED_AT_ONCE: usize = 32;
 
 pub struct Server {
     address: SocketAddr,
@@ -30,6 +34,8 @@ pub struct Shared {
     pub handler: Arc<dyn Handler>,
     pub connections: Arc<Connections>,
     pub flows: Flows,
+    /// Connections that were refused, and are told so just now.
+    refused: Mutex<HashSet<u64>>,
     stopping: AtomicBool,
     /// For a request to come in, and for its answer to be taken.
     pub request_time: Duration,
@@ -51,7 +57,8 @@ impl Server {
         listener.set_nonblocking(true)?;
         let (connections, flows) = (Arc::new(Connections::new(limits.jobs, limits.per_address)), Flows::new()?);
         let (stopping, request_time) = (AtomicBool::new(false), limits.request);
-        let shared = Arc::new(Shared { handler, connections, flows, stopping, request_time });
+        let refused = Mutex::default();
+        let shared = Arc::new(Shared { handler, connections, flows, refused, stopping, request_time });
         let accepting = shared.clone();
         // Takes connections in; ends when the server stops.
         let acceptor =
@@ -113,11 +120,28 @@ impl Shared {
         }
         let stream = Arc::new(stream);
         if let Err((status, why)) = self.connections.admit(number, stream.clone()) {
-            let refused = problem(status, why).with("Retry-After", "1");
+            return self.refuse(number, stream, status, why);
+        }
+        self.on_a_thread(number, stream, |connection| connection.serve());
+    }
+
+    /// For a connection more than there may be. What it sends is read for a moment, as far as there is room for that: a
+    /// client that is cut off while it sends may never see the answer.
+    fn refuse(&self, number: u64, stream: Arc<TcpStream>, status: u16, why: &str) {
+        self.handler.note(None, status);
+        let id = uuid::Uuid::new_v4().to_string();
+        let refused = problem(status, why).with("Retry-After", "1").with("X-Request-Id", id);
+        let mut waiting = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= REFUSED_AT_ONCE {
             let _ = answer::write(&stream, &refused, answer::How::closing());
             return;
         }
-        self.on_a_thread(number, stream, |connection| connection.serve());
+        if let Ok(backlog) = answer::bytes(&refused, answer::How::closing()) {
+            waiting.insert(number);
+            drop(waiting);
+            let framing = Framing::Plain;
+            self.flows.take(Flowing { number, stream, framing, backlog, flow: None, turn: None });
+        }
     }
 
     /// Runs `work` on a thread of this connection; afterwards it is closed, or flows.
@@ -145,7 +169,11 @@ impl Shared {
     fn keep_flowing(self: &Arc<Self>) {
         self.flows.run(
             || self.is_stopping(),
-            |number| self.connections.remove(number),
+            |number| {
+                if !self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) {
+                    self.connections.remove(number);
+                }
+            },
             |ready| {
                 let Ready { number, stream, flow, framing, done } = ready;
                 self.on_a_thread(number, stream, move |connection| Ok(connection.resume(flow, framing, done)));
