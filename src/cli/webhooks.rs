@@ -9,7 +9,7 @@ use serde_json::json;
 pub fn run(client: &Client, retry: bool, json: bool) -> Result<Exit, Refusal> {
     if retry {
         let answer: WebhooksRetried = client.post("/webhooks/retry", &json!({}))?;
-        return print(&if json { pretty(&answer) } else { format!("tried again now: {}\n", answer.count) });
+        return print(&if json { pretty(&answer) } else { format!("will be tried now: {}\n", answer.count) });
     }
     let answer: WebhooksAnswer = client.get("/webhooks")?;
     if let Some(warning) = &answer.warning {

@@ -39,7 +39,20 @@ impl Service {
     pub(super) fn webhooks_of(&self, id: &JobId) -> Vec<Webhook> {
         let Some(outbox) = self.runner.store.outbox() else { return Vec::new() };
         let found = About::ALL.into_iter().filter_map(|about| outbox.find(id, about).ok()?);
-        found.flat_map(|(_, notice)| shown(&notice)).collect()
+        found.flat_map(|(_, notice)| self.shown_of(&notice)).collect()
+    }
+
+    fn shown_of(&self, notice: &Notice) -> Vec<Webhook> {
+        if notice.body.is_some() {
+            return shown(notice, &notice.deliveries);
+        }
+        // Nobody has looked yet at whom to tell: those whom the settings name now.
+        let own = notice.record.as_ref().and_then(|record| record.webhook_url.as_deref());
+        match webhook::receivers(self.config(), own, notice.made_at) {
+            all if !all.is_empty() => shown(notice, &all),
+            // Nobody, as things stand: it is there all the same.
+            _ => shown(notice, &[Delivery { next_at: Some(notice.made_at), ..Delivery::to("…") }]),
+        }
     }
 
     /// Those that wait, and those that failed.
@@ -54,7 +67,7 @@ impl Service {
                         break;
                     }
                     let notice = outbox.read(shelf, &id, about);
-                    let of_notice = notice.iter().flat_map(shown);
+                    let of_notice = notice.iter().flat_map(|notice| self.shown_of(notice));
                     all.extend(of_notice.filter(|one| one.state != WebhookState::Told));
                 }
             }
@@ -98,7 +111,7 @@ impl Service {
     }
 }
 
-fn shown(notice: &Notice) -> Vec<Webhook> {
+fn shown(notice: &Notice, deliveries: &[Delivery]) -> Vec<Webhook> {
     let one = |delivery: &Delivery| Webhook {
         job_id: notice.job.clone(),
         event: notice.about.as_str().into(),
@@ -113,10 +126,5 @@ fn shown(notice: &Notice) -> Vec<Webhook> {
         told_at: delivery.told_at,
         last: delivery.last.clone(),
     };
-    if notice.body.is_none() {
-        // Nobody has looked yet at whom to tell.
-        let unknown = Delivery { next_at: Some(notice.made_at), ..Delivery::to("") };
-        return vec![Webhook { url: "…".into(), ..one(&unknown) }];
-    }
-    notice.deliveries.iter().map(one).collect()
+    deliveries.iter().map(one).collect()
 }

@@ -8,5 +8,5 @@ mod send;
 mod tell;
 mod url;
 
-pub use tell::Teller;
+pub use tell::{Teller, receivers};
 pub use url::{judge, shown};

@@ -30,7 +30,7 @@ const READ_AGAIN: u64 = 1;
 /// After a try the next is looked for so soon, at the earliest.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// So many tries run at once of the operator's receivers, and as many of jobs' own: whoever names one that hangs holds
-/// up no other kind; and so many of them to one host.
+/// up no other kind; and so many of them to one URL of the operator's, or one host of jobs' own.
 const AT_ONCE: usize = 16;
 const AT_ONCE_TO_ONE: usize = 4;
 /// Pauses from one try to the next, as multiples of the first: with 5 s three tries within 30 s, then 2, 5, 15 and 30
@@ -61,6 +61,14 @@ impl UnderWay {
     }
 }
 
+fn has_room(under_way: &[UnderWay], entry: &UnderWay) -> bool {
+    // The operator's are as many as the settings name. Those of jobs may be many of one host.
+    let receiver = |url: &str| if entry.is_of_job { url::host(url) } else { url.to_owned() };
+    let (own, of_kind) = (receiver(&entry.url), under_way.iter().filter(|one| one.is_of_job == entry.is_of_job));
+    let to_one = of_kind.clone().filter(|one| receiver(&one.url) == own).count();
+    !under_way.contains(entry) && of_kind.count() < AT_ONCE && to_one < AT_ONCE_TO_ONE
+}
+
 /// A try that is under way until this is dropped, however it ends.
 struct Try {
     shared: Arc<Shared>,
@@ -80,6 +88,18 @@ struct State {
     ends: bool,
     /// A try is over: there is room for another.
     has_room: bool,
+}
+
+/// Whom to tell of a job with this URL of its own. Nobody is told already.
+pub fn receivers(config: &Config, own: Option<&str>, now: Time) -> Vec<Delivery> {
+    let of_operator = config.webhooks.urls.iter().map(|url| (url.as_str(), false));
+    let mut all: Vec<Delivery> = Vec::new();
+    for (url, is_of_job) in of_operator.chain(own.map(|url| (url, true))) {
+        if all.iter().all(|one| one.url != url) {
+            all.push(Delivery { is_of_job, next_at: Some(now), ..Delivery::to(url) });
+        }
+    }
+    all
 }
 
 /// Stops telling when it is dropped. A try that is under way then is made again by whoever tells next.
@@ -241,7 +261,7 @@ impl Shared {
             Seen { it: None, stale: true } => None,
         };
         let Some(record) = record.filter(has_happened) else { return Ok(()) };
-        let deliveries = self.receivers(&record, now);
+        let deliveries = receivers(&self.config, record.webhook_url.as_deref(), now);
         let written = match deliveries.is_empty() {
             true => {
                 let why = "nobody is told of it: the settings name nobody any more (AGENTICORE_WEBHOOK_URLS)";
@@ -258,25 +278,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Whom to tell of a job. Nobody is told already.
-    fn receivers(&self, record: &Record, now: Time) -> Vec<Delivery> {
-        let of_operator = self.config.webhooks.urls.iter().map(|url| (url, false));
-        let mut all: Vec<Delivery> = Vec::new();
-        for (url, is_of_job) in of_operator.chain(record.webhook_url.iter().map(|url| (url, true))) {
-            if all.iter().all(|one| one.url != *url) {
-                all.push(Delivery { is_of_job, next_at: Some(now), ..Delivery::to(url) });
-            }
-        }
-        all
-    }
-
     /// In a thread of its own, if there is room.
     fn try_to_tell(self: &Arc<Self>, notice: &Notice, delivery: &Delivery, entry: UnderWay) {
-        let host = url::host(&delivery.url);
         let mut under_way = lock(&self.under_way);
-        let of_kind = under_way.iter().filter(|one| one.is_of_job == delivery.is_of_job);
-        let to_host = of_kind.clone().filter(|one| url::host(&one.url) == host).count();
-        if under_way.contains(&entry) || of_kind.count() >= AT_ONCE || to_host >= AT_ONCE_TO_ONE {
+        if !has_room(&under_way, &entry) {
             return;
         }
         under_way.push(entry.clone());
@@ -286,7 +291,7 @@ impl Shared {
         let tries = std::thread::Builder::new().name("webhook".into());
         // Tells one receiver, within the limits of a request; ends with that.
         if let Err(error) = tries.spawn(move || running.shared.tell(&notice, &delivery)) {
-            log::warn(&format!("no thread can be started to tell {host}: {error}"));
+            log::warn(&format!("no thread can be started to tell a receiver: {error}"));
         }
     }
 
@@ -361,5 +366,26 @@ mod tests {
         assert!(told.told_at.is_some() && told.next_at.is_none() && told.last.is_none());
         let unwanted = after(&Delivery { tries: 0, ..told }, Outcome::Unwanted("410".into()), Time(0), backoff);
         assert!(unwanted.next_at.is_none() && unwanted.told_at.is_none());
+    }
+
+    #[test]
+    fn a_receiver_that_hangs_leaves_room_for_others() {
+        let entry = |url: &str, is_of_job: bool| {
+            let name = (JobId::random(), About::Ended);
+            UnderWay { name, url: url.into(), is_of_job }
+        };
+        let hang = |url: &str, is_of_job: bool| -> Vec<UnderWay> {
+            (0..AT_ONCE_TO_ONE).map(|_| entry(url, is_of_job)).collect()
+        };
+        // Of the operator, each URL by itself: also on one host.
+        let under_way = hang("http://hooks.example.com:1/slow", false);
+        assert!(!has_room(&under_way, &entry("http://hooks.example.com:1/slow", false)));
+        assert!(has_room(&under_way, &entry("http://hooks.example.com:1/good", false)));
+        assert!(has_room(&under_way, &entry("http://hooks.example.com:1/slow", true)));
+        // Of jobs, each host by itself: somebody may name any number of URLs of one.
+        let under_way = hang("https://hooks.example.com/a", true);
+        assert!(!has_room(&under_way, &entry("https://hooks.example.com/b", true)));
+        assert!(has_room(&under_way, &entry("https://other.example.com/b", true)));
+        assert!(!has_room(&under_way[..1], &under_way[0]), "one try at once");
     }
 }
