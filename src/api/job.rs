@@ -131,6 +131,9 @@ pub struct JobDiff {
     pub diff: String,
     /// There is more of it than is kept: the branch, or the kept work, has all.
     pub cut: bool,
+    /// What else is not in it as it is in the commit: with any of these it cannot be applied as it is.
+    #[serde(default)]
+    pub lacks: Vec<String>,
 }
 
 impl Job {

@@ -301,6 +301,10 @@ fn diff(client: &Client, id: &str, json: bool) -> Result<Exit, Refusal> {
     if answer.cut {
         log::warning("the diff is longer than what is kept of it: the job's branch, or its kept work, has all");
     }
+    if !answer.lacks.is_empty() && !is_terminal {
+        let lacks = answer.lacks.join(", ");
+        log::warning(&format!("the diff lacks {lacks}: the job's branch, or its kept work, has all as it is"));
+    }
     Ok(Exit::Done)
 }
 

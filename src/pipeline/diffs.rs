@@ -27,8 +27,12 @@ impl Runner {
 
     /// In place of what was noted before.
     pub(super) fn note_diff(&self, record: &Record, diff: Diff) {
-        let clean = |text: String| self.redactor.clean(text);
-        let diff = Diff { summary: clean(diff.summary), text: clean(diff.text), ..diff };
+        let clean = |text: &str| self.redactor.clean(text);
+        let (text, mut lacks) = (clean(&diff.text), diff.lacks.clone());
+        if text != diff.text {
+            lacks.push("secrets, which are masked".into());
+        }
+        let diff = Diff { summary: clean(&diff.summary), text, lacks, ..diff };
         let path = self.diff_file(&record.id);
         let write = || -> io::Result<()> {
             fs::create_dir_all(path.parent().unwrap_or(&self.config.jobs_dir))?;

@@ -46,6 +46,7 @@ impl Service {
             summary: diff.summary,
             diff: diff.text,
             cut: diff.is_cut,
+            lacks: diff.lacks,
         })
     }
 

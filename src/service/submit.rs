@@ -110,7 +110,8 @@ impl Service {
             if waiting >= most {
                 let (jobs, wait) = if waiting == 1 { ("job", "waits") } else { ("jobs", "wait") };
                 let why = format!(
-                    "{waiting} {jobs} of the key `{name}` {wait} already, and it may have {most}: wait for some to begin"
+                    "{waiting} {jobs} of the key `{name}` {wait} already, and it may have {most}: wait for some \
+                     to begin"
                 );
                 return Err(Refusal::Busy { why, retry_after: TRY_AGAIN });
             }

@@ -28,6 +28,9 @@ pub struct Diff {
     pub text: String,
     /// There is more of it than is kept.
     pub is_cut: bool,
+    /// What else is not in it as it is in the commit, so that it cannot be applied or applies to something else.
+    #[serde(default)]
+    pub lacks: Vec<String>,
 }
 
 /// Between two commits, both of which `git` sees.
@@ -40,23 +43,36 @@ pub fn between(git: &PrivateGitDir, base: &str, commit: &str, stop: &Stop) -> Re
     // Whole names: what is to be masked in one is not found in a part of it.
     let stat = ["--stat=2000,1900", "--stat-graph-width=20", "--stat-count=500", "--no-renames"];
     let summary = String::from_utf8_lossy(&run(&stat)?.stdout).into_owned();
-    let (text, is_cut) = match run(&["--patch"]) {
-        Ok(told) => whole_lines(&told.stdout),
-        Err(git::Error::TooMuch { .. }) => (String::new(), true),
+    let (bytes, is_cut) = match run(&["--patch"]) {
+        Ok(told) => whole_lines(told.stdout),
+        Err(git::Error::TooMuch { .. }) => (Vec::new(), true),
         Err(error) => return Err(error.into()),
     };
-    let (base, commit) = (base.to_owned(), commit.to_owned());
-    Ok(Diff { made_at: Time::now(), base, commit, summary: crate::job::cut(summary, DIFF_LIMIT), text, is_cut })
+    let (base, commit, lacks) = (base.to_owned(), commit.to_owned(), lacks(&bytes));
+    let (text, summary) = (String::from_utf8_lossy(&bytes).into_owned(), crate::job::cut(summary, DIFF_LIMIT));
+    Ok(Diff { made_at: Time::now(), base, commit, summary, text, is_cut, lacks })
+}
+
+fn lacks(bytes: &[u8]) -> Vec<String> {
+    let mut all = Vec::new();
+    // Each line of a file has a sign before it: this is git's own.
+    if bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"Binary files ")) {
+        all.push("binary files".to_owned());
+    }
+    if std::str::from_utf8(bytes).is_err() {
+        all.push("bytes that are no UTF-8".to_owned());
+    }
+    all
 }
 
 /// As much of it as is kept; true: there is more.
-fn whole_lines(bytes: &[u8]) -> (String, bool) {
+fn whole_lines(mut bytes: Vec<u8>) -> (Vec<u8>, bool) {
     if bytes.len() <= DIFF_LIMIT {
-        return (String::from_utf8_lossy(bytes).into_owned(), false);
+        return (bytes, false);
     }
-    let begin = &bytes[..DIFF_LIMIT];
-    let end = begin.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    (String::from_utf8_lossy(&begin[..end]).into_owned(), true)
+    bytes.truncate(DIFF_LIMIT);
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+    (bytes, true)
 }
 
 impl Worktree<'_> {
@@ -72,8 +88,8 @@ mod tests {
 
     #[test]
     fn what_is_too_long_ends_with_a_whole_line() {
-        assert_eq!(whole_lines(b"+a\n"), ("+a\n".into(), false));
-        let (text, is_cut) = whole_lines("+line\n".repeat(DIFF_LIMIT / 5).as_bytes());
-        assert!(is_cut && text.len() <= DIFF_LIMIT && text.ends_with("+line\n"));
+        assert_eq!(whole_lines(b"+a\n".to_vec()), (b"+a\n".to_vec(), false));
+        let (bytes, is_cut) = whole_lines("+line\n".repeat(DIFF_LIMIT / 5).into_bytes());
+        assert!(is_cut && bytes.len() <= DIFF_LIMIT && bytes.ends_with(b"+line\n"));
     }
 }

@@ -36,6 +36,31 @@ fn what_a_job_changed_can_be_seen_and_applied() {
     server.stop();
 }
 
+/// What a text cannot hold is said, so that nobody applies something else.
+#[test]
+fn a_diff_says_what_it_lacks() {
+    let lab = Lab::new().with("ANTHROPIC_API_KEY", "sk-ant-of-this-test");
+    let repo = lab.repo();
+    let server = lab.serve();
+    let lab = lab.with("AGENTICORE_PORT", server.port());
+    for (command, wanted) in [
+        ("echo Binary files a and b differ > a.txt", json!([])),
+        ("head -c 3000 /dev/urandom > pic.png", json!(["binary files"])),
+        (r"printf 'caf\351\n' > latin1.txt", json!(["bytes that are no UTF-8"])),
+        ("echo sk-ant-of-this-test > s.txt", json!(["secrets, which are masked"])),
+    ] {
+        let task = format!("[[bash {command}]] [[error no]]");
+        let id = server.run(json!({"task": task, "repo_url": repo.url()}))["id"].as_str().unwrap().to_owned();
+        let answer = server.get(&format!("/jobs/{id}/diff")).1;
+        assert_eq!(answer["lacks"], wanted, "{command}: {answer:#}");
+        let told = lab.run(&["diff", &id]);
+        let warned = String::from_utf8_lossy(&told.stderr).into_owned();
+        let is_warned = warned.contains("the diff lacks") && warned.contains("the job's branch, or its kept work");
+        assert_eq!((told.status.code(), is_warned), (Some(0), wanted != json!([])), "{command}: {warned}");
+    }
+    server.stop();
+}
+
 #[test]
 fn a_secret_does_not_stand_in_a_diff_and_a_huge_one_is_cut() {
     let lab = Lab::new().with("GITHUB_TOKEN", "ghp_0123456789abcdefghijABCDEFGHIJ0123456789");

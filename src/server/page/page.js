@@ -304,7 +304,8 @@ async function drawDiff(id, signal) {
   $("diff-text").replaceChildren(...lines.slice(0, DIFF_LINES_MOST).map((line) => make("span", { class: kind(line) }, line)));
   const summary = found.summary.trim().split("\n").pop().trim();
   const isCut = found.cut || lines.length > DIFF_LINES_MOST;
-  $("diff-note").textContent = isCut ? `${summary}. Not all of it is shown: agenticore diff ${short(id)}` : summary;
+  const lacks = found.lacks?.length ? `. It lacks ${found.lacks.join(", ")}` : "";
+  $("diff-note").textContent = (isCut ? `${summary}. Not all of it is shown: agenticore diff ${short(id)}` : summary) + lacks;
   $("diff").hidden = false;
 }
 

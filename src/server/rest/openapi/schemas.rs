@@ -191,6 +191,7 @@ pub const SCHEMAS: [(&str, &[(&str, &str)]); 36] = [
             ("summary", "string"),
             ("diff", "string"),
             ("cut", "boolean"),
+            ("lacks", "[string]"),
         ],
     ),
     ("JobAnswer", &[("success", "boolean"), ("job", "Job"), ("stale", "boolean?")]),
