@@ -134,8 +134,8 @@ prints the address.",
         word: Some("ID"),
         summary: "show what a job changed",
         about: "Shows what a job changed, once that is published or kept. To a file or a program it is printed as
-`git apply` takes it. What it lacks (binary files, bytes that are no UTF-8, masked secrets, all beyond
-512 KiB) is said: then fetch the branch instead.",
+`git apply` takes it. What it lacks (binary files, bytes that are no UTF-8, masked secrets, what is
+beyond 512 KiB) is said: then fetch the branch instead.",
         flags: &[JSON, SERVER],
         more: "  agenticore diff 3f2a1b9c | git apply --check\n",
     },
