@@ -46,7 +46,7 @@ use commit::joined;
 use machine::Machine;
 use parking::{Parking, Trouble};
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -78,6 +78,8 @@ pub struct Runner {
     earlier_runs: Vec<(Record, PathBuf)>,
     /// Prepared worktrees that are past their age and stay, and when they were looked into.
     kept_prepared: Mutex<HashMap<JobId, Instant>>,
+    /// Jobs whose records name a worktree on this disk that is gone.
+    removed_unsaid: Mutex<HashSet<JobId>>,
     /// What lay in the runtime directory before this server put anything there.
     left_in_runtime: Vec<PathBuf>,
 }
@@ -170,6 +172,7 @@ impl Runner {
             earlier_runs: Vec::new(),
             in_use: prepared::InUse::default(),
             kept_prepared: Mutex::default(),
+            removed_unsaid: Mutex::default(),
             left_in_runtime: std::fs::read_dir(&config.runtime_dir)
                 .into_iter()
                 .flatten()

@@ -108,8 +108,10 @@ impl Execution<'_> {
                 self.runner.unmark(&self.record);
                 self.runner.discard(&self.record, Some(self.stop));
                 if self.record.worktree_path.is_some() && !self.runner.has_worktree(&self.record) {
-                    // What is read of the job until another attempt begins; a store that is away has the old word.
-                    let _ = self.attempt.mark(Mark::WorktreeRemoved, None);
+                    // What is read of the job until another attempt begins.
+                    if self.attempt.mark(Mark::WorktreeRemoved, None).is_err() {
+                        self.runner.remember_removed(&self.record.id);
+                    }
                 }
             }
             // What is nowhere else stays where it is.
@@ -181,6 +183,7 @@ impl Runner {
         if self.pod.is_none() {
             return;
         }
+        self.say_removed();
         let kept = self.kept_worktrees.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for id in self.spaces.own_worktrees().into_iter().filter(|id| !runs(id)) {
             let is_kept = kept.get(&id).is_some_and(|looked| looked.elapsed() < LOOK_AGAIN);
@@ -212,15 +215,47 @@ impl Runner {
                 self.note_kept(&record.id);
             } else {
                 match self.settle(record, false, None) {
-                    Ok(true) => self.remove_own_worktree(&record.id),
-                    // It holds work, or cannot be looked into now: it stays as long as the record.
-                    Ok(false) => self.note_kept(&record.id),
+                    Ok(true) => {
+                        self.remove_own_worktree(&record.id);
+                        self.note_removed(record);
+                    }
+                    // It holds work, or cannot be looked into now: it stays as long as the record, and its work is
+                    // saved, because this disk may go with its pod.
+                    Ok(false) => {
+                        let _ = self.save_work(record, &Stop::default());
+                        self.note_kept(&record.id);
+                    }
                     Err(error) => log::job(&record.id).warn(&error),
                 }
             }
         } else if !is_its || record.verdict.is_none() {
             // Another attempt makes its own; the work of one whose agent had ended waits here for it.
             self.remove_own_worktree(&record.id);
+            if is_its {
+                self.remember_removed(&record.id);
+            }
+        }
+    }
+
+    /// A worktree on this disk is gone, and the record of its job, which lives, still names it. If the job ends before
+    /// another attempt has made its own, that is to be said.
+    fn remember_removed(&self, id: &JobId) {
+        self.removed_unsaid.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+
+    fn say_removed(&self) {
+        let all = self.removed_unsaid.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for id in all {
+            let Ok(Seen { it, stale: false }) = self.store.get(&id) else { return };
+            if let Some(record) = it.filter(|record| self.is_on_our_disk(record)) {
+                if !record.status().has_ended() {
+                    continue;
+                }
+                if !self.has_worktree(&record) {
+                    self.note_removed(&record);
+                }
+            }
+            self.removed_unsaid.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
     }
 

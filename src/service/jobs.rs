@@ -24,7 +24,17 @@ impl Service {
         // One that was claimed just now, or a store that is away, is no reason to say nothing of the job.
         let jobs_ahead = if waits { self.runner.store.ahead(&it).unwrap_or_default() } else { None };
         let webhooks = self.webhooks_of(&it.id);
-        Ok(Seen { it: Job { kept, jobs_ahead, webhooks, ..self.shown(&it) }, stale })
+        let mut job = Job { kept, jobs_ahead, webhooks, ..self.shown(&it) };
+        if !stale && self.worked_in_one_that_is_gone(&it) {
+            (job.worktree_path, job.worktree_on) = (None, None);
+        }
+        Ok(Seen { it: job, stale })
+    }
+
+    /// A prepared worktree leaves with its record; those of the jobs that worked in it stay.
+    fn worked_in_one_that_is_gone(&self, record: &Record) -> bool {
+        let worktree = record.worktree_id.as_ref().filter(|_| record.status().has_ended());
+        worktree.is_some_and(|id| matches!(self.runner.store.get(id), Ok(Seen { it: None, stale: false })))
     }
 
     /// What a job changed.

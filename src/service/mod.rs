@@ -161,6 +161,7 @@ fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
         let no_agents = config.runtime_dir.with_extension("agents");
         return Ok((Arc::new(Runner::new(config, store, no_agents)?), None));
     }
+    let config = if config.redis.is_some() { config.for_fleet() } else { config };
     for lack in volume::prepare(&config)? {
         log::warn(&lack);
     }
@@ -170,7 +171,6 @@ fn open(config: Config) -> Result<(Arc<Runner>, Option<File>), String> {
         let agents_lock = store.agents_lock();
         return Ok((Arc::new(Runner::new(config, store, agents_lock)?), alone));
     };
-    let config = config.for_fleet();
     if !config.has_second_copy() {
         log::warn(
             "the job files are no second copy, because AGENTICORE_JOBS_DIR does not lie below \

@@ -106,7 +106,7 @@ impl Service {
     /// `discards`.
     pub fn remove_worktree(&self, id: &str, discards: bool, by: &Caller) -> Result<Worktree, Refusal> {
         let record = self.find_worktree_record(id)?;
-        let shown = self.worktree_of(&record)?;
+        let mut shown = self.worktree_of(&record)?;
         match record.status() {
             Status::Queued | Status::Running => {
                 drop(self.cancel(record.id.as_str(), by)?);
@@ -120,6 +120,8 @@ impl Service {
             }
             _ => self.runner.forget(&record),
         }
+        // As it was, but for where: it is nowhere any more.
+        shown.path = None;
         Ok(shown)
     }
 

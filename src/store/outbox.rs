@@ -9,7 +9,7 @@
 //! That an end is to be told is written before the end itself: a file whose job has not ended says nothing yet. Whom
 //! to tell, and how, is not decided here.
 
-use super::files;
+use super::files::{self, Made};
 use crate::job::{JobId, Record, Time, cut};
 use fs2::FileExt;
 use serde::{Deserialize, Serialize};
@@ -145,17 +145,17 @@ impl Outbox {
     }
 
     /// To be told, if anybody wants to hear of it. Asked twice, it is noted once. To be called before it happens, as
-    /// far as others can know.
-    pub fn note(&self, record: &Record, about: About) -> Result<(), String> {
+    /// far as others can know. True: by this call.
+    pub fn note(&self, record: &Record, about: About) -> Result<bool, String> {
         if !self.is_wanted(record) || self.find(&record.id, about)?.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let (job, made_at, kept) = (record.id.clone(), Time::now(), Some(Box::new(with_short_texts(record))));
         let notice = Notice { format: FORMAT, job, about, made_at, record: kept, body: None, deliveries: Vec::new() };
         let path = self.path(Shelf::Waiting, &notice.job, about);
         make_directory_of(&path)?;
         // Another server may have noted it since, and told it: what stands there stays.
-        files::create_once(&path, &bytes_of(&notice)?).map(drop)
+        Ok(files::make_once(&path, &bytes_of(&notice)?)? == Made::Here)
     }
 
     /// What is noted of a job, and where it stands.

@@ -302,12 +302,7 @@ fn started_without_redis_it_works_when_it_comes() {
 /// Without a shared volume Redis alone holds the jobs; what was accepted without it waits in a file here.
 #[test]
 fn without_a_second_copy() {
-    let Some(mut fleet) = Fleet::new() else { return };
-    for (name, below) in [("AGENTICORE_JOBS_DIR", "disk/jobs"), ("AGENTICORE_REPOS_ROOT", "disk/repos")] {
-        let path = fleet.lab.path(below).display().to_string();
-        fleet.lab.set(name, path);
-    }
-    fleet.lab.variables.remove("AGENTICORE_SHARED_FS_ROOT");
+    let Some(mut fleet) = Fleet::new().map(Fleet::without_second_copy) else { return };
     let pods = vec![fleet.pod("pod-a"), fleet.pod("pod-b")];
     assert!(pods[0].log().contains("no second copy"), "{}", pods[0].log());
     let gate = fleet.lab.path("gate");

@@ -208,6 +208,58 @@ fn a_cancel_reaches_every_pod_and_stays() {
     fleet.finish(vec![first, other]);
 }
 
+/// What a pod left that was killed is looked into when it comes back: what is empty goes, and the record names it no
+/// more; what holds work stays, and is saved too.
+#[test]
+fn a_job_that_was_cancelled_while_its_pod_was_dead_names_what_is_there() {
+    let Some(fleet) = Fleet::new() else { return };
+    let first = fleet.pod("pod-a");
+    let runs = |habit: &str, name: &str| {
+        let started = fleet.lab.path(name);
+        let id = first.submit(fleet.job(format!("{habit} [[count {}]] [[sleep 600000]]", started.display())));
+        eventually("its agent works", || (started.exists() && first.job(&id)["pid"].is_number()).then_some(()));
+        id
+    };
+    let (empty, works) = (runs("", "one"), runs("[[write left.txt hey]]", "two"));
+    first.kill();
+    // It begins nothing, so that nobody goes on with them.
+    let other = fleet.pod("pod-b");
+    other.request("POST", "/admin/drain?timeout=600", None);
+    for id in [&empty, &works] {
+        assert_eq!(other.cancel(id).1["job"]["status"], "cancelled");
+        assert!(other.job(id)["worktree_path"].is_string());
+    }
+    let back = fleet.pod("pod-a");
+    eventually("the empty one is gone", || other.job(&empty)["worktree_path"].is_null().then_some(()));
+    assert!(!fleet.disk_of("pod-a").join("worktrees").join(&empty).exists());
+    let job = eventually("the work is saved", || Some(other.job(&works)).filter(|job| job["kept"].is_object()));
+    assert!(job["worktree_path"].is_string() && job["kept"]["fetch"].is_string(), "{job:#}");
+    assert!(fleet.disk_of("pod-a").join("worktrees").join(&works).join("left.txt").exists());
+    back.stop();
+    other.stop();
+}
+
+/// It was queued again when its worktree went; cancelled then, its record names nothing that is gone.
+#[test]
+fn a_job_that_waits_again_and_is_cancelled_names_no_worktree_that_is_gone() {
+    let Some(fleet) = Fleet::new() else { return };
+    let first = fleet.pod("pod-a");
+    let started = fleet.lab.path("started");
+    let id = first.submit(fleet.job(format!("[[count {}]] [[sleep 600000]]", started.display())));
+    eventually("its agent works", || (started.exists() && first.job(&id)["pid"].is_number()).then_some(()));
+    let worktree = fleet.disk_of("pod-a").join("worktrees").join(&id);
+    assert!(worktree.is_dir());
+    first.kill();
+    let other = fleet.pod_with("pod-b", &[("AGENTICORE_MAX_PARALLEL_JOBS", "0")]);
+    eventually("it waits again", || (other.job(&id)["status"] == "queued").then_some(()));
+    let back = fleet.pod_with("pod-a", &[("AGENTICORE_MAX_PARALLEL_JOBS", "0")]);
+    eventually("its worktree is gone", || (!worktree.exists()).then_some(()));
+    assert_eq!(other.cancel(&id).1["job"]["status"], "cancelled");
+    eventually("its record says so", || other.job(&id)["worktree_path"].is_null().then_some(()));
+    back.stop();
+    other.stop();
+}
+
 #[test]
 fn cancel_against_finish_has_one_winner() {
     let Some(fleet) = Fleet::new() else { return };

@@ -1,6 +1,7 @@
 //! `/metrics`: read by the parser of Prometheus' own client library, and by what it says of jobs that ended.
 
 use crate::support::fleet::Fleet;
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::redis::Redis;
 use crate::support::{Lab, eventually, python};
 use serde_json::json;
@@ -155,14 +156,8 @@ fn alerts_and_dashboard_are_what_prometheus_takes() {
 #[test]
 fn each_end_is_counted_by_one_pod() {
     for with_copy in [true, false] {
-        let Some(mut fleet) = Fleet::new() else { return };
-        if !with_copy {
-            for (name, below) in [("AGENTICORE_JOBS_DIR", "disk/jobs"), ("AGENTICORE_REPOS_ROOT", "disk/repos")] {
-                let path = fleet.lab.path(below).display().to_string();
-                fleet.lab.set(name, path);
-            }
-            fleet.lab.variables.remove("AGENTICORE_SHARED_FS_ROOT");
-        }
+        let Some(fleet) = Fleet::new() else { return };
+        let fleet = if with_copy { fleet } else { fleet.without_second_copy() };
         let pods = ["pod-a", "pod-b"].map(|name| fleet.pod_with(name, &[("AGENTICORE_MAX_PARALLEL_JOBS", "1")]));
         let ids: Vec<String> = (0..40).map(|_| pods[0].submit(json!({"task": "[[sleep 20]] [[say done]]"}))).collect();
         for id in ids.iter().step_by(2) {
@@ -184,6 +179,23 @@ fn each_end_is_counted_by_one_pod() {
         let [one, other] = pods;
         assert_eq!((one.stop(), other.stop()), (Some(0), Some(0)));
     }
+}
+
+/// Also where the answer of Redis to it is lost: asked again it says the same.
+#[test]
+fn an_end_is_counted_whose_answer_was_lost() {
+    let Some(mut fleet) = Fleet::new().map(Fleet::without_second_copy) else { return };
+    let proxy = Proxy::to(fleet.redis.port);
+    fleet.lab.set("REDIS_URL", format!("redis://127.0.0.1:{}", proxy.port));
+    let pod = fleet.pod("pod-a");
+    proxy.set(Mode::LosesAnswerTo(r#""kind":"ended""#));
+    let job = pod.run(json!({"task": "[[say done]]"}));
+    assert_eq!((&job["status"], proxy.mode()), (&json!("succeeded"), Mode::Pass), "{job:#}");
+    let read = || pod.get("/metrics").1.as_str().unwrap().to_owned();
+    let wait = "agenticore_job_wait_seconds_count";
+    eventually("its end is counted", || (of(&read(), wait) == Some(1.0)).then_some(()));
+    assert!(pod.log().contains("ended: succeeded"), "{}", pod.log());
+    pod.stop();
 }
 
 /// A scrape that is given up tells nothing, just when there is something to tell.

@@ -330,6 +330,36 @@ fn another_pod_tells_what_a_dead_one_did_not() {
     fleet.finish(vec![second]);
 }
 
+/// Without a shared directory each pod has an outbox of its own: the one that closed the job tells.
+#[test]
+fn without_a_second_copy_one_pod_tells() {
+    let Some(fleet) = Fleet::new().map(Fleet::without_second_copy) else { return };
+    let heard = Receiver::start(|_| status(200));
+    let url = heard.url();
+    let more = [("AGENTICORE_WEBHOOK_URLS", url.as_str()), ("AGENTICORE_WEBHOOK_SECRET", SECRET)];
+    let pods = ["pod-a", "pod-b"].map(|name| fleet.pod_with(name, &more));
+    let gate = fleet.lab.path("gate");
+    let task = json!({"task": format!("[[wait-for {}]]", gate.display())});
+    let ids: Vec<String> = (0..20).map(|_| pods[0].submit(task.clone())).collect();
+    for id in &ids {
+        std::thread::scope(|scope| {
+            for pod in [&pods[0], &pods[1], &pods[0], &pods[1]] {
+                scope.spawn(|| pod.cancel(id));
+            }
+        });
+    }
+    heard.wait_for(ids.len());
+    for pod in &pods {
+        eventually("nothing waits", || (pod.get("/webhooks").1["count"] == 0).then_some(()));
+    }
+    let told: Vec<String> = heard.told().iter().map(|(headers, _)| header(headers, "webhook-id").to_owned()).collect();
+    assert!(ids.iter().all(|id| told.contains(&format!("msg_{id}_ended"))), "{told:?}");
+    // A pod may have looked in the moment between its note and the other one's close.
+    assert!(told.len() <= ids.len() + 2, "{} were told of {}", told.len(), ids.len());
+    let [one, other] = pods;
+    assert_eq!((one.stop(), other.stop()), (Some(0), Some(0)));
+}
+
 /// A pod that is frozen holds its lock: the other one tells all the same, and what it ended meanwhile is told once.
 #[test]
 fn another_pod_tells_while_the_one_that_did_is_frozen() {

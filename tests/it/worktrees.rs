@@ -229,6 +229,7 @@ fn in_a_fleet_a_job_goes_to_the_pod_that_has_the_worktree() {
         }
     }
     fleet.check_ledger(&a, &ended);
+    assert!(ended.iter().all(|id| a.job(id)["worktree_path"].is_string()));
     // Removed by either pod, wherever it is.
     for (worktree, server) in made.iter().zip([&a, &b]) {
         let id = worktree["id"].as_str().unwrap();
@@ -236,7 +237,11 @@ fn in_a_fleet_a_job_goes_to_the_pod_that_has_the_worktree() {
         let (status, answer) = remove(other, id);
         assert_eq!((status, show(server, id).0), (200, 404), "{answer}");
         let disk = fleet.disk_of(worktree["pod"].as_str().unwrap()).join("worktrees").join(id);
-        assert!(!disk.exists());
+        assert!(!disk.exists() && answer["worktree"]["path"].is_null(), "{answer}");
+    }
+    // The jobs that worked there name it no more.
+    for (id, server) in ended.iter().flat_map(|id| [(id, &a), (id, &b)]) {
+        assert!(server.job(id)["worktree_path"].is_null());
     }
     fleet.finish(vec![a, b]);
 }

@@ -9,8 +9,8 @@ use crate::job::{Record, Time};
 use crate::store::Error;
 use crate::store::job_files::JobFiles;
 use crate::store::watch::Hub;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub struct Context {
@@ -24,6 +24,8 @@ pub struct Context {
     pub incarnation: String,
     pub hub: Arc<Hub>,
     pub clock: Clock,
+    /// Without a second copy: held by whoever closes a job here.
+    pub closing: Mutex<()>,
     ends: AtomicBool,
 }
 
@@ -38,6 +40,7 @@ impl Context {
             incarnation: new_stamp()[..12].to_owned(),
             hub: Arc::new(Hub::default()),
             clock: Clock::default(),
+            closing: Mutex::default(),
             ends: AtomicBool::new(false),
         }
     }

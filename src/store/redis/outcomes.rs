@@ -12,6 +12,7 @@ use crate::log;
 use crate::store::outbox::About;
 use crate::store::rules::{self, Cancel};
 use crate::store::{Cancelled, Error, Lacks, crash, files};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// How long the events of a job that has ended stay in Redis, where the volume has them too: for those who read
@@ -64,13 +65,20 @@ impl Access {
         let Job::Ended(ended) = Job::from(outcome.clone()) else {
             return Err(Error::Unavailable(format!("the outcome of job {} does not say how it ended", outcome.id)));
         };
-        if !self.ctx.has_copy {
-            self.ctx.files.outbox.note(outcome, About::Ended).map_err(Error::Unavailable)?;
-        }
+        // With a second copy it was noted before that copy had the end. Without one, two threads here are one after the
+        // other: what the first of them noted is its server's to tell.
+        let _alone = (!self.ctx.has_copy).then(|| self.ctx.closing.lock().unwrap_or_else(PoisonError::into_inner));
+        let noted_here =
+            !self.ctx.has_copy && self.ctx.files.outbox.note(outcome, About::Ended).map_err(Error::Unavailable)?;
         let events_stay = self.ctx.has_copy.then_some(EVENTS_STAY);
         let said = self.steps().close(outcome, ended.leaves_at(), &rules::end_event(outcome), events_stay)?;
-        if !self.ctx.has_copy && said == Answer::Done {
-            rules::tell_ended(outcome);
+        match said {
+            Answer::Done if !self.ctx.has_copy => rules::tell_ended(outcome),
+            // Another server closed it, and has it to tell.
+            Answer::Ended if noted_here => {
+                let _ = self.ctx.files.outbox.drop_waiting(&outcome.id, About::Ended);
+            }
+            _ => {}
         }
         if self.ctx.has_copy {
             files::remove(&self.ctx.files.open(&outcome.id)).map_err(Error::Unavailable)?;

@@ -59,6 +59,16 @@ impl Fleet {
         Some(Self { lab, redis, github, repo })
     }
 
+    /// Redis alone has the jobs: each pod keeps its files on its own disk.
+    pub fn without_second_copy(mut self) -> Self {
+        for (name, below) in [("AGENTICORE_JOBS_DIR", "disk/jobs"), ("AGENTICORE_REPOS_ROOT", "disk/repos")] {
+            let path = self.lab.path(below).display().to_string();
+            self.lab.set(name, path);
+        }
+        self.lab.variables.remove("AGENTICORE_SHARED_FS_ROOT");
+        self
+    }
+
     pub fn pod(&self, name: &str) -> Server {
         self.pod_with(name, &[])
     }

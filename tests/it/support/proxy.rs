@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ pub enum Mode {
     Silent,
     /// Every so many-th answer is cut off after a few bytes, and its connection with it.
     CutEvery(usize),
+    /// The next request that holds these words reaches the server; its answer is lost, and its connection with it.
+    LosesAnswerTo(&'static str),
 }
 
 pub struct Proxy {
@@ -30,11 +32,25 @@ impl Proxy {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || forward(from, to, |_| Some(usize::MAX)));
                 let (mode, answers) = (of_thread.clone(), answers.clone());
+                let (of_requests, loses) = (mode.clone(), Arc::new(AtomicBool::new(false)));
+                let is_asked = loses.clone();
+                std::thread::spawn(move || {
+                    forward(from, to, |piece| {
+                        let mut mode = of_requests.lock().unwrap();
+                        if let Mode::LosesAnswerTo(words) = *mode
+                            && piece.windows(words.len()).any(|window| window == words.as_bytes())
+                        {
+                            is_asked.store(true, Ordering::SeqCst);
+                            *mode = Mode::Pass;
+                        }
+                        Some(usize::MAX)
+                    });
+                });
                 std::thread::spawn(move || {
                     forward(server, client, |_| match *mode.lock().unwrap() {
-                        Mode::Pass => Some(usize::MAX),
+                        _ if loses.load(Ordering::SeqCst) => None,
+                        Mode::Pass | Mode::LosesAnswerTo(_) => Some(usize::MAX),
                         Mode::Silent => Some(0),
                         Mode::CutEvery(n) => {
                             let count = answers.fetch_add(1, Ordering::SeqCst) + 1;
@@ -50,14 +66,18 @@ impl Proxy {
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
     }
+
+    pub fn mode(&self) -> Mode {
+        *self.mode.lock().unwrap()
+    }
 }
 
 /// Passes on as many bytes of each piece as `judge` says; None: three of them, and then the end.
-fn forward(mut from: TcpStream, mut to: TcpStream, judge: impl Fn(usize) -> Option<usize>) {
+fn forward(mut from: TcpStream, mut to: TcpStream, judge: impl Fn(&[u8]) -> Option<usize>) {
     let mut buffer = vec![0; 64 * 1024];
     let _ = to.set_write_timeout(Some(Duration::from_secs(30)));
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let passed = judge(count);
+        let passed = judge(&buffer[..count]);
         if to.write_all(&buffer[..count.min(passed.unwrap_or(3))]).is_err() || passed.is_none() {
             break;
         }

@@ -1,6 +1,7 @@
 -- Redis follows the outcome; anybody may say so. KEYS[8]: the session's key, or the job's again.
 -- ARGV: id status record attempt created leaves_at ttl_ms new_stamp event_id event events_ttl_ms set
-if status and not lives then into_none() return {'ended', ''} end
+-- Said again by the same caller, it is done: the first answer may have been lost.
+if status and not lives then into_none() return {stamp == ARGV[8] and 'done' or 'ended', ''} end
 if not status then
   created, set = ARGV[5], ARGV[12]
   redis.call('ZADD', jobs, created, id)
