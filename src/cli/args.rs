@@ -190,9 +190,13 @@ fn parse_command(arguments: Vec<OsString>, server: &mut Option<String>) -> Resul
             other => {
                 let flag = flag_of(row.unwrap_or(&COMMANDS[0]), &other)?;
                 let value = match flag.value {
-                    Some(_) => text(parser.value().map_err(|error| error.to_string())?)?,
+                    Some(_) => text(parser.value().map_err(|_| format!("--{} needs a value", flag.name))?)?,
                     None => String::new(),
                 };
+                let may_be_repeated = flag.value.is_none() || flag.name == "label";
+                if !may_be_repeated && raw.has(flag.name) {
+                    return Err(format!("--{} is given twice: it takes one value", flag.name));
+                }
                 raw.flags.push((flag.name, value));
             }
         }
@@ -248,7 +252,7 @@ fn flag_of(row: &'static Row, argument: &lexopt::Arg) -> Result<&'static Flag, S
 
 fn command(name: &'static str, raw: Raw) -> Result<Command, String> {
     let json = raw.has("json");
-    for (one, other) in [("private", "public"), ("detach", "wait"), ("detach", "local")] {
+    for (one, other) in [("private", "public"), ("detach", "wait"), ("detach", "local"), ("local", "server")] {
         if raw.has(one) && raw.has(other) {
             return Err(format!("--{one} and --{other} exclude each other"));
         }

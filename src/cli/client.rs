@@ -187,7 +187,8 @@ impl Client {
             Ok(Err(_)) => return self.stranger(status),
             Err(refusal) => return refusal,
         };
-        if status == 401 {
+        let is_expired = answer["type"].as_str().is_some_and(|kind| kind.ends_with("#key-expired"));
+        if status == 401 && !is_expired {
             let which = if self.key.is_some() { "another" } else { "an" };
             let why = format!("{} wants {which} API key: set AGENTICORE_API_KEY to one of the server's", self.url);
             return Refusal::new(Exit::BadUsage, why);
@@ -202,8 +203,12 @@ impl Client {
 
     fn unreachable(&self, error: ureq::Error) -> Refusal {
         let way = if self.is_proxied { " through the proxy (AGENTICORE_PROXY, HTTPS_PROXY, HTTP_PROXY)" } else { "" };
+        let cause = match error {
+            ureq::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        };
         let why = format!(
-            "no server answers at {}{way}: {error}; start one with `agenticore serve`, or set AGENTICORE_URL, or \
+            "no server answers at {}{way}: {cause}; start one with `agenticore serve`, or set AGENTICORE_URL, or \
              AGENTICORE_HOST and AGENTICORE_PORT",
             self.url
         );

@@ -58,8 +58,8 @@ its own, and opens a pull request with what came out.
   agenticore run --local \"add a README\" --repo https://github.com/you/project
 
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 drained but jobs were put back, 4 cancelled or expired,
-5 succeeded but not published, 6 server unreachable. Clients look for the server at
-AGENTICORE_URL, or else at AGENTICORE_HOST:AGENTICORE_PORT.
+5 succeeded but not published, 6 server unreachable, 130 stopped by Ctrl-C: a job goes on. Clients
+look for the server at AGENTICORE_URL, or else at AGENTICORE_HOST:AGENTICORE_PORT.
 "
     )
 }

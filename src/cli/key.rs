@@ -1,6 +1,8 @@
 //! `key new`: makes an API key, and the line by which a server knows it. Asks no server.
 
 use super::{Exit, Refusal, print};
+use crate::job::Time;
+use crate::log;
 use crate::server::keys::{self, Entry, own};
 use crate::service::Scope;
 
@@ -32,6 +34,9 @@ pub fn new(wanted: &New) -> Result<Exit, Refusal> {
     let max_queued = wanted.max_queued.as_ref().map(count).transpose()?;
     let key = own::new().map_err(|error| Refusal::new(Exit::Failed, format!("no key could be made: {error}")))?;
     let hash = keys::hash(key.as_bytes());
+    if expires.is_some_and(|end| end <= Time::now()) {
+        log::warning("--expires is in the past: no server will take this key");
+    }
     let line = keys::line(&Entry { name: name.clone(), hash, scope, expires, max_queued });
     if wanted.json {
         return print(&super::pretty(&serde_json::json!({"name": name, "key": key, "line": line})));

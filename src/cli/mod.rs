@@ -177,7 +177,10 @@ fn run(Parsed { command, server }: Parsed) -> Result<Exit, Refusal> {
             };
             match &ids[..] {
                 [id] => tell(&client, retry(id)?, wait, json),
-                _ => each(&ids, json, retry, |job| format!("{} {}\n", job.status.as_str(), job.id)),
+                _ => each(&ids, json, retry, |job| {
+                    let of = job.retry_of.as_ref().map(|of| of.short()).unwrap_or_default();
+                    format!("{} {}, a retry of {of}\n", job.status.as_str(), job.id)
+                }),
             }
         }
         Command::Resume { id, task, wait, idempotency_key, json } => {

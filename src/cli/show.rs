@@ -85,19 +85,26 @@ pub fn plans(list: &[Plan]) -> String {
     jobs::plans(list, screen())
 }
 
-/// What a server needs, a line each, and what to do about what it lacks.
-pub fn server_status(status: &ServerStatus, url: &str) -> String {
-    let state = match () {
-        () if status.draining => paint("draining", Colour::Yellow),
-        () if status.runs_jobs => paint("ok", Colour::Green),
-        () => paint("runs no jobs", Colour::Red),
+/// How a server is, in one line that fits the terminal.
+pub fn server_line(status: &ServerStatus, url: &str) -> String {
+    let (state, colour) = match () {
+        () if status.draining => ("draining", Colour::Yellow),
+        () if status.runs_jobs => ("ok", Colour::Green),
+        () => ("runs no jobs", Colour::Red),
     };
     let queued = status.queued.map_or("an unknown number".to_owned(), |count| count.to_string());
     let (pod, version) = (plain(&status.pod_name), plain(&status.version));
-    let mut text = format!(
-        "{state} at {url}: {pod}, version {version}, {} of {} slots in use, {queued} queued\n",
+    let rest = format!(
+        " at {url}: {pod}, version {version}, {} of {} slots in use, {queued} queued",
         status.running, status.slots
     );
+    let room = screen().width.map_or(usize::MAX, |width| width.saturating_sub(state.len()));
+    format!("{}{}", paint(state, colour), table::cut(&rest, room, table::Cut::End))
+}
+
+/// What a server needs, a line each, and what to do about what it lacks.
+pub fn server_status(status: &ServerStatus, url: &str) -> String {
+    let mut text = format!("{}\n", server_line(status, url));
     for check in &status.checks {
         let mark = if check.ok { paint("ok  ", Colour::Green) } else { paint("warn", Colour::Red) };
         let what = check.what_to_do.as_deref().map(|what| format!("; {}", plain(what))).unwrap_or_default();
@@ -174,7 +181,13 @@ pub fn diff(diff: &JobDiff) -> String {
 
 /// How a job ended, in a line.
 pub fn outcome(job: &Job) -> String {
-    let why = job.error.as_deref().map(|error| format!(": {}", first_line(&plain(error), 200))).unwrap_or_default();
+    let why = job.error.as_deref().map(|error| first_line(&plain(error), 200));
+    // "cancelled while it was queued" says how it ended, too.
+    let why = why.map(|why| match why.strip_prefix(job.status.as_str()) {
+        Some(rest) if rest.starts_with(' ') => rest.to_owned(),
+        _ => format!(": {why}"),
+    });
+    let why = why.unwrap_or_default();
     format!("job {} {}{why}", job.id, status(job.status, job.error.is_some()).trim_end())
 }
 

@@ -2,8 +2,10 @@
 //! what the server tells of all of them.
 
 use super::client::Client;
-use super::{Exit, Refusal, say_if_stale, show};
+use super::{Exit, Refusal, STOPPED, say_if_stale, show};
 use crate::api::{ChangePage, JobSummary, JobsAnswer, ServerStatus};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ pub fn run(client: &Client, path: &str, with_server: bool) -> Result<Exit, Refus
         let why = "watching needs a terminal: use `agenticore jobs`, or GET /events for a program";
         return Err(Refusal::new(Exit::BadUsage, why));
     }
+    end_at_ctrl_c()?;
     let mut after = newest_change(client)?;
     loop {
         let drawn = draw(client, path, with_server);
@@ -43,6 +46,20 @@ pub fn run(client: &Client, path: &str, with_server: bool) -> Result<Exit, Refus
     }
 }
 
+/// The shell goes on below the table, on a line of its own.
+fn end_at_ctrl_c() -> Result<(), Refusal> {
+    let failed = |error: std::io::Error| Refusal::new(Exit::Failed, error.to_string());
+    let mut signals = Signals::new([SIGINT]).map_err(failed)?;
+    // Waits for Ctrl-C; ends with the process.
+    let waits = move || {
+        if signals.forever().next().is_some() {
+            let _ = std::io::stdout().write_all(b"\r\x1b[K\n");
+            std::process::exit(STOPPED);
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(waits).map(drop).map_err(failed)
+}
+
 fn draw(client: &Client, path: &str, with_server: bool) -> Result<String, Refusal> {
     let answer: JobsAnswer<JobSummary> = client.get(path)?;
     say_if_stale(answer.stale);
@@ -51,7 +68,7 @@ fn draw(client: &Client, path: &str, with_server: bool) -> Result<String, Refusa
     let mut text = String::new();
     if with_server {
         let status: ServerStatus = client.get("/status")?;
-        text.push_str(show::server_status(&status, client.url()).lines().next().unwrap_or_default());
+        text.push_str(&show::server_line(&status, client.url()));
         text.push_str("\n\n");
     }
     table.lines().take(rows).for_each(|line| text.push_str(&format!("{line}\n")));

@@ -173,11 +173,7 @@ impl Runner {
             in_use: prepared::InUse::default(),
             kept_prepared: Mutex::default(),
             removed_unsaid: Mutex::default(),
-            left_in_runtime: std::fs::read_dir(&config.runtime_dir)
-                .into_iter()
-                .flatten()
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .collect(),
+            left_in_runtime: tidy::entries(&config.runtime_dir),
             config,
         })
     }

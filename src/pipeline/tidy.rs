@@ -9,11 +9,18 @@ use crate::workspace::cache;
 use crate::workspace::remove;
 use crate::workspace::url;
 use crate::workspace::worktree::Worktree;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How often it is looked into a worktree that was kept for the work in it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// What lies in a directory; nothing, if that cannot be said.
+pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    found.map(|entry| entry.path()).collect()
+}
 
 impl Execution<'_> {
     /// Removes the worktree when its work is pushed or there is none; else it stays, and the record

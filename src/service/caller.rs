@@ -59,6 +59,13 @@ impl Caller {
         if self.scope >= wanted {
             return Ok(());
         }
+        if self.is_own_pod {
+            let wanted = wanted.as_str();
+            return Err(Refusal::Forbidden(format!(
+                "no key was given, and without one commands of the server's own pod may only look: set \
+                 AGENTICORE_API_KEY to a key with the scope {wanted}"
+            )));
+        }
         let name = self.name.as_deref().unwrap_or_default();
         let (has, wanted) = (self.scope.as_str(), wanted.as_str());
         Err(Refusal::Forbidden(format!(

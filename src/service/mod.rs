@@ -141,8 +141,18 @@ impl Service {
     fn shown(&self, record: &Record) -> Job {
         let is_queued = record.status() == Status::Queued;
         let of_last = || record.waits_because.as_ref().map(|why| format!("a server that can run it: {why}"));
-        let waits_for =
-            || self.runner.why_not_here(record).or_else(|| self.runner.waits_for_pod(record)).or_else(of_last);
+        // In a fleet others take it.
+        let drains = || {
+            let is_alone = self.config().redis.is_none() && self.pool.drain().progress().draining;
+            let why = "this server, which drains: `agenticore drain --cancel` takes that back, a restart ends it";
+            is_alone.then(|| why.to_owned())
+        };
+        let waits_for = || {
+            drains()
+                .or_else(|| self.runner.why_not_here(record))
+                .or_else(|| self.runner.waits_for_pod(record))
+                .or_else(of_last)
+        };
         Job::new(record, if is_queued { waits_for() } else { None })
     }
 }

@@ -283,8 +283,10 @@ fn a_watched_table_is_drawn_again_when_a_job_changes() {
         let seen = seen.lock().unwrap();
         (seen.contains(&id[..8]) && seen.contains("succeeded") && seen.contains(" at http://")).then_some(())
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    // Ctrl-C ends it, and the shell goes on on a line of its own.
+    child.stdin.take().unwrap().write_all(b"\x03").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    eventually("the line is ended", || seen.lock().unwrap().ends_with("\n").then_some(()));
     let unpublished = lab.run(&["open", &id]);
     let told = String::from_utf8_lossy(&unpublished.stdout).into_owned();
     assert_eq!(told.trim(), format!("{}/?job={id}", server.url), "where there is no pull request: the page");

@@ -123,6 +123,9 @@ fn a_job_may_have_its_own_model_turns_and_time() {
         (&["run", "--task-file", "/nonexistent/x"], "--task-file is `/nonexistent/x`"),
         (&["run", "--task-file", "/dev/zero"], "it must be a regular file"),
         (&["run", "t", "--detach", "--wait"], "--detach and --wait exclude each other"),
+        (&["run", "t", "--local", "--server", "http://x"], "--local and --server exclude each other"),
+        (&["jobs", "-s", "failed", "--status", "queued"], "--status is given twice: it takes one value"),
+        (&["run", "t", "--model"], "--model needs a value"),
         (&["run", "t", "--timeout", "soon"], "--timeout must be whole seconds from 1 on"),
     ] {
         let refused = lab.run(line);

@@ -185,3 +185,17 @@ fn without_redis_it_drains_too() {
     assert_eq!(lab.run(&["drain"]).status.code(), Some(6), "no server, no Redis");
     server.stop();
 }
+
+/// Nobody else takes it, so it says what for it waits.
+#[test]
+fn without_redis_a_job_that_waits_for_the_end_of_a_drain_says_so() {
+    let lab = Lab::new();
+    let server = lab.serve();
+    server.request("POST", "/admin/drain?timeout=600", None);
+    let id = server.submit(json!({"task": "t"}));
+    let why = server.job(&id)["waiting_for"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("this server, which drains") && why.contains("agenticore drain --cancel"), "{why}");
+    server.request("DELETE", "/admin/drain", None);
+    assert_eq!(server.wait(&id)["status"], "succeeded");
+    server.stop();
+}

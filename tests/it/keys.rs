@@ -142,10 +142,18 @@ fn commands_of_the_pod_work_where_only_hashes_are_known() {
     assert_eq!(lab.run(&["status"]).status.code(), Some(0));
     let submitted = lab.run(&["run", "t"]);
     assert_eq!(submitted.status.code(), Some(2), "{submitted:?}");
-    assert!(
-        String::from_utf8_lossy(&submitted.stderr).contains("the key `own-pod` has the scope read"),
-        "{submitted:?}"
-    );
+    let why = String::from_utf8_lossy(&submitted.stderr).into_owned();
+    assert!(why.contains("no key was given") && why.contains("AGENTICORE_API_KEY"), "{submitted:?}");
+    // A key whose time is over is told so, and may be made only with a warning.
+    let late = lab.run(&["key", "new", "late", "--expires", "2020-01-01"]);
+    assert!(String::from_utf8_lossy(&late.stderr).contains("--expires is in the past"), "{late:?}");
+    let line = String::from_utf8(late.stdout).unwrap();
+    let (key, entry) = (line.lines().nth(1).unwrap().to_owned(), line.lines().last().unwrap().to_owned());
+    std::fs::write(lab.path("keys.yml"), entry).unwrap();
+    let late = || lab.command(&["jobs"]).env("AGENTICORE_API_KEY", &key).output().unwrap();
+    eventually("its time is over", || {
+        String::from_utf8_lossy(&late().stderr).contains("the time of the key `late` is over").then_some(())
+    });
     assert_eq!(lab.run(&["drain", "--timeout", "1"]).status.code(), Some(0));
     let key = std::fs::read_dir(lab.path("home/.agenticore/own-keys")).unwrap().next().unwrap().unwrap().path();
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());

@@ -54,6 +54,9 @@ fn fields(job: &Job) -> String {
     let fetch = kept.and_then(|kept| kept.fetch.clone());
     line("job", job.id.to_string());
     line("status", status(job.status, job.error.is_some()).trim_end().to_owned());
+    if let Some(error) = &job.error {
+        line("error", plain(error));
+    }
     line("task", first_line(&plain(&job.task), 100));
     if let Some(place) = place(job) {
         line("place", place);
@@ -69,12 +72,14 @@ fn fields(job: &Job) -> String {
     };
     let webhooks: Vec<String> = job.webhooks.iter().map(told).collect();
     let webhooks = (!webhooks.is_empty()).then(|| webhooks.join("\n"));
+    let is_pushed = job.pushed || job.pr_url.is_some() || !job.status.has_ended();
+    let branch = job.branch.as_ref().map(|name| if is_pushed { name.clone() } else { format!("{name} (not pushed)") });
     let told = [
         ("waiting_for", &job.waiting_for),
         ("profile", &Some(job.profile.clone())),
         ("repo_url", &job.repo_url),
         ("base_ref", &job.base_ref),
-        ("branch", &job.branch),
+        ("branch", &branch),
         ("pr_url", &job.pr_url),
         ("commit", &job.commit),
         ("note", &job.note),
@@ -118,14 +123,15 @@ fn fields(job: &Job) -> String {
         }
     }
     if let Some(cost) = job.cost_usd {
-        let turns = job.turns.map_or("-".to_owned(), |turns| turns.to_string());
-        line("cost", format!("${cost:.4} in {turns} turns"));
+        let turns = match job.turns {
+            None => String::new(),
+            Some(1) => " in 1 turn".to_owned(),
+            Some(turns) => format!(" in {turns} turns"),
+        };
+        line("cost", format!("${cost:.4}{turns}"));
     }
     if !job.denied_tools.is_empty() {
         line("denied tools", job.denied_tools.iter().map(|tool| plain(tool)).collect::<Vec<_>>().join(", "));
-    }
-    if let Some(error) = &job.error {
-        line("error", plain(error));
     }
     text
 }
