@@ -36,7 +36,12 @@ pub const KINDS: [ProblemKind; 18] = [
     kind("length-required", 411, "The body's length is not given", "send Content-Length, and no chunks"),
     kind("too-large", 413, "The body is too large", "send less: a body may have 1 MiB"),
     kind("wrong-host", 421, "The server does not answer to this name", "list the name in AGENTICORE_ALLOWED_HOSTS"),
-    kind("unsupported-type", 415, "The body is not JSON", "send it as application/json"),
+    kind(
+        "unsupported-type",
+        415,
+        "The body is said to be plain text, or a form with files",
+        "send it as application/json",
+    ),
     kind("key-reused", 422, "The Idempotency-Key was used for another request", "use a new one"),
     kind("too-many", 429, "Too much at once", "try again after `Retry-After` seconds"),
     kind("head-too-large", 431, "The request's head is too large", "send fewer or shorter headers"),

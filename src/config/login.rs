@@ -55,13 +55,16 @@ impl Config {
     /// What agents lack to run here, and what to do. None: nothing that could be known from here. A binary of
     /// another name than `claude` is taken to bring a login of its own.
     pub fn missing_for_agents(&self) -> Option<String> {
-        if let Err(remedy) = self.login() {
-            return Some(format!("a login for Claude: {remedy}"));
-        }
         let binary = &self.claude.binary;
-        self.program(binary).is_none().then(|| {
+        let program = self.program(binary).is_none().then(|| {
             format!("the program `{binary}`, which is not here: install Claude Code, or set AGENTICORE_CLAUDE_BINARY")
-        })
+        });
+        let login = self.login().err().map(|remedy| format!("a login for Claude: {remedy}"));
+        // All of it at once: to put right the one and then hear of the other takes two restarts.
+        match (login, program) {
+            (Some(login), Some(program)) => Some(format!("{login}; and for {program}")),
+            (login, program) => login.or(program),
+        }
     }
 }
 
