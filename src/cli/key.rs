@@ -24,13 +24,19 @@ pub fn new(wanted: &New) -> Result<Exit, Refusal> {
     if !keys::is_name(name) {
         return Err(wrong("NAME must be 1 to 64 letters, digits, dots, dashes and underscores"));
     }
+    if keys::is_reserved(name) {
+        return Err(wrong(format!("NAME must not be `{name}`, which the server gives to a key of its own")));
+    }
     let scope = Scope::parse(&wanted.scope).ok_or_else(|| {
         let known = Scope::NAMES.join(", ");
         wrong(format!("--scope must be one of {known}, not `{}`", wanted.scope))
     })?;
     let expires = wanted.expires.as_deref().map(keys::expires).transpose();
     let expires = expires.map_err(|_| wrong("--expires must be a date, such as 2027-01-31, or a time of RFC 3339"))?;
-    let count = |text: &String| text.parse().map_err(|_| wrong("--max-queued must be a whole number"));
+    let count = |text: &String| {
+        let count = text.parse().ok().filter(|count| *count > 0);
+        count.ok_or_else(|| wrong("--max-queued must be a whole number from 1 on"))
+    };
     let max_queued = wanted.max_queued.as_ref().map(count).transpose()?;
     let key = own::new().map_err(|error| Refusal::new(Exit::Failed, format!("no key could be made: {error}")))?;
     let hash = keys::hash(key.as_bytes());

@@ -68,8 +68,9 @@ impl Config {
         let is_headers = |name: &str| name.starts_with("OTEL_") && name.ends_with("_HEADERS");
         let texts = self.variables.iter().filter(|(name, _)| is_headers(name)).map(|(_, text)| text.as_str());
         let own = self.claude.otel.iter().map(|otel| otel.headers_text.as_str());
-        let values = texts.chain(own).flat_map(|text| text.split(',')).filter_map(|pair| pair.split_once('='));
-        let values = values.flat_map(|(_, value)| [value.trim().to_owned(), proxy::decoded(value.trim())]);
+        let headers = texts.chain(own).flat_map(|text| text.split(',')).filter_map(|pair| pair.split_once('='));
+        let logins = headers.filter(|(name, _)| providers::is_login(name));
+        let values = logins.flat_map(|(_, value)| [value.trim().to_owned(), proxy::decoded(value.trim())]);
         values.filter(|value| value.len() >= providers::SHORTEST).flat_map(|value| providers::words(&value)).collect()
     }
 

@@ -161,7 +161,7 @@ pub fn words(value: &str) -> Vec<String> {
 }
 
 /// Whether a header of this name lets somebody in. A team's name or an environment's is no secret.
-fn is_login(header: &str) -> bool {
+pub fn is_login(header: &str) -> bool {
     const PARTS: [&str; 8] = ["auth", "key", "token", "secret", "cookie", "password", "credential", "signature"];
     let header = header.to_ascii_lowercase();
     PARTS.iter().any(|part| header.contains(part))

@@ -235,10 +235,10 @@ fn parts_of_settings_that_let_somebody_in_are_cleaned_out_too() {
         .with("AGENTICORE_WEBHOOK_SECRET", secret)
         .with("AGENTICORE_OTEL_ENABLED", "true")
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-        .with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20collector-token-1,x-team=core");
+        .with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20collector-token-1,x-team=engineering");
     let server = lab.serve();
     let said = "[[bash echo ${OTEL_EXPORTER_OTLP_HEADERS#*=}]] [[bash cat KEYS]] [[bash echo t0ken-in-the-path]] \
-                [[bash echo s1gnature-of-it]] [[bash echo Bearer collector-token-1 hooks of core]]";
+                [[bash echo s1gnature-of-it]] [[bash echo Bearer collector-token-1 hooks of engineering]]";
     let task = said.replace("KEYS", &keys.display().to_string());
     let key = ("Authorization", "Bearer key-of-this-test");
     let (_, answer) = server.send("/jobs", &[key], &json!({"task": task, "wait": true}).to_string());
@@ -250,6 +250,6 @@ fn parts_of_settings_that_let_somebody_in_are_cleaned_out_too() {
         assert!(!heard.contains(secret), "{secret}: {heard}");
     }
     assert!(results.len() == 5, "{all:#}");
-    assert!(heard.contains("name: boss") && heard.contains("hooks of core"), "{heard}");
+    assert!(heard.contains("name: boss") && heard.contains("hooks of engineering"), "{heard}");
     server.stop();
 }

@@ -87,8 +87,7 @@ fn entry_of(fields: &Map<String, Value>) -> Result<Entry, String> {
     };
     let name = text("name")?.filter(|name| is_name(name));
     let name = name.ok_or("needs a `name` of 1 to 64 letters, digits, dots, dashes and underscores")?.to_owned();
-    let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
-    if name == super::own::NAME || name.strip_prefix(super::OF_SETTINGS).is_some_and(is_number) {
+    if is_reserved(&name) {
         return Err(format!("has the name `{name}`, which the server gives to a key of its own: choose another"));
     }
     let hash = match (text("key")?, text("sha256")?) {
@@ -101,6 +100,12 @@ fn entry_of(fields: &Map<String, Value>) -> Result<Entry, String> {
         (Some(_), Some(_)) => return Err("has both `key` and `sha256`: leave one out".into()),
     };
     Ok(Entry { name, hash, scope: scope_of(fields)?, expires: expires_of(fields)?, max_queued: most_of(fields)? })
+}
+
+/// The server gives it to a key of its own.
+pub fn is_reserved(name: &str) -> bool {
+    let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+    name == super::own::NAME || name.strip_prefix(super::OF_SETTINGS).is_some_and(is_number)
 }
 
 pub fn is_name(name: &str) -> bool {

@@ -6,7 +6,7 @@
 mod file;
 pub mod own;
 
-pub use file::{Entry, expires, in_clear, is_name, line, read};
+pub use file::{Entry, expires, in_clear, is_name, is_reserved, line, read};
 
 use crate::job::Time;
 use crate::log;
