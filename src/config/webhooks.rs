@@ -11,8 +11,9 @@ const SECRET_BEGINS: &str = "whsec_";
 /// How long one may be, in bytes, as Standard Webhooks recommends.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Shorter parts of an address are words.
-const SHORTEST_TOKEN: usize = 10;
+/// Shorter parts of an address are words, or what is as good as one.
+const SHORTEST_TOKEN: usize = 16;
+const SHORTEST_PASSWORD: usize = 8;
 
 #[derive(Clone)]
 pub struct Webhooks {
@@ -56,15 +57,21 @@ pub fn read(values: &Values) -> Result<Webhooks, Error> {
     })
 }
 
-/// Parts of an address that let somebody in, as far as they look like it: an agent may hold them without the rest.
+/// Parts of an address that let somebody in, as far as they look like it: an agent may hold them without the rest. No
+/// word, no version and no name of a host, which would be masked wherever they stand.
 fn tokens(url: &str) -> Vec<String> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let parts = rest.split(['/', '?', '&', '=', '#', '@', ':']).skip(1);
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let password =
+        authority.rsplit_once('@').and_then(|(login, _)| login.split_once(':')).map(|(_, password)| password);
     let is_token = |part: &&str| {
         let has = |kind: fn(&char) -> bool| part.chars().any(|c| kind(&c));
-        part.len() >= SHORTEST_TOKEN && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)
+        let is_mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase) && has(char::is_ascii_digit);
+        let is_hex = part.chars().all(|c| c.is_ascii_hexdigit() || c == '-') && has(char::is_ascii_digit);
+        part.len() >= SHORTEST_TOKEN && (is_mixed || is_hex)
     };
-    parts.filter(is_token).map(str::to_owned).collect()
+    let parts = rest.split(['/', '?', '&', '=', '#']).filter(is_token);
+    parts.chain(password.filter(|password| password.len() >= SHORTEST_PASSWORD)).map(str::to_owned).collect()
 }
 
 fn is_web(url: &str) -> bool {
@@ -79,4 +86,25 @@ fn decoded(secret: &str) -> Result<Vec<u8>, Error> {
                    `echo whsec_$(openssl rand -base64 32)`";
         Error::Inconsistent(why.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tokens;
+
+    #[test]
+    fn tokens_are_masked_and_words_are_not() {
+        for (url, found) in [
+            (
+                "https://hooks.example.com/services/T024BE91L/B0AB12CD3/XyZ9aB3dE5fG7hI9jK1mN2p4",
+                vec!["XyZ9aB3dE5fG7hI9jK1mN2p4"],
+            ),
+            ("https://bot:sesame-open@git2.example1.com/agenticore-v2/hook", vec!["sesame-open"]),
+            ("https://a.example/x?sig=0123456789abcdef0123", vec!["0123456789abcdef0123"]),
+            ("https://a.example/6fa459ea-ee8a-3ca4-894e-db77e160355e", vec!["6fa459ea-ee8a-3ca4-894e-db77e160355e"]),
+            ("https://agenticore-production-2026.example.com/notifications/of-the-release-2026", vec![]),
+        ] {
+            assert_eq!(tokens(url), found, "{url}");
+        }
+    }
 }

@@ -1,8 +1,7 @@
 //! An answer that waits, for as long as the key that asked for it is good.
 
-use super::http::{Flow, Next, Resumed, Waker};
+use super::http::{EndsEarly, Flow, Next, Resumed, Waker};
 use super::keys::Keys;
-use crate::api::Problem;
 use crate::job::Time;
 use crate::service::Caller;
 use std::sync::Arc;
@@ -51,8 +50,8 @@ impl Flow for KeyedFlow {
         }
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
-        self.inner.last_words()
+    fn last_words(&mut self, early: EndsEarly) -> Vec<u8> {
+        self.inner.last_words(early)
     }
 
     fn ends_now(&mut self) -> Option<Vec<u8>> {
@@ -61,9 +60,7 @@ impl Flow for KeyedFlow {
         }
         self.looked = Instant::now();
         self.keys.again(&self.caller, Time::now()).err()?;
-        // Whoever reads events comes again, and is told then. Who waits for one answer is told in it.
-        let is_one_answer = self.content_type() == "application/json";
-        let problem = Problem::new(401, "the key that asked is not good any more; what was begun goes on");
-        Some(if is_one_answer { serde_json::to_vec(&problem).unwrap_or_default() } else { Vec::new() })
+        // Whoever reads events comes again, and is told then.
+        Some(self.inner.last_words(EndsEarly::KeyIsGone))
     }
 }

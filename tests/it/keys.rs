@@ -318,8 +318,13 @@ fn what_waits_ends_with_its_key() {
     let open = |request: &str, body: &str| {
         let mut stream = std::net::TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
         let (key, length) = ("Authorization: Bearer submit-key-000", body.len());
-        write!(stream, "{request} HTTP/1.1\r\nHost: localhost\r\n{key}\r\nContent-Length: {length}\r\n\r\n{body}")
-            .unwrap();
+        let accept = if request == "POST /mcp" { "application/json, text/event-stream" } else { "text/event-stream" };
+        let more = format!("Content-Type: application/json\r\nAccept: {accept}");
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n{more}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
         stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         let mut begin = [0; 15];
         stream.read_exact(&mut begin).unwrap();
@@ -331,6 +336,10 @@ fn what_waits_ends_with_its_key() {
         let jobs = ask(&server, "another-key-000", "GET", "/jobs?status=running", "").1;
         jobs["jobs"][0]["id"].as_str().map(str::to_owned)
     });
+    // MCP too: the model hears that the job goes on, and hands in no other.
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
+        "name": "wait_for_job", "arguments": {"job_id": id}}});
+    let mut called = open("POST /mcp", &call.to_string());
     let mut streams = [open(&format!("GET /jobs/{id}/events"), ""), open("GET /events", "")];
     std::fs::write(&file, other).unwrap();
     let rest = |stream: &mut std::net::TcpStream| {
@@ -340,8 +349,10 @@ fn what_waits_ends_with_its_key() {
         text
     };
     let told = rest(&mut waits);
-    assert!(told.contains(r#""status":401"#) && told.contains("what was begun goes on"), "{told}");
+    assert!(told.contains(r#""status":401"#) && told.contains("the job goes on"), "{told}");
     streams.iter_mut().for_each(|stream| drop(rest(stream)));
+    let told = rest(&mut called);
+    assert!(told.contains(r#""id":7"#) && told.contains(&format!("job {id} goes on")), "{told}");
     std::fs::write(&gate, "").unwrap();
     eventually("the job goes on", || {
         let job = ask(&server, "another-key-000", "GET", &format!("/jobs/{id}"), "").1;

@@ -225,7 +225,7 @@ fn processes_with_secrets_cannot_be_read_by_the_agent() {
 #[test]
 fn parts_of_settings_that_let_somebody_in_are_cleaned_out_too() {
     let lab = Lab::new();
-    let (keys, hook) = (lab.path("keys.yml"), "http://127.0.0.1:9/hooks/t0ken-in-the-path?sig=s1gnature-of-it");
+    let (keys, hook) = (lab.path("keys.yml"), "http://127.0.0.1:9/hooks/aB3dE5fG7hI9jK1mN2?sig=0123456789abcdef0123");
     std::fs::write(&keys, "- {name: boss, key: key-in-clear-0001, scopes: [admin]}\n").unwrap();
     let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
     let lab = lab
@@ -237,8 +237,8 @@ fn parts_of_settings_that_let_somebody_in_are_cleaned_out_too() {
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
         .with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20collector-token-1,x-team=engineering");
     let server = lab.serve();
-    let said = "[[bash echo ${OTEL_EXPORTER_OTLP_HEADERS#*=}]] [[bash cat KEYS]] [[bash echo t0ken-in-the-path]] \
-                [[bash echo s1gnature-of-it]] [[bash echo Bearer collector-token-1 hooks of engineering]]";
+    let said = "[[bash echo ${OTEL_EXPORTER_OTLP_HEADERS#*=}]] [[bash cat KEYS]] [[bash echo aB3dE5fG7hI9jK1mN2]] \
+                [[bash echo 0123456789abcdef0123]] [[bash echo Bearer collector-token-1 hooks of engineering]]";
     let task = said.replace("KEYS", &keys.display().to_string());
     let key = ("Authorization", "Bearer key-of-this-test");
     let (_, answer) = server.send("/jobs", &[key], &json!({"task": task, "wait": true}).to_string());
@@ -246,7 +246,7 @@ fn parts_of_settings_that_let_somebody_in_are_cleaned_out_too() {
     let results: Vec<&Value> =
         all.as_array().unwrap().iter().filter(|event| event["kind"] == "agent_tool_result").collect();
     let heard = json!(results).to_string();
-    for secret in ["collector-token-1", "key-in-clear-0001", "t0ken-in-the-path", "s1gnature-of-it"] {
+    for secret in ["collector-token-1", "key-in-clear-0001", "aB3dE5fG7hI9jK1mN2", "0123456789abcdef0123"] {
         assert!(!heard.contains(secret), "{secret}: {heard}");
     }
     assert!(results.len() == 5, "{all:#}");

@@ -61,8 +61,32 @@ pub trait Flow: Send {
         None
     }
 
-    /// The server goes: what is said last, and makes the answer whole; empty: nothing does.
-    fn last_words(&mut self) -> Vec<u8>;
+    /// It ends before it is done: what is said last, and makes the answer whole; empty: nothing does.
+    fn last_words(&mut self, why: EndsEarly) -> Vec<u8>;
+}
+
+/// Why an answer ends before it is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndsEarly {
+    ServerGoes,
+    KeyIsGone,
+}
+
+impl EndsEarly {
+    pub fn status(self) -> u16 {
+        match self {
+            EndsEarly::ServerGoes => 503,
+            EndsEarly::KeyIsGone => 401,
+        }
+    }
+
+    /// The begin of a sentence.
+    pub fn why(self) -> &'static str {
+        match self {
+            EndsEarly::ServerGoes => "this server goes away",
+            EndsEarly::KeyIsGone => "the key that asked is not good any more",
+        }
+    }
 }
 
 pub enum Next {
@@ -235,7 +259,7 @@ impl Flows {
         self.take_over(&mut held);
         for mut one in held.into_values() {
             if let Some(mut flow) = one.of.flow.take() {
-                let words = flow.last_words();
+                let words = flow.last_words(EndsEarly::ServerGoes);
                 one.say(&words);
                 // With them the answer is whole. One that has none is cut off, and that is noticed.
                 if !words.is_empty() {

@@ -131,14 +131,13 @@ impl Shared {
         self.handler.note(None, status);
         let id = uuid::Uuid::new_v4().to_string();
         let refused = problem(status, why).with("Retry-After", "1").with("X-Request-Id", id);
-        let mut waiting = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= REFUSED_AT_ONCE {
+        let has_room = {
+            let mut waiting = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.len() < REFUSED_AT_ONCE && waiting.insert(number)
+        };
+        if !has_room {
             let _ = answer::write(&stream, &refused, answer::How::closing());
-            return;
-        }
-        if let Ok(backlog) = answer::bytes(&refused, answer::How::closing()) {
-            waiting.insert(number);
-            drop(waiting);
+        } else if let Ok(backlog) = answer::bytes(&refused, answer::How::closing()) {
             let framing = Framing::Plain;
             self.flows.take(Flowing { number, stream, framing, backlog, flow: None, turn: None });
         }

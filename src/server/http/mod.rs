@@ -13,7 +13,7 @@ pub mod head;
 mod listen;
 
 pub use answer::{Answer, Reply};
-pub use flows::{Flow, Next, Resumed, Waker};
+pub use flows::{EndsEarly, Flow, Next, Resumed, Waker};
 pub use head::Head;
 #[cfg(test)]
 pub use head::parse as parse_head;

@@ -8,7 +8,7 @@ use super::wait::{Progress, ToolWait, framed};
 use super::{Mcp, Told};
 use crate::job::Time;
 use crate::server::guard::{offered_keys, pairs};
-use crate::server::http::{Answer, Flow, Head, Next, Reply, Request, Resumed, Waker};
+use crate::server::http::{Answer, EndsEarly, Flow, Head, Next, Reply, Request, Resumed, Waker};
 use crate::server::rest::status::{problem, refused};
 use crate::service::{Caller, Posted, Session};
 use serde_json::{Value, json};
@@ -170,7 +170,7 @@ impl Flow for SessionStream {
         (said, Resumed::GoesOn(self))
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
-        self.waits.iter().flat_map(|wait| framed(&wait.last_words())).collect()
+    fn last_words(&mut self, early: EndsEarly) -> Vec<u8> {
+        self.waits.iter().flat_map(|wait| framed(&wait.last_words(early))).collect()
     }
 }

@@ -5,7 +5,7 @@ use super::{calls, reply};
 use crate::api::{Event, Job, Shape};
 use crate::event::{Cursor, Kind};
 use crate::job::cut;
-use crate::server::http::{Flow, Next, Resumed, Waker};
+use crate::server::http::{EndsEarly, Flow, Next, Resumed, Waker};
 use crate::service::{Heard, ServerEventWatch, Service};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -85,9 +85,9 @@ impl ToolWait {
     }
 
     /// The server goes before the job has ended.
-    pub fn last_words(&self) -> Value {
-        let id = &self.job.id;
-        self.failed(&format!("this server goes away; job {id} goes on, and wait_for_job waits for it again"))
+    pub fn last_words(&self, early: EndsEarly) -> Value {
+        let (id, why) = (&self.job.id, early.why());
+        self.failed(&format!("{why}; job {id} goes on, and wait_for_job waits for it again"))
     }
 
     /// A result that is an error: the model reads it and asks again, perhaps of another pod.
@@ -164,7 +164,7 @@ impl Flow for ToolWait {
         (said.iter().flat_map(framed).collect(), if is_over { Resumed::Done } else { Resumed::GoesOn(self) })
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
-        framed(&ToolWait::last_words(self))
+    fn last_words(&mut self, early: EndsEarly) -> Vec<u8> {
+        framed(&ToolWait::last_words(self, early))
     }
 }

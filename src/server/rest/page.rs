@@ -2,7 +2,7 @@
 //! in it.
 
 use crate::api::Problem;
-use crate::server::http::{Flow, Next, Resumed, Waker};
+use crate::server::http::{EndsEarly, Flow, Next, Resumed, Waker};
 use crate::service::WaitsForPage;
 use serde::Serialize;
 use std::time::Instant;
@@ -38,7 +38,7 @@ impl<W: WaitsForPage + 'static> Flow for WaitForPage<W> {
         }
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
+    fn last_words(&mut self, _: EndsEarly) -> Vec<u8> {
         json(&self.0.empty())
     }
 }

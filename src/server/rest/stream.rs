@@ -2,7 +2,7 @@
 //! changes of all jobs.
 
 use crate::api::{Change, Event, Job};
-use crate::server::http::{Flow, Next, Resumed, Waker};
+use crate::server::http::{EndsEarly, Flow, Next, Resumed, Waker};
 use crate::service::{ChangeWatch, Heard, HeardChange, ServerEventWatch};
 use serde::Serialize;
 
@@ -70,7 +70,7 @@ impl Flow for EventStream {
         }
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
+    fn last_words(&mut self, _: EndsEarly) -> Vec<u8> {
         Vec::new()
     }
 }
@@ -110,7 +110,7 @@ impl Flow for ChangeStream {
         }
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
+    fn last_words(&mut self, _: EndsEarly) -> Vec<u8> {
         Vec::new()
     }
 }

@@ -1,7 +1,7 @@
 //! `wait=true`: the answer begins at once, and its JSON comes when the job has ended. JSON may begin with blanks.
 
 use crate::api::{Job, Problem, Shape};
-use crate::server::http::{Flow, Next, Resumed, Waker};
+use crate::server::http::{EndsEarly, Flow, Next, Resumed, Waker};
 use crate::service::{EndWatch, Look, Service};
 
 pub struct WaitForEnd {
@@ -16,8 +16,8 @@ impl WaitForEnd {
 }
 
 /// The job goes on, and nobody can be told how it ends: not a success, and the job as it was.
-fn unfinished(why: &str, job: &Job) -> Vec<u8> {
-    let problem = Problem { job: Some(Box::new(job.clone())), ..Problem::new(503, why) };
+fn unfinished(status: u16, why: &str, job: &Job) -> Vec<u8> {
+    let problem = Problem { job: Some(Box::new(job.clone())), ..Problem::new(status, why) };
     serde_json::to_vec(&problem).unwrap_or_default()
 }
 
@@ -43,14 +43,19 @@ impl Flow for WaitForEnd {
             Look::Ended(job) => (self.shape.answer(*job).to_string().into_bytes(), Resumed::Done),
             Look::Gone => {
                 let why = "the job was forgotten before its end could be read: its time to live was over";
-                (unfinished(why, self.watch.last_seen()), Resumed::Done)
+                (unfinished(503, why, self.watch.last_seen()), Resumed::Done)
             }
             Look::NotYet => (Vec::new(), Resumed::GoesOn(self)),
         }
     }
 
-    fn last_words(&mut self) -> Vec<u8> {
-        let why = "this server goes away before the job has ended; the job goes on: ask for it again";
-        unfinished(why, self.watch.last_seen())
+    fn last_words(&mut self, early: EndsEarly) -> Vec<u8> {
+        let why = match early {
+            EndsEarly::ServerGoes => {
+                "this server goes away before the job has ended; the job goes on: ask for it again"
+            }
+            EndsEarly::KeyIsGone => "the key that asked is not good any more; the job goes on",
+        };
+        unfinished(early.status(), why, self.watch.last_seen())
     }
 }
