@@ -35,6 +35,11 @@ def certificate(place, *more):
     return place / "ca.pem"
 
 
+class Listening(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
 class Outside:
     def __init__(self, place, tls=True, address="127.0.0.1", names=()):
         self.place = pathlib.Path(place)
@@ -54,15 +59,15 @@ class Outside:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Listening((address, 0), Handler)
         self.port, self.scheme = self.server.server_address[1], "https" if tls else "http"
         self.ca = None
         if tls:
             self.ca = certificate(self.place, *names)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.place / "own.pem", self.place / "own.key")
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            # Each connection shakes hands on its own thread: one that says nothing keeps no other waiting.
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def url(self, host="localhost"):

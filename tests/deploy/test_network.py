@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 import urllib.request
 
@@ -58,12 +59,22 @@ class Tunnels:
             client.sendall(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             return client.close()
         self.asked.append(authority)
-        server = socket.create_connection(("127.0.0.1", self.target))
+        server = self.connect()
         client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
         back = threading.Thread(target=pass_on, args=[server, client], daemon=True)
         back.start()
         pass_on(client, server)
         back.join()
+
+    def connect(self):
+        """A refusal was seen once, in one of many runs, though the listener is this very process: it is said, and tried again."""
+        for _ in range(50):
+            try:
+                return socket.create_connection(("127.0.0.1", self.target))
+            except ConnectionRefusedError as error:
+                print(f"the tunnel's target at port {self.target} refused a connection: {error}", flush=True)
+                time.sleep(0.2)
+        return socket.create_connection(("127.0.0.1", self.target))
 
     def close(self):
         self.listener.close()
