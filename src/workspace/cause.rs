@@ -139,6 +139,16 @@ pub(super) fn cause_of(said: &str) -> Cause {
                 "ssl",
                 "empty reply",
                 "rpc failed",
+                // A proxy that is away, or that cannot get there just now.
+                "proxy connect aborted",
+                "connect tunnel failed, response 5",
+                // curl's words for a connection that broke.
+                "send failure",
+                "recv failure",
+                "broken pipe",
+                "transfer closed",
+                "was not closed cleanly",
+                "gnutls",
                 // git-lfs
                 "no such host",
                 "i/o timeout",
@@ -222,6 +232,11 @@ mod tests {
                  server",
                 Cause::Unreachable,
             ),
+            ("fatal: unable to access 'https://h/r/': Proxy CONNECT aborted", Cause::Unreachable),
+            ("fatal: unable to access 'https://h/r/': CONNECT tunnel failed, response 502", Cause::Unreachable),
+            ("fatal: unable to access 'https://h/r/': CONNECT tunnel failed, response 407", Cause::Other),
+            ("fatal: unable to access 'https://h/r/': Recv failure: Connection was aborted", Cause::Unreachable),
+            ("error: RPC failed; curl 92 HTTP/2 stream 5 was not closed cleanly: CANCEL (err 8)", Cause::Unreachable),
             ("fatal: couldn't find remote ref refs/tags/x", Cause::NoSuchRef),
             ("!\tx:refs/heads/b\t[rejected] (stale info)", Cause::BranchExists),
             ("error: object file x is empty\nfatal: loose object x is corrupt", Cause::Damaged),
